@@ -1,0 +1,285 @@
+"""ShardStore on SQLite and large files: bounded queues, one writer task, one reader task, group commit.
+
+Every method queues and returns; the writer task takes all that waits (up to a group), runs it in one thread hop and one
+transaction, and calls the answers on the trio thread only after the commit. So 32 puts in flight share one flush, and
+no task per request exists. When a queue is full the answer is BUSY at once. Layout, transaction rules and damage:
+store_schema, store_files, store_writer, store_reader.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import trio
+
+from lockbox_node.adapters import store_schema
+from lockbox_node.adapters.store_files import BigFiles
+from lockbox_node.adapters.store_reader import (
+    MORE,
+    Damage,
+    Get,
+    HeldWith,
+    Look,
+    Read,
+    Scan,
+    StoreReader,
+    corrupt_part,
+)
+from lockbox_node.adapters.store_rows import Bury, Merge, Put, Quarantine, Write
+from lockbox_node.adapters.store_writer import StoreWriter
+from lockbox_node.errors import ConfigError, LockboxError
+from protocol.errors import ErrorCode
+from protocol.ids import Address, DescriptorHash, NodeId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from lockbox_node.core.storage_params import StoreParams
+    from lockbox_node.ports import Answer, PutOutcome, SlotView, StoreFigures, StripePart, StripeSummary, WallClock
+    from protocol.messages import HolderTable, Signed
+
+T = TypeVar("T")
+HOUSEKEEPING_S = 600.0  # expired pointers go at least this often, without any write
+
+
+class ShardStoreFile:
+    """The store of one data_dir. `on_corrupt` and `on_broken` are called on the trio thread."""
+
+    def __init__(
+        self, data_dir: Path, params: StoreParams, writer: StoreWriter, reader: StoreReader, lock: int
+    ) -> None:
+        self.on_corrupt: Callable[[Address, DescriptorHash], None] = lambda _address, _hash: None
+        self.on_broken: Callable[[str], None] = lambda _why: None
+        self._data_dir = data_dir
+        self._params = params
+        self._writer = writer
+        self._reader = reader
+        self._lock = lock
+        self._closed = False
+        self._told_broken = False
+        self._figures = writer.figures()
+        self._writes: deque[tuple[Write, Answer[Any]]] = deque()
+        self._write_bytes = 0
+        self._reads: deque[tuple[Read, Answer[Any]]] = deque()
+        self._doubted: set[tuple[bytes, bytes]] = set()  # quarantines on their way
+        self._write_wake = trio.Event()
+        self._read_wake = trio.Event()
+        self._write_limiter = trio.CapacityLimiter(1)
+        self._read_limiter = trio.CapacityLimiter(1)
+
+    @classmethod
+    def open(cls, data_dir: Path, params: StoreParams, clock: WallClock) -> ShardStoreFile:
+        """Open or make the store in `data_dir`, which exists. ConfigError says why it cannot be used.
+
+        No scan: the counters stand in the database, a WAL left by a crash replays itself.
+        """
+        lock = store_schema.lock(data_dir)
+        try:
+            connection = store_schema.open_database(data_dir)
+            files = BigFiles(data_dir)
+            files.prepare()
+            reading = store_schema.connect(data_dir / store_schema.DATABASE)
+            reading.execute("PRAGMA query_only=ON")
+            writer = StoreWriter(data_dir, connection, files, params, clock)
+        except OSError as error:
+            os.close(lock)
+            raise ConfigError(f"{data_dir} cannot be used: {error.strerror}", "check its owner and mode") from None
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(data_dir, params, writer, StoreReader(reading, files, params, clock), lock)
+
+    # ShardStore
+
+    def put(self, part: StripePart, replaces: Sequence[bytes], answer: Answer[PutOutcome]) -> None:
+        """Store one part: ports.ShardStore.put."""
+        self._queue_write(Put(part, tuple(replaces)), answer)
+
+    def get(self, address: Address, descriptor_hash: DescriptorHash, answer: Answer[StripePart]) -> None:
+        """The part, verified in this call: ports.ShardStore.get."""
+        self._queue_read(Get(address, descriptor_hash), answer)
+
+    def look(self, address: Address, answer: Answer[SlotView]) -> None:
+        """What stands at the address. A corrupt part is listed while its descriptor and slots are good."""
+        self._queue_read(Look(address), answer)
+
+    def merge(self, tables: Sequence[HolderTable], answer: Answer[None]) -> None:
+        """Merge holder tables: ports.ShardStore.merge."""
+        self._queue_write(Merge(tuple(tables)), answer)
+
+    def delete(self, tombstone: Signed, address: Address, version: int, answer: Answer[None]) -> None:
+        """Remove all versions up to `version`: ports.ShardStore.delete."""
+        self._queue_write(Bury(tombstone, address, version), answer)
+
+    def summaries(self, after: bytes, limit: int, answer: Answer[list[StripeSummary]]) -> None:
+        """A page of held stripes, at most `scan_rows_max`: ports.ShardStore.summaries."""
+        self._queue_read(Scan(after, limit), answer)
+
+    def held_with(self, node: NodeId, answer: Answer[list[StripeSummary]]) -> None:
+        """Held stripes whose table names `node`: ports.ShardStore.held_with."""
+        self._queue_read(HeldWith(node), answer)
+
+    def figures(self) -> StoreFigures:
+        """Current counts, from memory."""
+        return self._figures
+
+    @property
+    def broken(self) -> str:
+        """Why the store is read-only; '' while it is well."""
+        return self._writer.broken
+
+    # Life
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; then everything that waits is answered with an error and the store is closed."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write_loop)
+                nursery.start_soon(self._read_loop)
+                task_status.started()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Refuse what waits, checkpoint, close, let the lock go. For a store whose `run` has ended or never began."""
+        if self._closed:
+            return
+        self._closed = True
+        waiting = [answer for queue in (self._writes, self._reads) for _, answer in queue]
+        self._writes.clear()
+        self._reads.clear()
+        for answer in waiting:
+            answer(_closing())
+        self._reader.close()
+        self._writer.close()
+        os.close(self._lock)
+
+    # Queues
+
+    def _queue_write(self, request: Write, answer: Answer[T]) -> None:
+        if self._closed:
+            return answer(_closing())
+        full = len(self._writes) >= self._params.write_queue_max
+        if full or (self._writes and self._write_bytes + request.weight > self._params.write_queue_bytes_max):
+            return answer(_busy())
+        self._write_bytes += request.weight
+        self._writes.append((request, answer))
+        return self._write_wake.set()
+
+    def _queue_read(self, request: Read, answer: Answer[T]) -> None:
+        if self._closed:
+            return answer(_closing())
+        if len(self._reads) >= self._params.read_queue_max:
+            return answer(_busy())
+        self._reads.append((request, answer))
+        return self._read_wake.set()
+
+    # Writer task
+
+    async def _write_loop(self) -> None:
+        quiet_s, more = self._params.idle_s, True
+        while True:
+            if self._writes:
+                await self._write_group()
+                quiet_s, more = self._params.idle_s, True
+                continue
+            self._write_wake = trio.Event()
+            with trio.move_on_after(0 if quiet_s == 0 else quiet_s):
+                await self._write_wake.wait()
+            if not self._writes:
+                more = await self._hop(self._writer.idle)
+                quiet_s = 0 if more else HOUSEKEEPING_S
+                self._publish()
+
+    async def _write_group(self) -> None:
+        group = self._take_writes()
+        try:
+            results = await self._hop(lambda: self._writer.commit([request for request, _ in group]))
+        except BaseException:  # cancelled before the thread began, or a mistake of ours: nobody waits in vain
+            for _, answer in group:
+                answer(_closing())
+            raise
+        self._publish()
+        for (request, answer), result in zip(group, results, strict=True):
+            if isinstance(request, Quarantine):
+                self._doubted.discard((request.address, request.descriptor_hash))
+                self.on_corrupt(Address(request.address), DescriptorHash(request.descriptor_hash))
+            answer(result)
+        if self._writer.wal_pages * store_schema.PAGE_BYTES >= self._params.checkpoint_wal_bytes:
+            await self._hop(self._writer.checkpoint)
+            self._publish()
+
+    def _take_writes(self) -> list[tuple[Write, Answer[Any]]]:
+        group: list[tuple[Write, Answer[Any]]] = []
+        weight = 0
+        while self._writes and len(group) < self._params.group_requests_max:
+            request = self._writes[0][0]
+            if group and weight + request.weight > self._params.group_bytes_max:
+                break
+            weight += request.weight
+            group.append(self._writes.popleft())
+        self._write_bytes -= weight
+        return group
+
+    def _publish(self) -> None:
+        """Figures after the writer ran; the first time that it is broken, say so."""
+        self._figures = self._writer.figures()
+        if self._writer.broken and not self._told_broken:
+            self._told_broken = True
+            self.on_broken(self._writer.broken)
+
+    async def _hop(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work, abandon_on_cancel=False, limiter=self._write_limiter)
+
+    # Reader task
+
+    async def _read_loop(self) -> None:
+        while True:
+            if not self._reads:
+                self._read_wake = trio.Event()
+                await self._read_wake.wait()
+            count = min(len(self._reads), self._params.read_group_max)
+            group = [self._reads.popleft() for _ in range(count)]
+            try:
+                results = await trio.to_thread.run_sync(
+                    self._reader.read,
+                    [request for request, _ in group],
+                    abandon_on_cancel=False,
+                    limiter=self._read_limiter,
+                )
+            except BaseException:  # as in the writer task
+                for _, answer in group:
+                    answer(_closing())
+                raise
+            self._reads.extendleft(reversed(group[len(results) :]))
+            for (request, answer), result in zip(group, results, strict=False):
+                if result is MORE:
+                    self._reads.append((request, answer))
+                elif isinstance(result, Damage):
+                    self._doubt(result)
+                    answer(corrupt_part())
+                else:
+                    answer(result)
+
+    def _doubt(self, damage: Damage) -> None:
+        """Have the part marked and its file moved aside, then tell; once, however many reads found it."""
+        key = (damage.address, damage.descriptor_hash)
+        if damage.rid is None:
+            self.on_corrupt(Address(damage.address), DescriptorHash(damage.descriptor_hash))
+        elif key not in self._doubted and not self._closed:
+            self._doubted.add(key)
+            request = Quarantine(damage.address, damage.descriptor_hash, damage.rid)
+            self._write_bytes += request.weight
+            self._writes.append((request, lambda _result: None))
+            self._write_wake.set()
+
+
+def _busy() -> LockboxError:
+    return LockboxError("too much waits for this store", "try again in a moment", ErrorCode.BUSY)
+
+
+def _closing() -> LockboxError:
+    return LockboxError("the store is closing; nothing was done", "ask another node", ErrorCode.BUSY)

@@ -1,0 +1,220 @@
+"""The reader of a shard store: several reads in one snapshot, each byte compared with what the owner signed.
+
+Runs in one thread at a time, beside the writer, on a connection of its own. A scan stops at its page and continues as
+another read, because a long read transaction keeps the WAL from shrinking. Damage is an answer here (`Damage`); the
+store then tells the writer to quarantine the part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import apsw
+
+from lockbox_node.adapters.store_files import BigFiles, name_of
+from lockbox_node.adapters.store_rows import (
+    PART_COLUMNS,
+    DamagedRow,
+    PartRow,
+    prefix_of,
+    split_shards,
+    unpack_entries,
+    verified_head,
+    verified_shards,
+)
+from lockbox_node.errors import LockboxError, ShardCorrupt, ShardMissing
+from lockbox_node.ports import SlotView, StripePart, StripeSummary, WallClock
+from protocol.errors import ErrorCode
+from protocol.messages import SIBLINGS_MAX, HolderTable, Signed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lockbox_node.core.storage_params import StoreParams
+
+_COLUMNS = ", ".join(f"part.{name}" for name in PART_COLUMNS.split(", "))
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """ShardStore.get as it waits."""
+
+    address: bytes
+    descriptor_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """ShardStore.look as it waits."""
+
+    address: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """ShardStore.summaries as it waits."""
+
+    after: bytes
+    limit: int
+
+
+@dataclass(slots=True)
+class HeldWith:
+    """ShardStore.held_with as it waits, with what its pages gave so far."""
+
+    node: bytes
+    after_rid: int = -1
+    found: list[StripeSummary] = field(default_factory=list)
+
+
+Read = Get | Look | Scan | HeldWith
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A part whose bytes are not those that were put. `rid` is None when a page hides it: nothing to mark then."""
+
+    address: bytes
+    descriptor_hash: bytes
+    rid: int | None
+
+
+class _More:
+    """The scan goes on in another transaction."""
+
+
+MORE = _More()
+ReadResult = StripePart | SlotView | list[StripeSummary] | LockboxError | Damage | _More
+
+
+class StoreReader:
+    """Everything that only reads."""
+
+    def __init__(self, connection: apsw.Connection, files: BigFiles, params: StoreParams, clock: WallClock) -> None:
+        self._connection = connection
+        self._files = files
+        self._params = params
+        self._clock = clock
+
+    def read(self, group: Sequence[Read]) -> list[ReadResult]:
+        """The results in order; stops early (fewer results) when the bytes of a hop are reached."""
+        results: list[ReadResult] = []
+        self._begin()
+        size = 0
+        try:
+            for request in group:
+                result = self._one(request)
+                results.append(result)
+                if isinstance(result, StripePart):
+                    size += sum(len(shard) for shard in result.shards)
+                if size >= self._params.read_group_bytes_max:
+                    break
+        finally:
+            self._end()
+        return results
+
+    def close(self) -> None:
+        """The connection is closed."""
+        self._connection.close()
+
+    def _begin(self) -> None:
+        self._connection.execute("BEGIN")
+
+    def _end(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("COMMIT")
+
+    def _one(self, request: Read) -> ReadResult:
+        try:
+            match request:
+                case Get():
+                    return self._get(request)
+                case Look():
+                    return self._look(request.address)
+                case Scan():
+                    return self._scan(request)
+                case HeldWith():
+                    return self._held_with(request)
+        except (apsw.IOError, apsw.CorruptError):
+            self._end()  # SQLite may have ended the transaction; the others of the group read in a new one
+            self._begin()
+            if isinstance(request, Get):
+                return Damage(request.address, request.descriptor_hash, None)
+            return ShardCorrupt("a page of the database cannot be read", "restore a backup of this node, or drain it")
+        except apsw.BusyError:
+            return LockboxError("the store is in use by another program", "try again", ErrorCode.BUSY)
+
+    def _get(self, request: Get) -> StripePart | LockboxError | Damage:
+        sql = f"SELECT {PART_COLUMNS} FROM part WHERE address = ? AND hash = ?"  # noqa: S608  # our column names
+        found = self._connection.execute(sql, (request.address, request.descriptor_hash)).get
+        if found is None:
+            return ShardMissing("this part is not here", "ask the other holders")
+        row = PartRow(*found)
+        if row.corrupt:
+            return corrupt_part()
+        try:
+            return self._verified(row)
+        except (DamagedRow, OSError, apsw.IOError, apsw.CorruptError):
+            self._end()  # the writer may have replaced or deleted the part since our snapshot
+            self._begin()
+        now = self._connection.execute(sql, (request.address, request.descriptor_hash)).get
+        if now is not None and now[0] == row.rid:
+            return Damage(request.address, request.descriptor_hash, row.rid)
+        return LockboxError("this part just changed", "try again", ErrorCode.BUSY)
+
+    def _verified(self, row: PartRow) -> StripePart:
+        body = self._connection.execute("SELECT head, shards FROM body WHERE rid = ?", (row.rid,)).get
+        if body is None:
+            raise DamagedRow("the body is gone")
+        head, descriptor = verified_head(row, body[0])
+        if row.big:
+            shards = self._files.read(name_of(row.address, row.rid), row.shards, row.shard_bytes)
+        else:
+            shards = split_shards(row, body[1])
+        return row.part(head, verified_shards(row, descriptor, shards))
+
+    def _look(self, address: bytes) -> SlotView:
+        execute = self._connection.execute
+        joined = "part LEFT JOIN body USING (rid)"
+        sql = f"SELECT {_COLUMNS}, head FROM {joined} WHERE address = ? ORDER BY version DESC, hash"  # noqa: S608
+        parts: list[StripePart] = []
+        tables: list[HolderTable] = []
+        held = set()
+        for *columns, packed in execute(sql, (address,)):
+            row = PartRow(*columns)
+            tables.append(row.table)
+            held.add(row.hash)
+            try:
+                parts.append(row.part(verified_head(row, packed or b"")[0], ()))
+            except DamagedRow:
+                continue  # `get` of it tells; its table still helps
+        sql = "SELECT hash, version, entries FROM pointer WHERE address = ? AND until > ? ORDER BY version DESC, hash"
+        for descriptor_hash, version, entries in execute(sql, (address, self._clock.now_unix_s())):
+            if descriptor_hash not in held and len(tables) < SIBLINGS_MAX:
+                tables.append(HolderTable(address, version, descriptor_hash, list(unpack_entries(entries))))
+        tomb = execute("SELECT body, signature FROM tomb WHERE address = ?", (address,)).get
+        return SlotView(tuple(parts), tuple(tables), None if tomb is None else Signed(*tomb))
+
+    def _scan(self, request: Scan) -> list[StripeSummary]:
+        sql = f"SELECT {PART_COLUMNS} FROM part WHERE (address, hash) > (?, ?) ORDER BY address, hash LIMIT ?"  # noqa: S608
+        limit = min(request.limit, self._params.scan_rows_max)
+        rows = self._connection.execute(sql, (request.after[:32], request.after[32:], limit))
+        return [PartRow(*row).summary for row in rows]
+
+    def _held_with(self, request: HeldWith) -> list[StripeSummary] | _More:
+        sql = f"SELECT {_COLUMNS} FROM named JOIN part USING (rid) WHERE prefix = ? AND rid > ? ORDER BY rid LIMIT ?"  # noqa: S608
+        limit = self._params.scan_rows_max
+        count = 0
+        for columns in self._connection.execute(sql, (prefix_of(request.node), request.after_rid, limit)):
+            row = PartRow(*columns)
+            count += 1
+            request.after_rid = row.rid
+            if any(entry.node == request.node for entry in row.entries):
+                request.found.append(row.summary)
+        return MORE if count == limit else request.found
+
+
+def corrupt_part() -> ShardCorrupt:
+    """The answer for a part that was found damaged."""
+    return ShardCorrupt("this part was found damaged and is in quarantine", "ask the other holders")

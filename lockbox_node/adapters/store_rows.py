@@ -1,0 +1,218 @@
+"""How parts, tables and slots look as rows, and the requests that change them.
+
+A row of `part` is small (what is planned with); `body` keeps the signed descriptor and the slots as `head`, and the
+shards, one after the other, unless they are in a file. `named` finds the parts whose table names a node by the first 8
+bytes of its id; the full ids in the table decide. Nothing read from a row is trusted: `verified_head` and
+`verified_shards` compare with the hashes that the owner signed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from lockbox_node.ports import StripePart, StripeSummary
+from protocol import merkle
+from protocol.ids import Address, DescriptorHash
+from protocol.messages import HolderEntry, HolderTable, Message, Signed
+from protocol.records import Descriptor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+PART_COLUMNS = "rid, address, hash, version, tier, lease, idx, corrupt, big, shards, shard_bytes, entries"
+FRAME_BYTES = 512  # what a request weighs beside its payload
+ENTRY_BYTES = 48
+
+
+class Head(Message):
+    """The signed descriptor and the manifest slots of a part."""
+
+    descriptor: Signed
+    slots: list[bytes]
+
+
+class DamagedRow(Exception):
+    """The bytes of a row or file are not those that were put."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartRow:
+    """A row of `part`, in the order of PART_COLUMNS."""
+
+    rid: int
+    address: bytes
+    hash: bytes
+    version: int
+    tier: int
+    lease: int
+    index: int
+    corrupt: int
+    big: int
+    shards: int
+    shard_bytes: int
+    packed_entries: bytes
+
+    @property
+    def entries(self) -> tuple[HolderEntry, ...]:
+        """The holder table of the part."""
+        return unpack_entries(self.packed_entries)
+
+    @property
+    def summary(self) -> StripeSummary:
+        """What healing plans with."""
+        return StripeSummary(
+            Address(self.address),
+            self.version,
+            DescriptorHash(self.hash),
+            self.tier,
+            self.index,
+            bool(self.corrupt),
+            self.entries,
+        )
+
+    @property
+    def table(self) -> HolderTable:
+        """The holder table as it travels."""
+        return HolderTable(self.address, self.version, self.hash, list(self.entries))
+
+    def part(self, head: Head, shards: tuple[bytes, ...]) -> StripePart:
+        """The part with these shards (none for a look)."""
+        return StripePart(
+            Address(self.address),
+            self.version,
+            DescriptorHash(self.hash),
+            head.descriptor,
+            self.tier,
+            self.lease,
+            tuple(head.slots),
+            self.index,
+            shards,
+            self.entries,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """ShardStore.put as it waits."""
+
+    part: StripePart
+    replaces: tuple[bytes, ...]
+
+    @property
+    def payload_bytes(self) -> int:
+        """What it adds to the store."""
+        return logical_bytes(self.part)
+
+    @property
+    def weight(self) -> int:
+        """Bytes that it holds in the queue and adds to a transaction."""
+        return self.payload_bytes + ENTRY_BYTES * len(self.part.entries) + FRAME_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """ShardStore.merge as it waits."""
+
+    tables: tuple[HolderTable, ...]
+
+    @property
+    def weight(self) -> int:
+        """Bytes that it holds in the queue and adds to a transaction."""
+        return FRAME_BYTES + sum(128 + ENTRY_BYTES * len(table.entries) for table in self.tables)
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """ShardStore.delete as it waits."""
+
+    tombstone: Signed
+    address: bytes
+    version: int
+
+    @property
+    def weight(self) -> int:
+        """Bytes that it holds in the queue and adds to a transaction."""
+        return FRAME_BYTES + len(self.tombstone.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """A read found the part corrupt: remember it, move its file aside."""
+
+    address: bytes
+    descriptor_hash: bytes
+    rid: int
+    weight: int = FRAME_BYTES
+
+
+Write = Put | Merge | Bury | Quarantine
+
+_encoder = msgspec.msgpack.Encoder()
+_entries_decoder = msgspec.msgpack.Decoder(tuple[HolderEntry, ...])
+_head_decoder = msgspec.msgpack.Decoder(Head)
+_descriptor_decoder = msgspec.msgpack.Decoder(Descriptor)
+
+
+def pack_entries(entries: Sequence[HolderEntry]) -> bytes:
+    """A holder table as one blob."""
+    return _encoder.encode(entries)
+
+
+def unpack_entries(packed: bytes) -> tuple[HolderEntry, ...]:
+    """The inverse of `pack_entries`."""
+    return _entries_decoder.decode(packed)
+
+
+def pack_head(part: StripePart) -> bytes:
+    """Descriptor and slots as one blob."""
+    return _encoder.encode(Head(part.descriptor, list(part.slots)))
+
+
+def logical_bytes(part: StripePart) -> int:
+    """Bytes of a part that count against the capacity: shards, slots and descriptor."""
+    return sum(len(shard) for shard in part.shards) + sum(len(slot) for slot in part.slots) + len(part.descriptor.body)
+
+
+def prefix_of(node: bytes) -> int:
+    """The first 8 bytes of a node id as a signed number: the key of `named`."""
+    return int.from_bytes(node[:8], "big", signed=True)
+
+
+def prefixes(entries: Iterable[HolderEntry]) -> set[int]:
+    """The keys of `named` for a table; looked up and sorted, never iterated as they are."""
+    return {prefix_of(entry.node) for entry in entries}
+
+
+def verified_head(row: PartRow, packed: bytes) -> tuple[Head, Descriptor]:
+    """Descriptor and slots, each compared with the hash that names it. DamagedRow."""
+    try:
+        head = _head_decoder.decode(packed)
+        if hashlib.sha256(head.descriptor.body).digest() != row.hash:
+            raise DamagedRow("the descriptor is not the one that was put")
+        descriptor = _descriptor_decoder.decode(head.descriptor.body)
+    except msgspec.DecodeError:
+        raise DamagedRow("the descriptor does not decode") from None
+    if [hashlib.sha256(slot).digest() for slot in head.slots] != descriptor.slot_hashes:
+        raise DamagedRow("a slot is not the one that was put")
+    return head, descriptor
+
+
+def verified_shards(row: PartRow, descriptor: Descriptor, shards: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """`shards` when each is the one whose id was signed for this index and group. DamagedRow otherwise."""
+    if len(shards) != len(descriptor.groups):
+        raise DamagedRow("a shard is missing")
+    for group, shard in zip(descriptor.groups, shards, strict=True):
+        if len(shard) != descriptor.shard_bytes:
+            raise DamagedRow("a shard is cut")
+        if merkle.root(shard, descriptor.leaf_bytes) != group.shard_ids[row.index]:
+            raise DamagedRow("a shard does not match its id")
+    return shards
+
+
+def split_shards(row: PartRow, joined: bytes) -> tuple[bytes, ...]:
+    """The shards of a part that is kept inside the database."""
+    return tuple(joined[number * row.shard_bytes : (number + 1) * row.shard_bytes] for number in range(row.shards))

@@ -1,0 +1,168 @@
+"""The database of the shard store: connection settings, format, migrations, and the layout of its directory.
+
+WAL with synchronous=FULL: a commit is one flush, and what was acknowledged survives a power loss. The checksum VFS puts
+8 bytes behind every page, so a flipped bit in a page is an error, never a wrong row. SQLite before 3.51.3 can corrupt
+a database when the WAL restarts and is refused. One transaction per migration; `user_version` says which ran.
+STORE holds the same uuid as the database, so that a missing or swapped disk is noticed, not taken for an empty store.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import uuid
+from typing import TYPE_CHECKING
+
+import apsw
+import apsw.sqlite_extra
+
+from lockbox_node.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DATABASE = "shards.db"
+CHECKSUM_VFS = "cksmvfs"
+CHECKSUM_BYTES = 8
+PAGE_BYTES = 4096
+CACHE_KIB = 16 * 1024
+SQLITE_MIN = 3_051_003
+APPLICATION_ID = 0x4C424F58  # "LBOX"
+RID_SKIP = 1 << 20  # row ids are never reused: those of an unfinished run are skipped (at most one group of them)
+
+MIGRATIONS = (
+    """
+CREATE TABLE meta(
+    one INTEGER PRIMARY KEY CHECK (one = 1), store TEXT NOT NULL, next_rid INTEGER NOT NULL,
+    stripes INTEGER NOT NULL DEFAULT 0, shards INTEGER NOT NULL DEFAULT 0, logical_bytes INTEGER NOT NULL DEFAULT 0,
+    big_bytes INTEGER NOT NULL DEFAULT 0, corrupt INTEGER NOT NULL DEFAULT 0, pointers INTEGER NOT NULL DEFAULT 0,
+    tombstones INTEGER NOT NULL DEFAULT 0) STRICT;
+CREATE TABLE part(
+    rid INTEGER PRIMARY KEY, address BLOB NOT NULL, hash BLOB NOT NULL, version INTEGER NOT NULL,
+    tier INTEGER NOT NULL, lease INTEGER NOT NULL, idx INTEGER NOT NULL, corrupt INTEGER NOT NULL,
+    big INTEGER NOT NULL, shards INTEGER NOT NULL, shard_bytes INTEGER NOT NULL, logical_bytes INTEGER NOT NULL,
+    entries BLOB NOT NULL) STRICT;
+CREATE UNIQUE INDEX part_identity ON part(address, hash);
+CREATE TABLE body(rid INTEGER PRIMARY KEY, head BLOB NOT NULL, shards BLOB NOT NULL) STRICT;
+CREATE TABLE named(prefix INTEGER NOT NULL, rid INTEGER NOT NULL, PRIMARY KEY (prefix, rid)) STRICT, WITHOUT ROWID;
+CREATE TABLE pointer(
+    address BLOB NOT NULL, hash BLOB NOT NULL, version INTEGER NOT NULL, entries BLOB NOT NULL,
+    until INTEGER NOT NULL, PRIMARY KEY (address, hash)) STRICT, WITHOUT ROWID;
+CREATE INDEX pointer_until ON pointer(until);
+CREATE TABLE tomb(
+    address BLOB NOT NULL PRIMARY KEY, version INTEGER NOT NULL, body BLOB NOT NULL, signature BLOB NOT NULL,
+    at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE unlinkq(path TEXT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID;
+""",
+)
+
+
+def require_sqlite(version_number: int) -> None:
+    """ConfigError unless SQLite is 3.51.3 or later (as a number: 3051003)."""
+    if version_number < SQLITE_MIN:
+        text = f"{version_number // 1_000_000}.{version_number // 1000 % 1000}.{version_number % 1000}"
+        raise ConfigError(
+            f"SQLite {text} can corrupt a database when its WAL restarts; 3.51.3 or later is needed",
+            "install apsw from its wheel, which brings its own SQLite",
+        )
+
+
+def connect(path: Path, *, fresh: bool = False) -> apsw.Connection:
+    """A connection with our settings, through the checksum VFS. `fresh`: the database may be made."""
+    require_sqlite(int(apsw.SQLITE_VERSION_NUMBER))
+    if CHECKSUM_VFS not in apsw.vfs_names():
+        carrier = apsw.Connection(":memory:")
+        apsw.sqlite_extra.load(carrier, "cksumvfs")
+        carrier.close()
+    flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if fresh else 0)
+    connection = apsw.Connection(str(path), flags=flags, vfs=CHECKSUM_VFS)
+    if fresh:
+        connection.reserve_bytes(reserve=CHECKSUM_BYTES)
+        connection.execute(f"PRAGMA page_size={PAGE_BYTES}; PRAGMA auto_vacuum=INCREMENTAL; VACUUM")
+    connection.execute(
+        f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA mmap_size=0;"
+        f"PRAGMA cache_size=-{CACHE_KIB}; PRAGMA foreign_keys=OFF; PRAGMA temp_store=MEMORY"
+    )
+    return connection
+
+
+def migrate(connection: apsw.Connection, store: str) -> None:
+    """Bring the database to the newest format, one transaction per step. ConfigError when it is newer than we."""
+    version = int(connection.execute("PRAGMA user_version").get)
+    if version > len(MIGRATIONS):
+        raise ConfigError(
+            f"shards.db has format {version}, this program knows up to {len(MIGRATIONS)}",
+            "start the version that wrote it, or a later one",
+        )
+    for number in range(version, len(MIGRATIONS)):
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(MIGRATIONS[number])
+        if number == 0:
+            connection.execute("INSERT INTO meta(one, store, next_rid) VALUES (1, ?, 1)", (store,))
+        connection.execute(f"PRAGMA user_version={number + 1}; PRAGMA application_id={APPLICATION_ID}; COMMIT")
+
+
+def lock(data_dir: Path) -> int:
+    """The descriptor that holds the flock on `lock`; close it to let go. ConfigError when a second daemon runs."""
+    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise ConfigError(
+            f"another lockbox-node already runs on {data_dir}", "stop it, or give this one its own data_dir"
+        ) from None
+    return descriptor
+
+
+def open_database(data_dir: Path) -> apsw.Connection:
+    """The writer's connection, migrated and matched with STORE; makes both in an empty directory. ConfigError."""
+    path, marker = data_dir / DATABASE, data_dir / "STORE"
+    if marker.exists() and not path.exists():
+        raise ConfigError(
+            f"{data_dir} has a STORE but no {DATABASE}: its disk is missing or it was deleted",
+            "mount the disk, restore a backup, or remove STORE to begin with nothing",
+        )
+    store = marker.read_text().strip() if marker.exists() else ""
+    fresh = not path.exists() or not path.stat().st_size
+    connection: apsw.Connection | None = None
+    try:
+        connection = connect(path, fresh=fresh)
+        migrate(connection, store or str(uuid.uuid4()))
+        inside = str(connection.execute("SELECT store FROM meta").get)
+        connection.execute("UPDATE meta SET next_rid = next_rid + ?", (RID_SKIP,))
+    except (apsw.Error, ConfigError) as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{path} cannot be used: {error}", "restore a backup, or begin with another dir") from None
+    if store and inside != store:
+        connection.close()
+        raise ConfigError(
+            f"{DATABASE} belongs to store {inside}, STORE says {store}: parts of two nodes are mixed",
+            "mount the disk that belongs here, or restore a backup",
+        )
+    if not store:
+        _write_marker(data_dir, inside)
+    return connection
+
+
+def _write_marker(data_dir: Path, store: str) -> None:
+    descriptor = os.open(data_dir / "STORE.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, f"{store}\n".encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.rename(data_dir / "STORE.new", data_dir / "STORE")
+    sync_directory(data_dir)
+
+
+def sync_directory(path: Path) -> None:
+    """fsync a directory, so that renames and unlinks in it are durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

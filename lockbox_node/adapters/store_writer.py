@@ -1,0 +1,307 @@
+"""The one writer of a shard store: a group of requests becomes one transaction, one flush, and then the answers.
+
+Runs in one thread at a time, never on the trio thread. Rules: files before the transaction that names them; a refused
+request is taken out by its savepoint; a failing commit fails the group; a full disk is an answer; any other I/O error
+or failed flush makes the store read-only and is never retried, because the kernel may have dropped the dirty pages.
+A page that fails its checksum rolls the transaction back (SQLite's rule): the group then runs one by one, `careful`.
+"""
+
+from __future__ import annotations
+
+import os
+from copy import copy
+from dataclasses import astuple
+from typing import TYPE_CHECKING
+
+import apsw
+
+from lockbox_node.adapters.store_changes import TALLY, Changes, Result, is_big, store_full
+from lockbox_node.adapters.store_files import FANOUT, BigFiles, BigHeader, is_full, name_of
+from lockbox_node.adapters.store_rows import Put, Write
+from lockbox_node.adapters.store_schema import PAGE_BYTES
+from lockbox_node.errors import LockboxError, ShardCorrupt
+from lockbox_node.ports import StoreFigures, StripePart, WallClock
+from protocol.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from lockbox_node.core.storage_params import StoreParams
+
+SWEEP_FOLDERS = 16  # of `big/` per idle step
+FREE_PAGES_KEPT = 4096  # the file shrinks only beyond this many free pages
+_SAVE_TALLY = f"UPDATE meta SET next_rid = ?, {', '.join(f'{name} = ?' for name in TALLY)}"  # noqa: S608  # our names
+
+
+class StoreWriter:
+    """Everything that changes the store. `broken` says why it became read-only, '' while it is well."""
+
+    def __init__(
+        self, data_dir: Path, connection: apsw.Connection, files: BigFiles, params: StoreParams, clock: WallClock
+    ) -> None:
+        self.broken = ""
+        self.wal_pages = 0
+        self._data_dir = data_dir
+        self._connection = connection
+        self._files = files
+        self._params = params
+        self._clock = clock
+        self._changes = Changes(connection, files, params, clock)
+        self._first_rid = self._changes.next_rid
+        self._swept = 0
+        self._database_pages = int(connection.execute("PRAGMA page_count").get)
+        connection.set_wal_hook(self._on_wal)
+
+    def figures(self) -> StoreFigures:
+        """What the last committed group left."""
+        tally = self._changes.tally
+        disk_bytes = PAGE_BYTES * (self._database_pages + self.wal_pages) + tally.big_bytes
+        return StoreFigures(
+            tally.stripes,
+            tally.shards,
+            tally.logical_bytes,
+            disk_bytes,
+            tally.corrupt,
+            tally.pointers,
+            tally.tombstones,
+        )
+
+    # The group
+
+    def commit(self, group: Sequence[Write]) -> list[Result]:
+        """Run the requests in order, in one transaction; the results are durable when this returns."""
+        if self.broken:
+            return [self._read_only()] * len(group)
+        staged: dict[int, int] = {}
+        try:
+            self._changes.room_bytes = self._room_bytes()
+            refused = self._stage(group, staged)
+            results = self._run(group, staged, refused)
+        except OSError as error:
+            self.broken = f"a file could not be written: {os.strerror(error.errno or 0)}"
+            results = [self._read_only()] * len(group)
+        self._drop_unused(group, staged, results)
+        return results
+
+    def _run(self, group: Sequence[Write], staged: dict[int, int], refused: dict[int, LockboxError]) -> list[Result]:
+        places = range(len(group))
+        try:
+            return self._transaction(group, places, staged, refused, careful=False)
+        except apsw.Error as error:
+            if self._is_fatal(error):
+                return [self._read_only()] * len(group)
+        results: list[Result] = []
+        for place in places:
+            try:
+                results += self._transaction(group, [place], staged, refused, careful=True)
+            except apsw.Error as error:
+                if self._is_fatal(error):
+                    return results + [self._read_only()] * (len(group) - len(results))
+                results.append(_answer_to(error))
+        return results
+
+    def _transaction(
+        self,
+        group: Sequence[Write],
+        places: Sequence[int],
+        staged: dict[int, int],
+        refused: dict[int, LockboxError],
+        *,
+        careful: bool,
+    ) -> list[Result]:
+        execute = self._connection.execute
+        before = copy(self._changes.tally)
+        results: list[Result] = []
+        execute("BEGIN IMMEDIATE")
+        try:
+            for place in places:
+                known = refused.get(place)
+                results.append(known or self._one(group[place], staged.get(place), careful=careful))
+            execute(_SAVE_TALLY, (self._changes.next_rid, *astuple(self._changes.tally)))
+            execute("COMMIT")
+        except BaseException:
+            self._changes.tally = before
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            raise
+        self._database_pages = int(execute("PRAGMA page_count").get)
+        return results
+
+    def _one(self, request: Write, rid: int | None, *, careful: bool) -> Result:
+        execute = self._connection.execute
+        before = copy(self._changes.tally)
+        execute("SAVEPOINT request")
+        try:
+            result = self._changes.perform(request, rid, careful=careful)
+        except LockboxError as refusal:
+            execute("ROLLBACK TO request")
+            self._changes.tally = before
+            result = refusal
+        execute("RELEASE request")
+        return result
+
+    # Large files, before the transaction
+
+    def _stage(self, group: Sequence[Write], staged: dict[int, int]) -> dict[int, LockboxError]:
+        """Write the files of large parts that will be stored; `staged` gets place -> rid. What failed is returned."""
+        refused: dict[int, LockboxError] = {}
+        names = []
+        for place, request in enumerate(group):
+            if not isinstance(request, Put) or not is_big(request.part, self._params):
+                continue
+            try:
+                if not self._changes.judge(request, self._changes.standing(request.part.address)).writes:
+                    continue
+                self._changes.take_room(request)
+                rid = self._changes.take_rid()
+                self._files.write(_header(request.part, rid), request.part.shards)
+                staged[place] = rid
+                names.append(name_of(request.part.address, rid))
+            except LockboxError as refusal:
+                refused[place] = refusal
+            except apsw.Error as error:
+                if self._is_fatal(error):
+                    return dict.fromkeys(range(len(group)), self._read_only())
+                refused[place] = _answer_to(error)
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                refused[place] = store_full()
+        self._files.sync(names)
+        return refused
+
+    def _drop_unused(self, group: Sequence[Write], staged: dict[int, int], results: list[Result]) -> None:
+        """Unlink the files of requests that did not go through; the sweep finds what is missed here."""
+        names = []
+        for place, rid in staged.items():
+            request = group[place]
+            if isinstance(request, Put) and isinstance(results[place], LockboxError):
+                names.append(name_of(request.part.address, rid))
+        if names and not self.broken:
+            self._files.unlink(names)
+
+    # Between the groups
+
+    def checkpoint(self) -> None:
+        """Move what the WAL holds into the database, as far as no reader needs it."""
+        self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def idle(self) -> bool:
+        """One bounded step of housekeeping; True when there is more to do."""
+        if self.broken:
+            return False
+        try:
+            more = self._unlink() | self._sweep() | self._expire() | self._shrink()
+        except apsw.Error as error:
+            return self._is_fatal(error) and False
+        except OSError as error:
+            self.broken = f"a file could not be removed: {os.strerror(error.errno or 0)}"
+            return False
+        if not more and self.wal_pages:
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        return more
+
+    def close(self) -> None:
+        """Last checkpoint; the connection is closed."""
+        if not self.broken:
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self._connection.close()
+
+    def _checkpoint(self, mode: int) -> None:
+        try:
+            self._connection.wal_checkpoint(mode=mode)
+            self.wal_pages = 0
+        except apsw.Error as error:
+            self._is_fatal(error)
+
+    def _unlink(self) -> bool:
+        """Remove the files of deleted parts, then forget them."""
+        limit = self._params.idle_rows_max
+        paths = [str(row[0]) for row in self._connection.execute("SELECT path FROM unlinkq LIMIT ?", (limit,))]
+        if paths:
+            self._files.unlink(paths)
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany("DELETE FROM unlinkq WHERE path = ?", [(path,) for path in paths])
+            self._connection.execute("COMMIT")
+        return len(paths) == limit
+
+    def _sweep(self) -> bool:
+        """Once after the start: remove files that a crash left without a row."""
+        orphans = []
+        for folder in range(self._swept, min(self._swept + SWEEP_FOLDERS, FANOUT)):
+            for name, rid in self._files.names(folder):
+                known = self._connection.execute("SELECT 1 FROM part WHERE rid = ?", (rid,)).get
+                if rid < self._first_rid and known is None:
+                    orphans.append(name)
+            self._swept = folder + 1
+        if orphans:
+            self._files.unlink(orphans)
+        return self._swept < FANOUT
+
+    def _expire(self) -> bool:
+        """Forget pointers whose time is over."""
+        limit = self._params.idle_rows_max
+        sql = "SELECT address, hash FROM pointer WHERE until <= ? LIMIT ?"
+        keys = self._connection.execute(sql, (self._clock.now_unix_s(), limit)).fetchall()
+        if keys:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany("DELETE FROM pointer WHERE address = ? AND hash = ?", keys)
+            self._connection.execute("UPDATE meta SET pointers = pointers - ?", (len(keys),))
+            self._connection.execute("COMMIT")
+            self._changes.tally.pointers -= len(keys)
+        return len(keys) == limit
+
+    def _shrink(self) -> bool:
+        """Give free pages back to the file system, a few at a time."""
+        free = int(self._connection.execute("PRAGMA freelist_count").get)
+        if free <= max(FREE_PAGES_KEPT, self._database_pages // 4):
+            return False
+        self._connection.execute(f"PRAGMA incremental_vacuum({self._params.idle_rows_max})").fetchall()
+        self._database_pages = int(self._connection.execute("PRAGMA page_count").get)
+        return True
+
+    # Helpers
+
+    def _room_bytes(self) -> int:
+        """What may still be written before the floor of free space."""
+        disk = os.statvfs(self._data_dir)
+        share = int(disk.f_blocks * disk.f_frsize * self._params.free_floor_percent / 100)
+        return disk.f_bavail * disk.f_frsize - max(self._params.free_floor_bytes, share)
+
+    def _on_wal(self, _connection: apsw.Connection, _schema: str, pages: int) -> int:
+        self.wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def _is_fatal(self, error: apsw.Error) -> bool:
+        """Whether the store is broken by it; ends a transaction that is still open. Our own mistakes are raised."""
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        if isinstance(error, apsw.FullError | apsw.BusyError) or _is_damage(error):
+            return False
+        if not isinstance(error, apsw.IOError | apsw.CorruptError | apsw.CantOpenError | apsw.ReadOnlyError):
+            raise error
+        self.broken = f"the database could not be written: {error}"
+        return True
+
+    def _read_only(self) -> LockboxError:
+        return LockboxError(f"the store is read-only: {self.broken}", "look at the disk, then start the node again")
+
+
+def _is_damage(error: apsw.Error) -> bool:
+    """Whether a page failed its checksum."""
+    return getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA
+
+
+def _answer_to(error: apsw.Error) -> LockboxError:
+    if isinstance(error, apsw.FullError):
+        return store_full()
+    if isinstance(error, apsw.BusyError):
+        return LockboxError("the store is in use by another program", "try again", ErrorCode.BUSY)
+    return ShardCorrupt("a page of the database is damaged", "restore a backup of this node, or drain it")
+
+
+def _header(part: StripePart, rid: int) -> BigHeader:
+    return BigHeader(
+        part.address, part.descriptor_hash, part.version, rid, part.index, len(part.shards), len(part.shards[0])
+    )

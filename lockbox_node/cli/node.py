@@ -1,0 +1,137 @@
+"""`lockbox-node`: set up, run and ask a storage node; and the authority that admits nodes (`ca`).
+
+`run` is the daemon; `status`, `members` and `doctor` talk to it through its control socket. Heavy imports happen
+inside the commands, so that `--help` and `--version` answer at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lockbox_node.cli import authority
+from lockbox_node.cli.output import emit, json_option, program, reporting
+
+_CONFIG = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="node.toml",
+    show_default=True,
+    help="The node.toml of the node.",
+)
+
+
+@program("lockbox-node")
+def main() -> None:
+    """Run a LockBox storage node, or the authority of a network.
+
+    Example: lockbox-node run --config /var/lib/lockbox/node.toml
+    """
+
+
+main.add_command(authority.ca)
+main.add_command(authority.node_init)
+
+
+@main.command()
+@_CONFIG
+@reporting
+def run(config_path: Path) -> None:
+    """Run the daemon until SIGTERM.
+
+    Example: lockbox-node run --config /var/lib/lockbox/node.toml
+    """
+    from lockbox_node import daemon
+
+    daemon.run(config_path)
+
+
+def _ask(config_path: Path, verb: str) -> Any:
+    import trio
+
+    from lockbox_node import control
+    from lockbox_node.config import load
+
+    async def once() -> Any:
+        data_dir = config_path.absolute().parent / load(config_path).node.data_dir
+        return await control.ask(data_dir / "control.sock", verb)
+
+    return trio.run(once)
+
+
+@main.command()
+@_CONFIG
+@json_option
+@reporting
+def status(config_path: Path, as_json: bool) -> None:
+    """What the running daemon says of itself.
+
+    Example: lockbox-node status --config /var/lib/lockbox/node.toml
+    """
+    said = _ask(config_path, "status")
+    members, stored, repairs = said["members"], said["bytes"], said["repairs"]
+    lines = [
+        f"node        {said['id'][:8]}  {said['state']}",
+        f"region      {said['region']} of {said['operator']}",
+        f"software    {said['version']} ({said['software'][:16]})",
+        f"members     {members['alive']} alive, {members['suspect']} suspect, {members['dead']} dead",
+        f"stored      {said['stripes']} stripes, {said['shards']} shards, {stored['logical']:,} bytes "
+        f"({stored['disk']:,} on disk), {said['corrupt']} corrupt",
+        f"repairs     {repairs['done']} done, {repairs['failed']} failed, {repairs['pending']} pending"
+        + ("" if repairs["enabled"] else ", paused"),
+        f"certificate identity until {said['certificates']['identity_until']}",
+    ]
+    emit(as_json, said, "\n".join(lines))
+
+
+@main.command()
+@_CONFIG
+@json_option
+@reporting
+def members(config_path: Path, as_json: bool) -> None:
+    """Who is in the network, as this node sees it.
+
+    Example: lockbox-node members --config /var/lib/lockbox/node.toml
+    """
+    said = _ask(config_path, "members")
+    lines = ["NODE      STATUS   REGION          OPERATOR  ADDRESS"]
+    lines += [
+        f"{row['id'][:8]}  {row['status']:<7}  {row['region']:<14}  {row['operator']:<8}  {row['addresses'][0]}"
+        for row in said["members"]
+    ]
+    emit(as_json, said, "\n".join(lines))
+
+
+@main.command(name="software-hash")
+@json_option
+@reporting
+def software_hash(as_json: bool) -> None:
+    """What this installation measures as: SHA-256 over the installed files.
+
+    Example: lockbox-node software-hash
+    """
+    from lockbox_node.adapters.software_hash import software_hash as measure
+
+    measured = measure().hex()
+    emit(as_json, {"software": measured}, measured)
+
+
+@main.command()
+@json_option
+@reporting
+def version(as_json: bool) -> None:
+    """The version of the program and of the protocol.
+
+    Example: lockbox-node version --json
+    """
+    import importlib.metadata
+
+    own = importlib.metadata.version("lockbox-node")
+    emit(as_json, {"version": own, "protocol": [1]}, f"lockbox-node {own}, protocol 1")
+
+
+if __name__ == "__main__":
+    main()

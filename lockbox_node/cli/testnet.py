@@ -1,0 +1,175 @@
+"""`lockbox-testnet`: a real network on one machine, every node its own daemon.
+
+`up` makes an authority, nodes and a client, starts the daemons, says in one JSON line when they are ready, and runs
+until SIGINT or SIGTERM; the other verbs talk to it through a socket in its directory and return when what they ask
+for is done.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lockbox_node.cli.output import emit, program, reporting
+
+_DIRECTORY = click.option(
+    "--dir",
+    "directory",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory of the network.",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@program("lockbox-testnet")
+def main() -> None:
+    """Run a real LockBox network on this machine, and hurt it.
+
+    Example: lockbox-testnet up --nodes 24 --dir /tmp/net
+    """
+
+
+@main.command()
+@click.option("--nodes", required=True, type=click.IntRange(1, 200), help="How many daemons.")
+@_DIRECTORY
+@click.option("--regions", default="", help="Names of the region table with commas; default: 7 far apart.")
+@click.option("--latency", type=click.Choice(["none"]), default="none", help="Delays between regions.")
+@click.option("--real-times", is_flag=True, help="The tiers' own hold-offs and sweeps instead of short ones.")
+@click.option("--policy", multiple=True, metavar="KEY=VALUE", help="Settings of every node, e.g. healing=off.")
+@_JSON
+@reporting
+def up(
+    nodes: int,
+    directory: Path,
+    regions: str,
+    latency: str,
+    real_times: bool,
+    policy: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Make a network in DIR, start it, and run until Ctrl-C.
+
+    Example: lockbox-testnet up --nodes 24 --dir /tmp/net --json
+    """
+    import trio
+
+    from lockbox_node.cli.network import Testnet, TestnetPlan
+
+    plan = TestnetPlan.of(nodes, directory.absolute(), regions, real_times=real_times, policy=policy)
+
+    def ready(summary: dict[str, Any]) -> None:
+        if as_json:
+            print(json.dumps({"ready": True, **summary}), flush=True)
+            return
+        click.echo(f"{nodes} nodes are ready in {summary['seconds']:.1f} s; network file {summary['network']}")
+        click.echo(f"stop with Ctrl-C; status with: lockbox-testnet status --dir {directory}")
+        sys.stdout.flush()
+
+    trio.run(Testnet(plan).run, ready)
+
+
+def _ask(directory: Path, verb: str, as_json: bool, **arguments: object) -> None:
+    import trio
+
+    from lockbox_node import control
+    from lockbox_node.cli.network import SOCKET_NAME
+
+    async def once() -> Any:
+        return await control.ask(directory.absolute() / SOCKET_NAME, verb, **arguments)
+
+    answer = trio.run(once)
+    emit(as_json, answer, answer["text"])
+
+
+def _node_verb(verb: str, words: str) -> None:
+    @main.command(name=verb, help=f"{words}\n\nExample: lockbox-testnet {verb} n01 n02 --dir /tmp/net")
+    @click.argument("names", nargs=-1, required=True, metavar="NODE...")
+    @_DIRECTORY
+    @_JSON
+    @reporting
+    def _verb(names: tuple[str, ...], directory: Path, as_json: bool) -> None:
+        _ask(directory, verb, as_json, nodes=list(names))
+
+
+for _name, _words in (
+    ("kill", "SIGKILL these nodes."),
+    ("restart", "Start these nodes again (killing them first if they run); returns when they are ready."),
+    ("stop", "SIGSTOP these nodes: they hold their connections and say nothing."),
+    ("cont", "SIGCONT these nodes."),
+):
+    _node_verb(_name, _words)
+
+
+@main.command(name="kill-region")
+@click.argument("region")
+@_DIRECTORY
+@_JSON
+@reporting
+def kill_region(region: str, directory: Path, as_json: bool) -> None:
+    """SIGKILL every node of one region.
+
+    Example: lockbox-testnet kill-region eu-west-1 --dir /tmp/net
+    """
+    _ask(directory, "kill-region", as_json, region=region)
+
+
+@main.command()
+@click.argument("count", type=click.IntRange(1, 200))
+@_DIRECTORY
+@_JSON
+@reporting
+def add(count: int, directory: Path, as_json: bool) -> None:
+    """Add COUNT new nodes; returns when they are ready.
+
+    Example: lockbox-testnet add 2 --dir /tmp/net
+    """
+    _ask(directory, "add", as_json, count=count)
+
+
+@main.command()
+@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+@click.option("--share", type=click.FloatRange(0, 1), default=1.0, help="Share of the stored shards, 0 to 1.")
+@click.option("--seed", type=int, default=1, help="Which ones.")
+@_DIRECTORY
+@_JSON
+@reporting
+def corrupt(names: tuple[str, ...], share: float, seed: int, directory: Path, as_json: bool) -> None:
+    """Flip a bit in stored shards of these nodes, on their disks.
+
+    Example: lockbox-testnet corrupt n03 --share 0.01 --dir /tmp/net
+    """
+    _ask(directory, "corrupt", as_json, nodes=list(names), share=share, seed=seed)
+
+
+@main.command()
+@click.argument("settings", nargs=-1, required=True, metavar="KEY=VALUE...")
+@_DIRECTORY
+@_JSON
+@reporting
+def policy(settings: tuple[str, ...], directory: Path, as_json: bool) -> None:
+    """Change a setting of every running node: healing=on or healing=off.
+
+    Example: lockbox-testnet policy healing=off --dir /tmp/net
+    """
+    _ask(directory, "policy", as_json, settings=list(settings))
+
+
+@main.command()
+@_DIRECTORY
+@_JSON
+@reporting
+def status(directory: Path, as_json: bool) -> None:
+    """What every node says of itself.
+
+    Example: lockbox-testnet status --dir /tmp/net
+    """
+    _ask(directory, "status", as_json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Who holds what stands at an address: holder tables from several nodes, merged.
+
+Placement places; it never finds: views differ, so readers follow holder tables. At least FIRST_ANSWERS nodes of
+distinct operators are heard before anybody is believed, and a miss ends only at the MISS_NODES nearest. Every answer
+counts towards "this is the newest" (`tier.current_answers`), also one that comes while shards are already fetched.
+Source: DESIGN, Addresses and neighbourhoods.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from lockbox_node.client.survey import Survey
+from lockbox_node.errors import AssetNotFound, PeerUnreachable
+from protocol.errors import RemoteProtocolError
+from protocol.ids import address_of
+from protocol.messages import FindHolders, HolderEntry, Holders, HolderTable, Message, Signed
+from protocol.records import open_tombstone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lockbox_node.client.vault import Vault
+
+FIRST_ANSWERS = 3
+MISS_NODES = 20
+VERSIONS_MAX = 16  # slot identities kept per address: a liar cannot make us try more
+
+
+@dataclass(slots=True)
+class SlotTable:
+    """Who holds one slot identity: (shard index, node id) -> sequence."""
+
+    version: int
+    descriptor_hash: bytes
+    holders: dict[tuple[int, bytes], int] = field(default_factory=dict)
+
+    def merge(self, entries: Iterable[HolderEntry]) -> None:
+        """Take table lines; the higher sequence wins."""
+        for entry in entries:
+            place = (entry.index, entry.node)
+            if self.holders.get(place, -1) < entry.sequence:
+                self.holders[place] = entry.sequence
+
+
+class Finding:
+    """All that was heard about one address."""
+
+    def __init__(self, vault: Vault, address: bytes) -> None:
+        self.address = address
+        self._vault = vault
+        self._tables: dict[tuple[int, bytes], SlotTable] = {}
+        self.tombstone_version = -1
+        near = vault.members.nearest(address, MISS_NODES, trio.current_time())
+        order = vault.members.distinct_operators(near, FIRST_ANSWERS)
+        self.survey = Survey(vault, FindHolders(address), order, self._take)
+
+    @property
+    def answers(self) -> int:
+        """How many nodes have told us what stands here."""
+        return len(self.survey.answered)
+
+    def tables(self) -> list[SlotTable]:
+        """Slot identities that no tombstone covers: newest version first, the most held of a version first."""
+        standing = [table for table in self._tables.values() if table.version > self.tombstone_version]
+        return sorted(standing, key=lambda table: (-table.version, -len(table.holders), table.descriptor_hash))
+
+    async def first(self, current_answers: int) -> None:
+        """Ask enough nodes and return as soon as FIRST_ANSWERS have answered and something was found.
+
+        AssetNotFound when the nearest nodes say that nothing stands here, PeerUnreachable when too few say anything.
+        """
+        params = self._vault.params
+        deadline = trio.current_time() + params.find_s
+        survey = self.survey
+        survey.ask(max(FIRST_ANSWERS, current_answers))
+        await survey.until(lambda: self.answers >= FIRST_ANSWERS, deadline, params.hedge_find_s)
+        if not self.tables():
+            survey.ask(MISS_NODES)
+            await survey.until(lambda: bool(self.tables()), deadline, params.hedge_find_s)
+        if not self.tables():
+            raise self._nothing()
+
+    async def settle(self, current_answers: int) -> bool:
+        """Whether `current_answers` nodes were heard, after a short wait for the missing ones."""
+        params = self._vault.params
+        deadline = trio.current_time() + params.hedge_find_s
+        await self.survey.until(lambda: self.answers >= current_answers, deadline, params.hedge_find_s)
+        return self.answers >= current_answers
+
+    def _nothing(self) -> AssetNotFound | PeerUnreachable:
+        if self.tombstone_version >= 0:
+            return AssetNotFound("this asset was deleted", "`lockbox list` shows the assets of this wallet")
+        silent = len(self.survey.failed) + self.survey.pending
+        if self.answers > silent:
+            return AssetNotFound(
+                f"none of the {self.answers} nodes nearest to this asset knows of it",
+                "check that wallet and network belong together; `lockbox recover` scans for every asset",
+            )
+        return PeerUnreachable(
+            f"only {self.answers} of the {self.answers + silent} nodes near this asset answer",
+            "check the connection, then try again",
+        )
+
+    def _take(self, node: bytes, reply: Message) -> None:
+        assert isinstance(reply, Holders)  # the codec gives the reply type of the request
+        if reply.nearest:
+            self._vault.members.take_records(reply.nearest)
+        if reply.tombstone is not None:
+            self._bury(reply.tombstone)
+        for table in reply.tables:
+            self._merge(table)
+
+    def _merge(self, table: HolderTable) -> None:
+        identity = (table.version, table.descriptor_hash)
+        if table.address != self.address or (identity not in self._tables and len(self._tables) >= VERSIONS_MAX):
+            return
+        self._tables.setdefault(identity, SlotTable(*identity)).merge(table.entries)
+
+    def _bury(self, signed: Signed) -> None:
+        self.tombstone_version = max(self.tombstone_version, tombstone_version(signed, self.address))
+
+
+def tombstone_version(signed: Signed, address: bytes) -> int:
+    """The version up to which `signed` deletes what stands at `address`; -1 when it is no tombstone of this address."""
+    try:
+        tombstone = open_tombstone(signed)
+    except RemoteProtocolError:
+        return -1
+    return tombstone.version if address_of(tombstone.public_key) == address else -1

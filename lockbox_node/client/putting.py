@@ -1,0 +1,182 @@
+"""Put one stripe durably onto its holders: one request each, all in parallel, callbacks and no task per holder.
+
+A holder that refuses, breaks or makes no progress for `stall_s` is replaced by the next eligible one, so that a hung
+node costs a second and not the lock. When anybody was replaced, the final holder table is told to all. What the put
+has touched is kept, for the undo. Source: DESIGN, Client pipeline, Lock.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import trio
+
+from lockbox_node.client.proofs import sibling_of, taken_by
+from lockbox_node.client.replies import Replies, again_after_s
+from lockbox_node.core.placement import replacement
+from lockbox_node.errors import LockboxError, RequestRefused
+from lockbox_node.ports import entries_of
+from protocol.messages import HolderTable, PutStripe, Stored, TellHolders
+
+if TYPE_CHECKING:
+    from lockbox_node.client.replies import Outcome
+    from lockbox_node.client.stripes import Stripe
+    from lockbox_node.client.vault import Vault
+    from lockbox_node.core.placement import Candidate
+    from protocol.messages import HolderEntry
+
+TRIES_MAX = 20  # of one holder that asks us to come back later
+REPLACED_PER_INDEX_MAX = 6
+NEVER = float("inf")
+
+
+class Attempt:
+    """One holder asked to keep one shard index. Times are trio's."""
+
+    __slots__ = ("again_at", "holder", "index", "posted_at", "tries")
+
+    def __init__(self, index: int, holder: Candidate) -> None:
+        self.index = index
+        self.holder = holder
+        self.posted_at = 0.0
+        self.again_at = NEVER
+        self.tries = 0
+
+
+class StripePut:
+    """The put of one stripe; `run` it, then read what became of it."""
+
+    def __init__(self, vault: Vault, stripe: Stripe, holders: dict[int, Candidate]) -> None:
+        self.stripe = stripe
+        self.stored: dict[int, Candidate] = {}
+        self.touched: set[bytes] = set()  # everybody who may keep something
+        self.acknowledged: set[bytes] = set()  # everybody who does
+        self.siblings = False  # another descriptor of this version stands at this address
+        self.taken = False  # a tombstone or a higher version stands there
+        self.refusals: list[LockboxError] = []
+        self._vault = vault
+        self._holders = dict(holders)  # who is to keep which index; replaced ones are gone
+        self._pending: dict[bytes, Attempt] = {}
+        self._replies: Replies[Attempt] = Replies()
+        self._failed: set[bytes] = set()
+        self._replaced = 0
+        self._sequence = 1
+
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody with our key has used this address before us."""
+        return self.siblings or self.taken
+
+    async def run(self) -> None:
+        """Return when every index is durable, or nobody is left to try, or the address turned out to be in use."""
+        for index, holder in list(self._holders.items()):
+            self._ask(Attempt(index, holder))
+        while self._pending and not self.in_use:
+            for attempt, outcome in await self._replies.take(self._next_moment()):
+                self._judge(attempt, outcome)
+            self._look_after()
+        if self._replaced and self.stored and not self.in_use:
+            await self._tell()
+
+    async def drain(self, deadline: float) -> None:
+        """Take the answers that are still to come, until `deadline` (trio time); nobody is replaced any more."""
+        self._replaced = REPLACED_PER_INDEX_MAX * self.stripe.tier.n
+        while self._replies.pending and (come := await self._replies.take(deadline)):
+            for attempt, outcome in come:
+                self._judge(attempt, outcome)
+
+    def release(self) -> None:
+        """Let go of the shards; what is needed for an undo stays."""
+        self.stripe = self.stripe.without_shards()
+
+    def _ask(self, attempt: Attempt) -> None:
+        stripe, node = self.stripe, attempt.holder.node
+        self._pending[node] = attempt
+        attempt.posted_at, attempt.again_at = trio.current_time(), NEVER
+        attempt.tries += 1
+        member = self._vault.members.get(node)
+        if member is None:
+            self._fail(attempt)
+            return
+        self.touched.add(node)
+        shards = cast("list[bytes]", list(stripe.shards[attempt.index]))  # any buffer encodes as bytes do
+        request = PutStripe(stripe.descriptor, list(stripe.slots), attempt.index, shards, self._entries())
+        self._vault.post(member, request, self._replies.answer_to(attempt))
+
+    def _entries(self) -> list[HolderEntry]:
+        return list(entries_of(((index, one.node) for index, one in self._holders.items()), self._sequence))
+
+    def _next_moment(self) -> float:
+        """When the next holder counts as stalled, or may be asked again."""
+        return min(min(attempt.again_at, self._stalls_at(attempt)) for attempt in self._pending.values())
+
+    def _stalls_at(self, attempt: Attempt) -> float:
+        if attempt.again_at < NEVER:
+            return NEVER
+        params = self._vault.params
+        progress = max(attempt.posted_at, self._vault.last_progress(attempt.holder.node))
+        return min(progress + params.stall_s, attempt.posted_at + params.put_s)
+
+    def _judge(self, attempt: Attempt, outcome: Outcome) -> None:
+        node = attempt.holder.node
+        current = self._pending.get(node) is attempt
+        if isinstance(outcome, Stored):
+            self.acknowledged.add(node)
+            self.siblings |= any(sibling_of(self.stripe, other) for other in outcome.siblings)
+            if current:
+                del self._pending[node]
+                self.stored[attempt.index] = attempt.holder
+            return
+        assert isinstance(outcome, LockboxError)
+        if isinstance(outcome, RequestRefused):
+            self.taken |= taken_by(self.stripe, outcome)
+        again_s = again_after_s(outcome)
+        if not current:
+            return  # replaced already
+        if again_s is not None and attempt.tries < TRIES_MAX:
+            attempt.again_at = trio.current_time() + again_s
+            return
+        self.refusals.append(outcome)
+        self._fail(attempt)
+
+    def _look_after(self) -> None:
+        now = trio.current_time()
+        for attempt in list(self._pending.values()):
+            if attempt.again_at <= now:
+                self._ask(attempt)
+            elif self._stalls_at(attempt) <= now:
+                self._vault.shun(attempt.holder.node)
+                self._fail(attempt)
+
+    def _fail(self, attempt: Attempt) -> None:
+        """Give the index to the next eligible node; without one it stays open."""
+        del self._pending[attempt.holder.node]
+        del self._holders[attempt.index]
+        self._failed.add(attempt.holder.node)
+        tier, address = self.stripe.tier, self.stripe.address
+        if self._replaced >= REPLACED_PER_INDEX_MAX * tier.n:
+            return
+        candidates = self._vault.candidates(address, without=self._failed)
+        try:
+            holder = replacement(tier, address, candidates, self._holders, attempt.index)
+        except LockboxError as error:
+            self.refusals.append(error)
+            return
+        self._replaced += 1
+        self._holders[attempt.index] = holder
+        self._ask(Attempt(attempt.index, holder))
+
+    async def _tell(self) -> None:
+        """Give every holder the final table; those who do not answer in time learn it from one another."""
+        self._sequence += 1
+        stripe, vault = self.stripe, self._vault
+        table = HolderTable(stripe.address, stripe.version, stripe.descriptor_hash, self._entries())
+        claim = vault.claim(stripe.key, TellHolders)
+        replies: Replies[bytes] = Replies()
+        for holder in self.stored.values():
+            member = vault.members.get(holder.node)
+            if member is not None:
+                vault.post(member, TellHolders([table], claim), replies.answer_to(holder.node))
+        deadline = trio.current_time() + vault.params.stall_s
+        while replies.pending and await replies.take(deadline):
+            pass

@@ -1,0 +1,58 @@
+"""Answers of requests that were posted together: callbacks put them in, one task takes them out.
+
+No task per request: `answer_to(key)` is the callback of one posted request, `take(deadline)` waits until at least one
+answer has come. Answers that come after their waiter has lost interest are only kept until the object is gone.
+Bounded by the number of requests that its owner posts, each of which answers once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import trio
+
+from lockbox_node.errors import LockboxError
+from protocol.errors import ErrorCode
+from protocol.messages import Message
+
+Key = TypeVar("Key")
+AGAIN_S_MIN = 0.05
+
+Outcome = Message | LockboxError
+
+
+class Replies(Generic[Key]):
+    """A box of (key, reply or error) with one waiting task."""
+
+    def __init__(self) -> None:
+        self._come: list[tuple[Key, Outcome]] = []
+        self._news = trio.Event()
+        self.pending = 0
+
+    def answer_to(self, key: Key) -> Callable[[Outcome], None]:
+        """The callback for one request; counts it as pending until it is called."""
+        self.pending += 1
+
+        def answer(outcome: Outcome) -> None:
+            self.pending -= 1
+            self._come.append((key, outcome))
+            self._news.set()
+
+        return answer
+
+    async def take(self, deadline: float) -> list[tuple[Key, Outcome]]:
+        """All answers that have come, at least one; none only when `deadline` (trio time) passes first."""
+        if not self._come:
+            with trio.move_on_at(deadline):
+                await self._news.wait()
+        come, self._come = self._come, []
+        self._news = trio.Event()
+        return come
+
+
+def again_after_s(outcome: Outcome) -> float | None:
+    """In how many seconds the same peer may be asked again, when that is what it said; None for everything else."""
+    if isinstance(outcome, LockboxError) and outcome.code in (ErrorCode.BUSY, ErrorCode.RATE_LIMITED):
+        return max(AGAIN_S_MIN, outcome.retry_after_s)
+    return None

@@ -1,0 +1,258 @@
+"""A client of one network: its connections, its view of the members, its wallet. Everything else builds on it.
+
+`open_vault` gives one that is joined; many tasks may lock and unlock on it at once. The members come from up to
+SYNC_NODES nodes of distinct operators and are read again when an operation meets what the view cannot explain. Wall
+time is corrected by the median of what the peers say, since claims and leases are judged by their clocks.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import AsyncIterator, Container, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from lockbox_node.client.chance import fresh
+from lockbox_node.client.indices import Indices
+from lockbox_node.client.members import Member, MemberView
+from lockbox_node.core.derivation import AssetKey, access
+from lockbox_node.errors import LockboxError, PeerUnreachable
+from lockbox_node.rpc.pool import Contact, Pool
+from protocol.ids import ID_BYTES, NodeId
+from protocol.messages import NUMBERS, Members, MemberUpdate, SyncMembers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lockbox_node.client.replies import Outcome
+    from lockbox_node.client.wallet import Wallet
+    from lockbox_node.core.placement import Candidate
+    from lockbox_node.ports import Entropy, Network, WallClock, Workers
+    from lockbox_node.rpc.hello import LocalIdentity
+    from protocol.messages import Message, Signed
+
+SYNC_NODES = 3
+PAGES_MAX = 64
+NONCE_BYTES = 16
+CANDIDATES_MAX = 160  # nearest eligible nodes that a placement looks at: twice the 4n of Elite
+
+
+@dataclass(frozen=True, slots=True)
+class VaultParams:
+    """Times and limits of a client. Relative seconds."""
+
+    join_s: float = 10.0  # all bootstrap addresses together
+    hedge_join_s: float = 0.3  # until the next address is tried too
+    sync_s: float = 5.0
+    find_s: float = 5.0
+    hedge_find_s: float = 0.3
+    hedge_get_s: float = 0.15  # at least; four times the usual answer time when that is more
+    get_s: float = 10.0  # without a byte from anybody
+    stall_s: float = 1.0  # a holder without progress is replaced
+    put_s: float = 30.0  # a holder is replaced, however busily it sends
+    prove_s: float = 5.0
+    undo_s: float = 2.0
+    shun_s: float = 10.0  # how long a node that failed us is left out
+    refresh_s: float = 1.0  # the view is read again at most this often
+    window_stripes: int = 3
+    window_bytes: int = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What a client needs of the world."""
+
+    network: Network
+    entropy: Entropy
+    clock: WallClock
+    workers: Workers
+
+
+class Vault:
+    """The composition root of a client. `wallet` owns the master key."""
+
+    def __init__(
+        self, ports: Ports, local: LocalIdentity, wallet: Wallet, params: VaultParams | None = None
+    ) -> None:
+        self.params = params or VaultParams()
+        self.entropy = ports.entropy
+        self.workers = ports.workers
+        self.wallet = wallet
+        self.local = local
+        self.pool = Pool(ports.network, local)
+        self.members = MemberView(local.root)
+        self.indices = Indices(self)
+        self._clock = ports.clock
+        self._usual_s: dict[type[Message], float] = {}
+        self._refreshing = trio.Lock()
+        self._refreshed_at = float("-inf")
+
+    @property
+    def own_id(self) -> bytes:
+        """Our client id, as nodes see it in our certificate."""
+        return self.local.id
+
+    def now_unix_s(self) -> float:
+        """Wall time as most of our peers have it."""
+        offsets = [connection.peer.clock_offset_s for connection in self.pool.connections()]
+        return self._clock.now_unix_s() + (statistics.median(offsets) if offsets else 0.0)
+
+    def claim(self, key: AssetKey, kind: type[Message]) -> Signed:
+        """Leave for us to ask a request of this kind about the address of `key`, for the next minutes."""
+        nonce = bytes(fresh(NONCE_BYTES, self.entropy))
+        return access(key, NUMBERS[kind], self.own_id, nonce, int(self.now_unix_s()))
+
+    # Asking
+
+    def post(self, member: Member, request: Message, answer: Callable[[Outcome], None]) -> None:
+        """Send one request; `answer` is called once. A node that cannot be reached is shunned for a while."""
+        posted_at = trio.current_time()
+
+        def judged(outcome: Outcome) -> None:
+            if isinstance(outcome, PeerUnreachable):
+                self.shun(member.record.node)
+            elif not isinstance(outcome, LockboxError):
+                took_s = trio.current_time() - posted_at
+                usual_s = self._usual_s.get(type(request), took_s)
+                self._usual_s[type(request)] = usual_s + (took_s - usual_s) / 8
+            answer(outcome)
+
+        self.pool.post(member.contact, request, judged)
+
+    def shun(self, node: bytes) -> None:
+        """`node` failed us: others first for a while."""
+        self.members.shun(node, trio.current_time() + self.params.shun_s)
+
+    def usual_s(self, kind: type[Message]) -> float:
+        """The smoothed time that answers to this kind of request take; 0 before the first."""
+        return self._usual_s.get(kind, 0.0)
+
+    def last_progress(self, node: bytes) -> float:
+        """When bytes last moved between us and `node` (trio time); minus infinity without a connection."""
+        connection = self.pool.ready(node)
+        return connection.last_progress if connection is not None else float("-inf")
+
+    # Members
+
+    def candidates(self, address: bytes, without: Container[bytes] = ()) -> list[Candidate]:
+        """Who may hold a new shard at `address`, nearest first, each with a verified record."""
+        now = trio.current_time()
+        return self.members.candidates(address, now, CANDIDATES_MAX, without)
+
+    async def join(self, addresses: Sequence[str]) -> None:
+        """Connect to one of `addresses` ("host:port"), the first that answers, and learn the members.
+
+        PeerUnreachable when none answers in time.
+        """
+        first = await self._first_contact(addresses)
+        views = [await self._sync(first)]
+        self.members.merge(views)
+        await self._merge_others(views, without=first.node)
+
+    async def refresh(self) -> None:
+        """Read the members again, unless that was just done."""
+        async with self._refreshing:
+            if trio.current_time() < self._refreshed_at + self.params.refresh_s:
+                return
+            await self._merge_others([], without=b"")
+
+    async def _merge_others(self, views: list[list[MemberUpdate]], without: bytes) -> None:
+        """Hear as many more nodes, of distinct operators, as make SYNC_NODES; whoever is silent is left out."""
+        near = self.members.nearest(bytes(fresh(ID_BYTES, self.entropy)), len(self.members), trio.current_time())
+        spread = self.members.distinct_operators([one for one in near if one.record.node != without], SYNC_NODES)
+        wanted = SYNC_NODES - len(views)
+
+        async def one(member: Member) -> None:
+            try:
+                views.append(await self._sync(member.contact))
+            except LockboxError:
+                self.shun(member.record.node)
+
+        with trio.move_on_after(self.params.refresh_s):
+            async with trio.open_nursery() as nursery:
+                for member in spread[:wanted]:
+                    nursery.start_soon(one, member)
+        if views:
+            self.members.merge(views)
+            self._refreshed_at = trio.current_time()
+
+    async def _sync(self, contact: Contact) -> list[MemberUpdate]:
+        """All pages of one node's member table."""
+        updates: list[MemberUpdate] = []
+        after = b""
+        with trio.move_on_after(self.params.sync_s):
+            for _ in range(PAGES_MAX):
+                page = await self.pool.request(contact, SyncMembers([], after))
+                assert isinstance(page, Members)
+                updates += page.updates
+                if not page.more or not page.updates:
+                    return updates
+                after = page.updates[-1].state.node
+        raise PeerUnreachable("a node does not finish its member list", "try again")
+
+    async def _first_contact(self, addresses: Sequence[str]) -> Contact:
+        """Dial the addresses one after another, the next when one has failed or is slow; the first that answers."""
+        if not addresses:
+            raise PeerUnreachable("no address of the network is known", "give --bootstrap HOST:PORT")
+        found: list[Contact] = []
+        failures: list[LockboxError] = []
+        async with trio.open_nursery() as nursery:
+            nursery.cancel_scope.deadline = trio.current_time() + self.params.join_s
+
+            async def dial(address: str, failed: trio.Event) -> None:
+                host, _, port = address.rpartition(":")
+                try:
+                    connection = await self.pool.connect_address(host, int(port))
+                except LockboxError as error:
+                    failures.append(error)
+                    failed.set()
+                else:
+                    found.append(Contact(NodeId(connection.peer.id), (address,)))
+                    nursery.cancel_scope.cancel()
+
+            for address in addresses:
+                failed = trio.Event()
+                nursery.start_soon(dial, address, failed)
+                with trio.move_on_after(self.params.hedge_join_s):
+                    await failed.wait()
+        if found:
+            return found[0]
+        for error in failures:
+            if not isinstance(error, PeerUnreachable):
+                raise error
+        raise PeerUnreachable(
+            f"none of the {len(addresses)} known addresses of the network answers",
+            "check the connection and --bootstrap, then try again",
+        )
+
+
+@asynccontextmanager
+async def open_vault(
+    ports: Ports,
+    local: LocalIdentity,
+    wallet: Wallet,
+    addresses: Sequence[str],
+    params: VaultParams | None = None,
+) -> AsyncIterator[Vault]:
+    """A vault that has joined the network by one of `addresses`. PeerUnreachable.
+
+    Its connections outlive a cancelled body by as long as the body's shielded clean-up takes, so that an
+    interrupted lock can still be undone.
+    """
+    vault = Vault(ports, local, wallet, params)
+    async with trio.open_nursery() as nursery:
+        scope = trio.CancelScope(shield=True)
+        await nursery.start(_keep_connected, vault, scope)
+        try:
+            await vault.join(addresses)
+            yield vault
+        finally:
+            scope.cancel()
+
+
+async def _keep_connected(vault: Vault, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
+    with scope:
+        await vault.pool.run(task_status=task_status)

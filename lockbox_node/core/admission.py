@@ -1,0 +1,274 @@
+"""May this peer in, and may it ask this now: Hello, roles, downgrades, rates, access claims.
+
+Rules. A wrong chain, network or leaf closes the connection; an expired certificate or a clock that is more than 5 min
+off only downgrades it to reading, renewing and handing over, so that no paperwork ever makes data unreadable.
+`ALLOWED` is the one table of who may ask what. All times are passed in. Source: DESIGN, Identity; SPEC.md, Hello, Access.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING
+
+from lockbox_node.errors import ConfigError, LockboxError
+from protocol.certificates import NetworkRoot, PeerIdentity, Role, verify_chain, verify_record
+from protocol.errors import ErrorCode, RemoteProtocolError
+from protocol.ids import address_of
+from protocol.messages import (
+    NUMBERS,
+    Delete,
+    FindHolders,
+    FindNode,
+    GetShards,
+    GetSlot,
+    Gossip,
+    Hello,
+    Message,
+    Ping,
+    Prove,
+    PutStripe,
+    SyncMembers,
+    TellHolders,
+)
+
+if TYPE_CHECKING:
+    from protocol.records import AccessClaim
+
+VERSIONS = (1,)  # of the protocol, that we speak
+SOFTWARE_BYTES = 32
+CLOCK_WARN_S = 60.0
+CLOCK_DOWNGRADE_S = 300.0
+CLAIM_PAST_S = 300.0
+CLAIM_AHEAD_S = 60.0
+BUCKETS_MAX = 4096  # peers whose rate is remembered
+
+_NODE = frozenset({Role.NODE})
+_STORING = frozenset({Role.NODE, Role.CLIENT})
+_READING = frozenset({Role.NODE, Role.CLIENT, Role.GUEST})
+_ALL = frozenset(Role)
+
+# Who may ask what. Hello is asked once, as call 0, before this table is read.
+ALLOWED: dict[type[Message], frozenset[Role]] = {
+    Hello: _ALL,
+    Ping: _ALL,
+    SyncMembers: _ALL,
+    Gossip: _NODE,
+    FindNode: _ALL,
+    FindHolders: _ALL,
+    PutStripe: _STORING,
+    GetShards: _READING,
+    GetSlot: _READING,
+    Delete: _STORING,
+    Prove: _READING,
+    TellHolders: _STORING,
+}
+assert set(ALLOWED) == set(NUMBERS)
+
+# What a downgraded peer may not ask. A client would store new data; a node only hands over what an owner has signed
+# and tells who holds it now, which needs no trust in the node's papers. Deleting is neither reading nor handing over.
+WRITES: dict[Role, frozenset[type[Message]]] = {
+    Role.NODE: frozenset({Gossip, Delete}),
+    Role.CLIENT: frozenset({PutStripe, Delete, TellHolders}),
+    Role.OPERATOR: frozenset(),
+    Role.GUEST: frozenset(),
+}
+
+
+class Downgrade(StrEnum):
+    """Why a connection may only read; falsy when it is not downgraded."""
+
+    NONE = ""
+    CERTIFICATE = "certificate"
+    CLOCK = "clock"
+    SOFTWARE = "software"
+
+
+_DOWNGRADED: dict[Downgrade, tuple[ErrorCode, str, str]] = {
+    Downgrade.CERTIFICATE: (
+        ErrorCode.NOT_A_MEMBER,
+        "your certificate is not valid at this time; until it is renewed this connection only reads",
+        "renew the certificate with the network's authority",
+    ),
+    Downgrade.CLOCK: (
+        ErrorCode.CLOCK_SKEW,
+        "your clock is more than 5 minutes off; until it is right this connection only reads",
+        "set the clock, best by NTP, and connect again",
+    ),
+    Downgrade.SOFTWARE: (
+        ErrorCode.INVALID_SOFTWARE_VERSION,
+        "the network does not accept your software; until it is updated this connection only reads",
+        "install a release that is on the network's release list",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionParams:
+    """Requests a second and the burst above it, per peer id. All guests share one id and so one bucket."""
+
+    node_rate: float = 20_000.0
+    node_burst: float = 40_000.0
+    client_rate: float = 5_000.0
+    client_burst: float = 10_000.0
+    operator_rate: float = 200.0
+    operator_burst: float = 800.0
+    guest_rate: float = 200.0
+    guest_burst: float = 800.0
+
+    def __post_init__(self) -> None:
+        for name in (field.name for field in fields(self)):
+            if not 1.0 <= getattr(self, name) <= 1e9:
+                raise ConfigError(f"admission.{name} is {getattr(self, name)}", "give a number from 1 to 1e9")
+
+    def of(self, role: Role) -> tuple[float, float]:
+        """(rate, burst) of a role."""
+        return getattr(self, f"{role.value}_rate"), getattr(self, f"{role.value}_burst")
+
+
+DEFAULTS = AdmissionParams()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A peer that may in. `clock_offset_s` = its clock minus ours, the way of the message included."""
+
+    identity: PeerIdentity
+    version: int
+    reads_only: Downgrade
+    clock_offset_s: float
+
+    @property
+    def clock_warned(self) -> bool:
+        """Whether the operator should hear of this clock."""
+        return abs(self.clock_offset_s) > CLOCK_WARN_S
+
+
+def judge_hello(hello: Hello, tls_leaf: bytes, root: NetworkRoot, now_unix_s: float) -> Verdict:
+    """Who says this Hello, and what it may do: every check that needs no network document.
+
+    RemoteProtocolError: NOT_A_MEMBER for another network, a wrong chain, or a leaf other than the one that TLS proved;
+    UNSUPPORTED without a common protocol version; PROOF_INVALID for a record that is not the peer's own.
+    """
+    if hello.network != root.network_id:
+        raise RemoteProtocolError("this node belongs to another network", ErrorCode.NOT_A_MEMBER)
+    if hello.chain[0] != tls_leaf:
+        raise RemoteProtocolError("the leaf in Hello is not the one that TLS proved", ErrorCode.NOT_A_MEMBER)
+    identity = verify_chain(root, hello.chain)
+    version = max(set(VERSIONS) & set(hello.versions), default=0)
+    if version == 0:
+        raise RemoteProtocolError(f"no common protocol version; spoken here: {VERSIONS}", ErrorCode.UNSUPPORTED)
+    _check_claims(hello, identity, root)
+    offset_s = hello.clock_unix_ms / 1000 - now_unix_s
+    return Verdict(identity, version, _downgrade(identity, offset_s, now_unix_s), offset_s)
+
+
+def _check_claims(hello: Hello, identity: PeerIdentity, root: NetworkRoot) -> None:
+    """The record is the peer's own and only nodes have one; so with software. A node may have no record yet."""
+    is_node = identity.role is Role.NODE
+    if len(hello.software) != (SOFTWARE_BYTES if is_node else 0):
+        raise RemoteProtocolError("a Hello whose software claim does not fit its role")
+    if hello.record is None:
+        return
+    if not is_node or verify_record(root, hello.record).node != identity.id:
+        raise RemoteProtocolError("a Hello with a record that is not the peer's own")
+
+
+def _downgrade(identity: PeerIdentity, offset_s: float, now_unix_s: float) -> Downgrade:
+    # The clock comes first: between two clocks that disagree nobody can judge the times of a certificate. A leaf made
+    # a moment ago may start in our future by as much as a clock may be off.
+    if abs(offset_s) > CLOCK_DOWNGRADE_S:
+        return Downgrade.CLOCK
+    if not identity.not_before_unix_s - CLOCK_DOWNGRADE_S <= now_unix_s <= identity.not_after_unix_s:
+        return Downgrade.CERTIFICATE
+    return Downgrade.NONE
+
+
+@cache
+def permitted(role: Role, reads_only: Downgrade) -> frozenset[type[Message]]:
+    """The request types that this peer may ask; Hello is not among them, since it was asked."""
+    writes = WRITES[role] if reads_only else frozenset()
+    return frozenset(kind for kind, roles in ALLOWED.items() if role in roles and kind is not Hello) - writes
+
+
+def refusal_reason(kind: type[Message], role: Role, reads_only: Downgrade) -> LockboxError:
+    """Why a request that is not `permitted` is refused."""
+    assert kind not in permitted(role, reads_only)
+    if kind is Hello:
+        return LockboxError("Hello was said already", code=ErrorCode.UNSUPPORTED)
+    if role not in ALLOWED[kind]:
+        return LockboxError(
+            f"a {role.value} may not ask {kind.__name__}", "use a certificate of another role", ErrorCode.ROLE_FORBIDDEN
+        )
+    code, message, hint = _DOWNGRADED[reads_only]
+    return LockboxError(message, hint, code)
+
+
+class Bucket:
+    """A token bucket: `rate` tokens a second, at most `burst` of them at once."""
+
+    __slots__ = ("_burst", "_level", "_rate", "_stamp")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        assert rate > 0
+        assert burst >= 1
+        self._rate, self._burst, self._level, self._stamp = rate, burst, burst, now
+
+    def take(self, now: float, tokens: float = 1.0) -> float:
+        """0.0 when the tokens were taken; otherwise nothing was taken, and this is how many seconds are missing."""
+        level = min(self._burst, self._level + (now - self._stamp) * self._rate)
+        self._stamp = now
+        if level >= tokens:
+            self._level = level - tokens
+            return 0.0
+        self._level = level
+        return (tokens - level) / self._rate
+
+
+class Rates:
+    """One bucket per peer id, so that a peer gains nothing by more connections. The least recently seen id is
+    forgotten above BUCKETS_MAX; a connection keeps the bucket that it was given."""
+
+    def __init__(self, params: AdmissionParams = DEFAULTS) -> None:
+        self._params = params
+        self._buckets: OrderedDict[bytes, Bucket] = OrderedDict()
+
+    def bucket(self, peer: bytes, role: Role, now: float) -> Bucket:
+        """The bucket of `peer`."""
+        bucket = self._buckets.get(peer)
+        if bucket is None:
+            bucket = self._buckets[peer] = Bucket(*self._params.of(role), now)
+            if len(self._buckets) > BUCKETS_MAX:
+                self._buckets.popitem(last=False)
+        self._buckets.move_to_end(peer)
+        return bucket
+
+
+def rate_limited(retry_after_s: float) -> LockboxError:
+    """The error for a request above the rate."""
+    error = LockboxError("too many requests from you", "wait and try again", ErrorCode.RATE_LIMITED)
+    error.retry_after_s = retry_after_s
+    return error
+
+
+def access_claim_judge(claim: AccessClaim, address: bytes, operation: int, requester: bytes, now_unix_s: float) -> None:
+    """LockboxError(ACCESS_DENIED) unless a claim (its signature checked: `open_access`) gives leave for exactly this.
+
+    `operation` is the request's number on the wire, `requester` the id of the TLS peer. A claim is good from 60 s
+    before its time until 5 min after it.
+    """
+    if address_of(claim.public_key) != address:
+        raise _denied("it is signed by the key of another address")
+    if claim.operation != operation:
+        raise _denied("it was signed for another operation")
+    if claim.requester != requester:
+        raise _denied("it was signed for another requester")
+    age_s = now_unix_s - claim.time_unix_s
+    if not -CLAIM_AHEAD_S <= age_s <= CLAIM_PAST_S:
+        raise _denied("its time is not now", "check the clock and sign again")
+
+
+def _denied(why: str, hint: str = "sign a new claim for this request") -> LockboxError:
+    return LockboxError(f"the access claim does not hold: {why}", hint, ErrorCode.ACCESS_DENIED)

@@ -1,0 +1,344 @@
+"""Who is in the network and who has gone: SWIM's probes, suspicions and refutations as a pure machine.
+
+Each second one of the nearest neighbours in XOR order is probed, in turn; who fails is suspect, and dead when the
+suspicion runs out without a refutation. Higher incarnation wins; of one incarnation dead > suspect > alive. An
+incarnation is the sequence of a signed record, and a state counts only about a record that we hold: nobody can speak
+for an incarnation that its node never signed. Rumours go to a few random members a few times; push-pull mends the
+rest, and with a dead member now and then, so that two halves of a split find each other. Das, Gupta and Motivala,
+SWIM, 2002; after a stall of our own (Lifeguard, 2017) nobody is declared dead on old suspicions.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, assert_never
+
+from lockbox_node.core.member_events import (
+    Action,
+    ConnectionLost,
+    Declare,
+    Event,
+    HeardFrom,
+    Member,
+    MemberAlive,
+    MemberDead,
+    OwnSigned,
+    ProbeAnswered,
+    ProbeFailed,
+    PushPull,
+    RecordLearned,
+    Refute,
+    SendProbe,
+    Spread,
+    StateHeard,
+    Status,
+    Tick,
+)
+from lockbox_node.errors import ConfigError
+from protocol.ids import NodeId, distance
+from protocol.messages import RECORDS_MAX, Members, MemberState, MemberUpdate, Signed
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from protocol.records import NodeRecord
+
+TELL_INTERVAL_S = 1.0  # how often a member is told that we believe it suspect or dead
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipParams:
+    """Times in seconds; `neighbours` are watched in turn, `fan_out` members hear each rumour at a time."""
+
+    neighbours: int = 16
+    probe_interval_s: float = 1.0
+    probe_timeout_s: float = 0.5
+    suspicion_min_s: float = 5.0
+    suspicion_factor_s: float = 4.0  # times log10(members + 1)
+    gossip_interval_s: float = 0.25
+    fan_out: int = 3
+    retransmit_factor: float = 4.0  # times log10(members + 1): how often we pass on one rumour
+    updates_max: int = 32  # rumours in one message: with records about 53 kB
+    push_pull_interval_s: float = 30.0
+    stall_s: float = 2.0  # later than this by our own fault: suspicions start again
+    members_max: int = 20_000
+    dead_kept_s: float = 86_400.0
+
+    def __post_init__(self) -> None:
+        for name in ("neighbours", "fan_out", "updates_max", "members_max"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"membership.{name} must be at least 1")
+        for name in ("probe_interval_s", "probe_timeout_s", "gossip_interval_s", "push_pull_interval_s", "stall_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"membership.{name} must be above 0")
+        for name in ("suspicion_min_s", "suspicion_factor_s", "retransmit_factor", "dead_kept_s"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"membership.{name} must not be negative")
+
+    def suspicion_s(self, members: int) -> float:
+        """How long a suspect may refute, in a network of `members`."""
+        return max(self.suspicion_min_s, self.suspicion_factor_s * math.log10(members + 1))
+
+    def transmissions(self, members: int) -> int:
+        """How many times one rumour is passed on by one member."""
+        return max(1, math.ceil(self.retransmit_factor * math.log10(members + 1)))
+
+
+class Membership:
+    """The member table of node `own` and what to do about it. The table never holds `own`."""
+
+    def __init__(self, own: NodeId, params: MembershipParams, rng: Random) -> None:
+        self._own = own
+        self._params = params
+        self._rng = rng
+        self._mine: Member | None = None
+        self._refuted = -1  # highest incarnation that Refute was asked to exceed
+        self._members: dict[NodeId, Member] = {}
+        self._suspects: dict[NodeId, float] = {}  # -> deadline
+        self._dead: dict[NodeId, None] = {}  # oldest first
+        self._rumours: dict[NodeId, int] = {}  # -> times passed on
+        self._probing: dict[NodeId, float] = {}  # -> when we stop waiting for the outcome
+        self._told: dict[NodeId, float] = {}
+        self._live: list[NodeId] | None = None  # caches, None after a change
+        self._watched: list[NodeId] | None = None
+        self._turn = 0
+        self._next_probe = self._next_push_pull = self._next_gossip = -math.inf
+
+    @property
+    def members(self) -> Mapping[NodeId, Member]:
+        """All members known, dead ones too, without ourselves."""
+        return MappingProxyType(self._members)
+
+    def alive(self) -> list[NodeId]:
+        """Members not believed dead (suspects may still refute)."""
+        if self._live is None:
+            self._live = [node for node, member in self._members.items() if member.status is not Status.DEAD]
+        return self._live
+
+    def neighbours(self) -> list[NodeId]:
+        """Those we watch: the nearest live members in XOR order."""
+        if self._watched is None:
+            self._watched = heapq.nsmallest(
+                self._params.neighbours, self.alive(), key=lambda node: distance(node, self._own)
+            )
+        return self._watched
+
+    def next_deadline(self) -> float:
+        """When Tick is due; in the past until the first event."""
+        gossip = self._next_gossip if self._rumours else math.inf
+        suspicion = min(self._suspects.values(), default=math.inf)
+        return min(self._next_probe, self._next_push_pull, gossip, suspicion)
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Take one event in; also does whatever is due at `now` (seconds, never falling)."""
+        actions: list[Action] = []
+        self._mind_stall(now)
+        match event:
+            case OwnSigned(signed, record):
+                self._mine = Member(signed, record, Status.ALIVE, now)
+                self._rumours[self._own] = 0
+            case RecordLearned(signed, record):
+                actions += self._learn(signed, record, now)
+            case StateHeard(state):
+                actions += self._hear(state, now)
+            case HeardFrom(node):
+                actions += self._tell(node, now)
+            case ProbeAnswered(node, incarnation):
+                actions += self._answered(node, incarnation, now)
+            case ProbeFailed(node):
+                actions += self._failed(node, now)
+            case ConnectionLost(node):
+                actions += self._probe(node, now)
+            case Tick():
+                pass
+            case _:
+                assert_never(event)
+        return actions + self._due(now)
+
+    def known(self) -> list[MemberState]:
+        """Our view for SyncMembers, ourselves included."""
+        mine = [] if self._mine is None else [self._mine.state()]
+        return mine + [member.state() for member in self._members.values()]
+
+    def compare(self, known: Sequence[MemberState], after: bytes = b"", limit: int = RECORDS_MAX) -> Members:
+        """The reply to SyncMembers: what the asker lacks or has older, by rising id after `after`, `limit` at most.
+
+        Dead members that the asker never met are left out. `wanted` names what we lack or have older ourselves.
+        """
+        theirs = {state.node: state for state in known}
+        everybody = {**self._members, **({} if self._mine is None else {self._own: self._mine})}
+        news: list[MemberUpdate] = []
+        for node in sorted(node for node in everybody if node > after):
+            member, state = everybody[node], theirs.get(node)
+            if state is None and member.status is Status.DEAD:
+                continue
+            if state is None or state.incarnation < member.incarnation:
+                news.append(MemberUpdate(member.state(), member.signed))
+            elif state.incarnation == member.incarnation and state.status < member.status:
+                news.append(MemberUpdate(member.state(), None))
+            if len(news) > limit:
+                break
+        wanted = [
+            state.node
+            for state in known
+            if state.node != self._own
+            and (state.node not in everybody or everybody[NodeId(state.node)].incarnation < state.incarnation)
+        ]
+        return Members(news[:limit], wanted[:limit], len(news) > limit)
+
+    def updates_of(self, nodes: Iterable[bytes]) -> list[MemberUpdate]:
+        """State and record of those of `nodes` that we know: the answer to `wanted`."""
+        everybody = {**self._members, **({} if self._mine is None else {self._own: self._mine})}
+        found = (everybody.get(NodeId(node)) for node in nodes)
+        return [MemberUpdate(member.state(), member.signed) for member in found if member is not None]
+
+    def _learn(self, signed: Signed, record: NodeRecord, now: float) -> list[Action]:
+        node = NodeId(record.node)
+        if node == self._own:
+            return self._refute(record.sequence) if self._outranked(record.sequence) else []
+        member = self._members.get(node)
+        if member is not None and record.sequence <= member.incarnation:
+            return []
+        if member is None and not self._make_room():
+            return []
+        self._enter(node, Member(signed, record, Status.ALIVE, now), now)
+        return [Declare(MemberAlive(node))]
+
+    def _outranked(self, sequence: int) -> bool:
+        """A record of our own that is newer than ours comes from an earlier life with a faster clock."""
+        return self._mine is not None and sequence > self._mine.incarnation
+
+    def _hear(self, state: MemberState, now: float) -> list[Action]:
+        node = NodeId(state.node)
+        if node == self._own:
+            ours = self._mine is not None and state.incarnation == self._mine.incarnation
+            return self._refute(state.incarnation) if ours and state.status != Status.ALIVE else []
+        member = self._members.get(node)
+        if member is None or state.incarnation != member.incarnation or state.status <= member.status:
+            return []
+        return self._demote(node, Status(state.status), now)
+
+    def _refute(self, incarnation: int) -> list[Action]:
+        if incarnation <= self._refuted:
+            return []
+        self._refuted = incarnation
+        return [Refute(incarnation + 1)]
+
+    def _demote(self, node: NodeId, status: Status, now: float) -> list[Action]:
+        self._enter(node, replace(self._members[node], status=status, since=now), now)
+        return [Declare(MemberDead(node))] if status is Status.DEAD else []
+
+    def _enter(self, node: NodeId, member: Member, now: float) -> None:
+        before = self._members.get(node)
+        self._members[node] = member
+        self._rumours[node] = 0
+        if before is None or (before.status is Status.DEAD) != (member.status is Status.DEAD):
+            self._live = self._watched = None
+        self._suspects.pop(node, None)
+        self._dead.pop(node, None)
+        if member.status is Status.SUSPECT:
+            self._suspects[node] = now + self._params.suspicion_s(len(self.alive()))
+        elif member.status is Status.DEAD:
+            self._dead[node] = None
+
+    def _make_room(self) -> bool:
+        if len(self._members) < self._params.members_max:
+            return True
+        oldest = next(iter(self._dead), None)
+        if oldest is not None:
+            self._forget(oldest)
+        return oldest is not None
+
+    def _forget(self, node: NodeId) -> None:
+        for table in (self._members, self._dead, self._rumours, self._told):
+            table.pop(node, None)
+
+    def _tell(self, node: NodeId, now: float) -> list[Action]:
+        """Who is here and believed gone must know it, or it cannot refute."""
+        member = self._members.get(node)
+        if member is None or member.status is Status.ALIVE or now < self._told.get(node, -math.inf) + TELL_INTERVAL_S:
+            return []
+        self._told[node] = now
+        return [Spread((member.update(),), (node,))]
+
+    def _answered(self, node: NodeId, incarnation: int, now: float) -> list[Action]:
+        self._probing.pop(node, None)
+        member = self._members.get(node)
+        if member is None:
+            return []
+        return [PushPull(node)] if incarnation > member.incarnation else self._tell(node, now)
+
+    def _failed(self, node: NodeId, now: float) -> list[Action]:
+        self._probing.pop(node, None)
+        member = self._members.get(node)
+        if member is None or member.status is not Status.ALIVE:
+            return []
+        return [*self._demote(node, Status.SUSPECT, now), *self._tell(node, now)]
+
+    def _probe(self, node: NodeId, now: float) -> list[Action]:
+        member = self._members.get(node)
+        if member is None or member.status is Status.DEAD or self._probing.get(node, -math.inf) > now:
+            return []
+        # An outcome that never comes must not shield the node from us for ever.
+        self._probing[node] = now + 4 * self._params.probe_timeout_s
+        return [SendProbe(node, self._params.probe_timeout_s)]
+
+    def _mind_stall(self, now: float) -> None:
+        if -math.inf < self.next_deadline() < now - self._params.stall_s:
+            patience = now + self._params.suspicion_s(len(self.alive()))
+            self._suspects = dict.fromkeys(self._suspects, patience)
+            self._next_push_pull = now
+
+    def _due(self, now: float) -> list[Action]:
+        if self._next_probe == -math.inf:
+            # The first event starts the rounds, each node at its own phase.
+            self._next_probe = now + self._params.probe_interval_s * self._rng.random()
+            self._next_push_pull = now + self._params.push_pull_interval_s * self._rng.random()
+            self._next_gossip = now
+        actions: list[Action] = []
+        for node in [node for node, deadline in self._suspects.items() if deadline <= now]:
+            actions += self._demote(node, Status.DEAD, now)
+        if self._next_probe <= now:
+            self._next_probe = now + self._params.probe_interval_s
+            actions += self._probe_round(now)
+        if self._next_push_pull <= now:
+            self._next_push_pull = now + self._params.push_pull_interval_s
+            actions += self._push_pull_round(now)
+        if self._rumours and self._next_gossip <= now:
+            self._next_gossip = now + self._params.gossip_interval_s
+            actions += self._gossip_round()
+        return actions
+
+    def _probe_round(self, now: float) -> list[Action]:
+        watched = self.neighbours()
+        if not watched:
+            return []
+        self._turn += 1
+        return self._probe(watched[self._turn % len(watched)], now)
+
+    def _push_pull_round(self, now: float) -> list[Action]:
+        for node in [node for node in self._dead if self._members[node].since <= now - self._params.dead_kept_s]:
+            self._forget(node)
+        alive, dead = self.alive(), list(self._dead)
+        return [PushPull(self._rng.choice(nodes)) for nodes in (alive, dead) if nodes]
+
+    def _gossip_round(self) -> list[Action]:
+        alive = self.alive()
+        if not alive:
+            return []
+        limit = self._params.transmissions(len(alive) + 1)
+        chosen = heapq.nsmallest(self._params.updates_max, self._rumours, key=self._rumours.__getitem__)
+        updates = []
+        for node in chosen:
+            member = self._mine if node == self._own else self._members[node]
+            assert member is not None, "a rumour is about ourselves after OwnSigned, or about a member"
+            updates.append(member.update())
+            self._rumours[node] += 1
+            if self._rumours[node] >= limit:
+                del self._rumours[node]
+        targets = self._rng.sample(alive, min(self._params.fan_out, len(alive)))
+        return [Spread(tuple(updates), tuple(targets))]

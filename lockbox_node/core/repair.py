@@ -1,0 +1,220 @@
+"""What healing decides: which stripes are short, who repairs them, when, in which order, and when to keep still.
+
+Every live holder knows the table, so all rank themselves alike: the nearest live holder acts first, the next ones only
+while the stripe is still short later: hold-off x (1 + rank / 2). Least margin first, then the higher tier. A view that
+lost many members at once is no ground to repair on (`Guard`): a minority must not copy what the majority still has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from lockbox_node.errors import ConfigError
+from protocol.ids import NodeId, distance
+from protocol.messages import ENTRIES_MAX, HolderEntry
+
+if TYPE_CHECKING:
+    from lockbox_node.core.tiers import Tier
+
+
+class Stripe(Protocol):
+    """What repair needs to know of a held stripe: a StripeSummary."""
+
+    @property
+    def address(self) -> bytes:
+        """Where it stands."""
+        ...
+
+    @property
+    def index(self) -> int:
+        """The shard index held here."""
+        ...
+
+    @property
+    def corrupt(self) -> bool:
+        """Whether our own part is known to be damaged."""
+        ...
+
+    @property
+    def entries(self) -> Sequence[HolderEntry]:
+        """The holder table."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RepairParams:
+    """Budgets of healing; `hold_off_s` and `sweep_s` override the tier's own (None = the tier's)."""
+
+    enabled: bool = True
+    hold_off_s: float | None = None
+    sweep_s: float | None = None
+    in_flight_max: int = 4
+    bytes_per_s: float = 50e6
+    request_timeout_s: float = 10.0
+    short_max: int = 10_000  # short stripes remembered at once; the next sweep finds the others
+    holders_tried_max: int = 3  # new holders tried for one shard index
+
+    def __post_init__(self) -> None:
+        for name in ("in_flight_max", "short_max", "holders_tried_max"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"repair.{name} must be at least 1")
+        for name in ("bytes_per_s", "request_timeout_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"repair.{name} must be above 0")
+        if self.hold_off_s is not None and not 0 <= self.hold_off_s < math.inf:
+            raise ConfigError("repair.hold_off_s must not be negative")
+        if self.sweep_s is not None and not 0 < self.sweep_s < math.inf:
+            raise ConfigError("repair.sweep_s must be above 0")
+
+    def hold_off(self, tier: Tier) -> float:
+        """Seconds that a stripe of this tier may be short before its nearest live holder acts."""
+        return tier.hold_off_s if self.hold_off_s is None else self.hold_off_s
+
+    def sweep(self, tier: Tier) -> float:
+        """Seconds between two looks at all stripes of this tier."""
+        return tier.sweep_s if self.sweep_s is None else self.sweep_s
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """One stripe as its holder `own` sees it now.
+
+    `live` maps shard index to its live holders, nearest to the address first; without us when our part is corrupt.
+    `margin` counts the shards that may still be lost; `rank` is our place among the live holders, 0 the nearest.
+    """
+
+    live: Mapping[int, tuple[NodeId, ...]]
+    missing: tuple[int, ...]
+    margin: int
+    rank: int
+
+    @property
+    def short(self) -> bool:
+        """Whether some index has no live holder."""
+        return bool(self.missing)
+
+    def holders(self) -> list[NodeId]:
+        """All live holders."""
+        return [node for nodes in self.live.values() for node in nodes]
+
+
+def health(stripe: Stripe, tier: Tier, members: Container[NodeId], own: NodeId) -> Health:
+    """Judge one stripe by its holder table; `members` are the live ones, `own` counts as live.
+
+    A node keeps one index of a stripe: of several lines about it the highest sequence counts.
+    """
+    index_of = current_indices(stripe.entries)
+    index_of[own] = stripe.index
+    nearest = sorted(
+        (node for node in index_of if node == own or node in members), key=lambda node: distance(node, stripe.address)
+    )
+    live: dict[int, tuple[NodeId, ...]] = {}
+    for node in nearest:
+        index = index_of[node]
+        if index < tier.n and not (node == own and stripe.corrupt):
+            live[index] = (*live.get(index, ()), node)
+    missing = tuple(index for index in range(tier.n) if index not in live)
+    return Health(live, missing, len(live) - tier.k, nearest.index(own))
+
+
+def current_indices(entries: Iterable[HolderEntry]) -> dict[NodeId, int]:
+    """Node -> the shard index that its newest line names."""
+    newest: dict[NodeId, HolderEntry] = {}
+    for entry in entries:
+        node = NodeId(entry.node)
+        if node not in newest or entry.sequence > newest[node].sequence:
+            newest[node] = entry
+    return {node: entry.index for node, entry in newest.items()}
+
+
+def due_at(short_since: float, rank: int, hold_off_s: float) -> float:
+    """When the holder of `rank` acts on a stripe that is short since then."""
+    return short_since + hold_off_s * (1 + rank / 2)
+
+
+def urgency(stripe: Stripe, tier: Tier, seen: Health) -> tuple[int, int, bytes]:
+    """Sort key: least margin first, Elite before Basic, then the address so that the order is the same everywhere."""
+    return seen.margin, -tier.number, stripe.address
+
+
+def table_with(
+    entries: Sequence[HolderEntry], members: Container[NodeId], added: Mapping[int, NodeId]
+) -> list[HolderEntry]:
+    """The holder table with new holders (index -> node), their sequence above all others.
+
+    Lines are kept while there is room; beyond the limit of the wire the oldest lines of dead holders go.
+    """
+    sequence = 1 + max((entry.sequence for entry in entries), default=0)
+    new = [HolderEntry(index, node, sequence) for index, node in added.items()]
+    replaced = {(entry.index, entry.node) for entry in new}
+    old = [entry for entry in entries if (entry.index, entry.node) not in replaced]
+    old.sort(key=lambda entry: (NodeId(entry.node) not in members, -entry.sequence))
+    kept = [*new, *old][:ENTRIES_MAX]
+    return sorted(kept, key=lambda entry: (entry.index, entry.sequence, entry.node))
+
+
+@dataclass(frozen=True, slots=True)
+class GuardParams:
+    """A view is doubted when more than `lost_share` of it went within `window_s`; trusted after `quiet_s`."""
+
+    window_s: float = 60.0
+    lost_share: float = 0.30
+    quiet_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.window_s < math.inf or not 0 <= self.quiet_s < math.inf:
+            raise ConfigError("guard.window_s must be above 0 and guard.quiet_s not negative")
+        if not 0 < self.lost_share < 1:
+            raise ConfigError("guard.lost_share must lie between 0 and 1")
+
+
+class Guard:
+    """Says whether the view of the members may be repaired on.
+
+    Feed it the live members, ourselves included, after every change and now and then. Doubt ends by itself after a
+    quiet time if more than half of the last stable view is reachable, else only by the operator's word (`resume`).
+    """
+
+    def __init__(self, params: GuardParams) -> None:
+        self._params = params
+        self._seen: frozenset[NodeId] = frozenset()
+        self._lost: deque[tuple[float, NodeId]] = deque()
+        self._stable: frozenset[NodeId] | None = None  # the view before the losses, while in doubt
+        self._last_loss = -math.inf
+
+    @property
+    def trusted(self) -> bool:
+        """Whether repair may go on."""
+        return self._stable is None
+
+    def observe(self, live: Collection[NodeId], now: float) -> None:
+        """Take in the live members at `now` (seconds, never falling)."""
+        current = frozenset(live)
+        gone = self._seen - current
+        self._seen = current
+        if gone:
+            self._last_loss = now
+            self._lost.extend((now, node) for node in sorted(gone))
+        while self._lost and self._lost[0][0] <= now - self._params.window_s:
+            self._lost.popleft()
+        if self._stable is None:
+            self._doubt(current)
+        elif now - self._last_loss >= self._params.quiet_s and 2 * len(current & self._stable) > len(self._stable):
+            self._trust()
+
+    def resume(self) -> None:
+        """The operator's word: what is reachable now is the network."""
+        self._trust()
+
+    def _doubt(self, current: frozenset[NodeId]) -> None:
+        lost = {node for _, node in self._lost} - current
+        if len(lost) > self._params.lost_share * len(lost | current):
+            self._stable = current | lost
+
+    def _trust(self) -> None:
+        self._stable = None
+        self._lost.clear()

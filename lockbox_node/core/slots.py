@@ -1,0 +1,109 @@
+"""What may stand at an address: the ruling on a put, and the merge of holder tables.
+
+A slot identity is (address, version, descriptor hash). Two descriptors of one version are siblings: both stay. Older
+versions never win, what was deleted stays deleted, and a holder keeps one shard index per identity. A refusal names
+what proves it. Merging is commutative, associative and idempotent. Source: DESIGN, Addresses and neighbourhoods.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from protocol.messages import ENTRIES_MAX, SIBLINGS_MAX, HolderEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One part that stands at the address."""
+
+    version: int
+    descriptor_hash: bytes
+    index: int
+    corrupt: bool
+
+
+class Verdict(Enum):
+    """What becomes of a put."""
+
+    NEW = "stored beside what stands, or instead of what it replaces"
+    MEND = "a corrupt part of the same identity is replaced in place"
+    HELD = "the same part stands already"
+    BURIED = "a tombstone covers the version"
+    STALE = "a higher version stands"
+    OTHER_INDEX = "another shard of the same identity stands here"
+    CROWDED = "as many slot identities stand at the address as may"
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """`removes` = descriptor hashes that go in the same transaction; `proof` = hash of the slot behind a refusal."""
+
+    verdict: Verdict
+    removes: tuple[bytes, ...] = ()
+    proof: bytes | None = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether the part is to be written."""
+        return self.verdict in (Verdict.NEW, Verdict.MEND)
+
+
+def judge_put(
+    standing: Sequence[Standing],
+    tombstone_version: int | None,
+    version: int,
+    descriptor_hash: bytes,
+    index: int,
+    replaces: Iterable[bytes],
+) -> Ruling:
+    """Rule on a put of (version, descriptor hash, index) at an address where `standing` and a tombstone stand.
+
+    Only lower versions that `replaces` names are removed; a descriptor cannot replace a higher version.
+    """
+    if tombstone_version is not None and version <= tombstone_version:
+        return Ruling(Verdict.BURIED)
+    for part in standing:
+        if part.descriptor_hash == descriptor_hash:
+            if part.corrupt:
+                return Ruling(Verdict.MEND, (descriptor_hash,))
+            if part.index == index:
+                return Ruling(Verdict.HELD)
+            return Ruling(Verdict.OTHER_INDEX, proof=descriptor_hash)
+    highest = max(standing, key=lambda part: (part.version, part.descriptor_hash), default=None)
+    if highest is not None and highest.version > version:
+        return Ruling(Verdict.STALE, proof=highest.descriptor_hash)
+    named = frozenset(replaces)
+    removes = tuple(
+        part.descriptor_hash for part in standing if part.version < version and part.descriptor_hash in named
+    )
+    if highest is not None and len(standing) - len(removes) >= SIBLINGS_MAX:
+        return Ruling(Verdict.CROWDED, proof=highest.descriptor_hash)
+    return Ruling(Verdict.NEW, removes)
+
+
+def merge_entries(*tables: Iterable[HolderEntry]) -> tuple[HolderEntry, ...]:
+    """One table of several, sorted by (index, node): the higher sequence wins per (index, node).
+
+    At most ENTRIES_MAX lines stay, those of the highest sequence, so that the order of merging does not matter.
+    """
+    newest: dict[tuple[int, bytes], HolderEntry] = {}
+    for table in tables:
+        for entry in table:
+            key = (entry.index, entry.node)
+            known = newest.get(key)
+            if known is None or known.sequence < entry.sequence:
+                newest[key] = entry
+    entries = newest.values()
+    if len(newest) > ENTRIES_MAX:
+        entries_kept = sorted(entries, key=lambda entry: (-entry.sequence, entry.index, entry.node))[:ENTRIES_MAX]
+        return tuple(sorted(entries_kept, key=_place))
+    return tuple(sorted(entries, key=_place))
+
+
+def _place(entry: HolderEntry) -> tuple[int, bytes]:
+    return (entry.index, entry.node)

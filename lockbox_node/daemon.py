@@ -1,0 +1,131 @@
+"""The daemon: builds the adapters and the Node, listens to signals, tells systemd, and runs trio.
+
+SIGTERM and SIGINT end it in order; SIGHUP renews the operational certificate from the files. READY=1 goes out when the
+store is open, the port is bound and the first attempt to join is over (sd_notify(3)). Core dumps are off, so that no
+key reaches a disk that way.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import structlog
+import trio
+
+from lockbox_node import control
+from lockbox_node.adapters.clock import OsEntropy, SystemClock
+from lockbox_node.adapters.identity import NetworkFile, NodeIdentity
+from lockbox_node.adapters.keystores import FileKeyStore
+from lockbox_node.adapters.shard_store import ShardStoreFile
+from lockbox_node.adapters.software_hash import software_hash
+from lockbox_node.adapters.tcp import TcpNetwork
+from lockbox_node.adapters.workers import ThreadWorkers
+from lockbox_node.config import Config, host_port, load
+from lockbox_node.errors import ConfigError, LockboxError
+from lockbox_node.node import Node, Ports
+from lockbox_node.observe import logging
+from lockbox_node.observe.watch import Watch
+
+PR_SET_DUMPABLE = 4
+RENEW_EVERY_S = 12 * 3600.0
+
+log = structlog.get_logger()
+
+
+def run(config_path: Path) -> None:
+    """Run until SIGTERM or SIGINT. ConfigError and its kin before anything is bound or written."""
+    config = load(config_path)
+    logging.configure(config.log.level)
+    no_core_dumps()
+    trio.run(serve, config, config_path.absolute().parent)
+
+
+def no_core_dumps() -> None:
+    """No core file and no ptrace by the same user: memory stays ours."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def notify(words: str) -> None:
+    """Tell the service manager, if there is one (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        try:
+            manager.sendto(words.encode(), "\0" + address[1:] if address.startswith("@") else address)
+        except OSError as error:
+            log.warning("notify.failed", error=error.strerror)
+
+
+async def serve(config: Config, directory: Path) -> None:
+    """Build everything, run the node, end it in order when a signal asks for it."""
+    data_dir = directory / config.node.data_dir
+    network_file = NetworkFile.load(directory / config.node.network)
+    clock, entropy = SystemClock(), OsEntropy()
+    keystore = FileKeyStore(data_dir / "identity" / "key.pem")
+    identity = await NodeIdentity.load(data_dir / "identity", network_file.root, keystore, clock, entropy)
+    if config.node.operator and config.node.operator != identity.operator:
+        raise ConfigError(
+            f"node.operator is {config.node.operator!r}, the certificate says {identity.operator!r}",
+            "set node.operator to what the certificate says",
+        )
+    host, port = host_port(config.node.listen, "node.listen")
+    network = TcpNetwork(identity, host, port)
+    software = software_hash()
+    with ShardStoreFile.open(data_dir, identity.node_id, config.store, clock) as store:
+        ports = Ports(network, store, ThreadWorkers(), entropy, clock)
+        seed = bytearray(8)
+        entropy.fill(seed)
+        node = Node(config, ports, identity, network_file.root, software, Random(int.from_bytes(seed, "big")))
+        watch = Watch(config, node, identity, clock.now_unix_s)
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(store.run)
+                nursery.start_soon(_obey, signals, node, identity)
+                nursery.start_soon(_renew, node, identity)
+                async with trio.open_nursery() as surroundings:
+                    await surroundings.start(control.serve, data_dir / "control.sock", watch.verbs())
+                    if config.node.http:
+                        await surroundings.start(partial(watch.serve_http, config.node.http))
+                    async with trio.open_nursery() as running:
+                        await running.start(node.run)
+                        log.info("node.ready", node=identity.node_id.hex()[:8], region=config.node.region)
+                        notify("READY=1\nSTATUS=serving")
+                    notify("STOPPING=1")
+                    surroundings.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
+    log.info("node.stopped")
+
+
+async def _obey(signals: AsyncIterator[int], node: Node, identity: NodeIdentity) -> None:
+    async for number in signals:
+        if number == signal.SIGHUP:
+            await _renewed(node, identity)
+        else:
+            node.stop.set()
+
+
+async def _renew(node: Node, identity: NodeIdentity) -> None:
+    while True:
+        await trio.sleep(RENEW_EVERY_S)
+        await _renewed(node, identity)
+
+
+async def _renewed(node: Node, identity: NodeIdentity) -> None:
+    """A new operational leaf, without a restart; the old one stays when the files cannot be used."""
+    try:
+        await identity.renew()
+    except LockboxError as error:
+        log.error("identity.not_renewed", reason=error.message)
+        return
+    node.membership.renew_record()
+    log.info("identity.renewed")

@@ -1,0 +1,164 @@
+"""What a node shows to Prometheus: names `lockbox_*`, units in the names, no label that names an asset or a client.
+
+The services count; this module only reads what they expose (`Observed`) when somebody scrapes, so that counting costs
+nothing here and no number stands in two places. Labels come from closed sets (states, request types, outcomes) and
+are checked. `prometheus_client` takes a tenth of a second to load: it is loaded by the first scrape, not at the start.
+Source: CONTRACT, HTTP of a node; the naming rules of Prometheus (base units, `_total` for counters).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from prometheus_client.core import Metric
+    from prometheus_client.registry import CollectorRegistry
+
+    from lockbox_node.ports import StoreFigures
+
+K = TypeVar("K")
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+LABEL_VALUES_MAX = 64
+_LABEL_VALUE = re.compile(r"[a-z][a-z_]{0,31}")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreWork:
+    """What the store did since the start."""
+
+    puts: int
+    gets: int
+    corrupt_found: int
+
+
+@dataclass(frozen=True, slots=True)
+class RepairWork:
+    """What healing did since the start, and what waits."""
+
+    done: int
+    failed: int
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the services expose: functions that return the present value, cheap, synchronous, never raising."""
+
+    uptime_s: Callable[[], float]
+    members: Callable[[], Mapping[str, int]]  # state -> members
+    connections: Callable[[], int]
+    store: Callable[[], StoreFigures]
+    store_work: Callable[[], StoreWork]
+    requests: Callable[[], Mapping[tuple[str, str], int]]  # (request type, "served" | "refused") -> count
+    repairs: Callable[[], RepairWork]
+    certificates_left_s: Callable[[], Mapping[str, float]]  # "identity", "operational" -> seconds until expiry
+
+
+class Metrics:
+    """The registry of one node: ours, never the process-wide default."""
+
+    def __init__(self, observed: Observed) -> None:
+        self._observed = observed
+        self._registry: CollectorRegistry | None = None
+
+    def render(self) -> bytes:
+        """The present values in the text format of `CONTENT_TYPE`."""
+        from prometheus_client import generate_latest
+
+        if self._registry is None:
+            self._registry = _registry_of(self._observed)
+        return generate_latest(self._registry)
+
+
+class _Collector:
+    """Turns `Observed` into metric families at each scrape."""
+
+    def __init__(self, observed: Observed) -> None:
+        self._observed = observed
+
+    def collect(self) -> Iterator[Metric]:
+        yield from _node_families(self._observed)
+        yield from _store_families(self._observed)
+        yield from _work_families(self._observed)
+
+
+def _registry_of(observed: Observed) -> CollectorRegistry:
+    from prometheus_client import CollectorRegistry, ProcessCollector
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(observed))
+    ProcessCollector(namespace="lockbox", registry=registry)  # CPU, memory, open files
+    return registry
+
+
+def _node_families(observed: Observed) -> Iterator[Metric]:
+    yield _gauge("lockbox_uptime_seconds", "Time since the node started.", observed.uptime_s())
+    yield _gauges("lockbox_members", "Members of the network that this node knows.", "state", observed.members())
+    yield _gauge("lockbox_connections", "Open connections to peers.", observed.connections())
+    yield _gauges(
+        "lockbox_certificate_expiry_seconds",
+        "Time until the certificate expires; negative once it has.",
+        "certificate",
+        observed.certificates_left_s(),
+    )
+
+
+def _store_families(observed: Observed) -> Iterator[Metric]:
+    figures = observed.store()
+    yield _gauge("lockbox_stripes", "Stripes held.", figures.stripes)
+    yield _gauge("lockbox_shards", "Shards held.", figures.shards)
+    yield _gauge("lockbox_shards_corrupt", "Shards that failed their check and wait for repair.", figures.corrupt)
+    yield _gauge("lockbox_pointers", "Holder tables kept for others.", figures.pointers)
+    yield _gauge("lockbox_tombstones", "Signed deletions kept.", figures.tombstones)
+    sizes = {"logical": figures.logical_bytes, "disk": figures.disk_bytes}
+    yield _gauges("lockbox_stored_bytes", "Bytes of the stripes, and what they take on the disk.", "kind", sizes)
+
+
+def _work_families(observed: Observed) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily
+
+    requests = CounterMetricFamily("lockbox_requests", "Requests answered.", labels=["request", "outcome"])
+    for (request, outcome), count in _bounded(observed.requests()):
+        requests.add_metric([_label(request), _label(outcome)], count)
+    yield requests
+    work = observed.store_work()
+    yield CounterMetricFamily("lockbox_puts", "Stripes stored durably.", work.puts)
+    yield CounterMetricFamily("lockbox_gets", "Stripes read and verified.", work.gets)
+    yield CounterMetricFamily("lockbox_corrupt_found", "Shards found not to match their id.", work.corrupt_found)
+    repairs = observed.repairs()
+    outcomes = CounterMetricFamily("lockbox_repairs", "Repairs that ended.", labels=["outcome"])
+    outcomes.add_metric(["done"], repairs.done)
+    outcomes.add_metric(["failed"], repairs.failed)
+    yield outcomes
+    yield _gauge("lockbox_repairs_pending", "Repairs that wait or run.", repairs.pending)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    from prometheus_client.core import GaugeMetricFamily
+
+    return GaugeMetricFamily(name, text, value)
+
+
+def _gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    from prometheus_client.core import GaugeMetricFamily
+
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for key, value in _bounded(values):
+        family.add_metric([_label(key)], value)
+    return family
+
+
+def _bounded(values: Mapping[K, float]) -> list[tuple[K, float]]:
+    assert len(values) <= LABEL_VALUES_MAX, "a label takes its values from a small closed set"
+    return list(values.items())
+
+
+def _label(value: str) -> str:
+    """`value`, which must be a plain word: what a peer chose, or what names an asset, is not one."""
+    assert _LABEL_VALUE.fullmatch(value), "label values are words of a closed set"
+    return value

@@ -1,0 +1,192 @@
+"""What a running node says of itself: to its operator's socket, to its probes, to Prometheus.
+
+Only reads what the services expose, and passes on the operator's word (pause, resume). The identity's dates come in as
+a small protocol, since the adapters are not ours to know. Shape of `status`: CONTRACT.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Protocol
+
+import trio
+
+from lockbox_node.config import Config, host_port
+from lockbox_node.core.member_events import Status
+from lockbox_node.errors import UsageError
+from lockbox_node.node import Node
+from lockbox_node.observe.metrics import Metrics, Observed, RepairWork, StoreWork
+from lockbox_node.observe.web import Application, Pages
+from lockbox_node.observe.web import serve as serve_web
+from lockbox_node.services.announcing import NodeState
+
+AWAIT_TIMEOUT_S = 60.0
+AWAIT_STEP_S = 0.1
+
+
+class Dated(Protocol):
+    """When our certificates expire."""
+
+    @property
+    def leaf_not_after_unix_s(self) -> float:
+        """Of the operational leaf."""
+        ...
+
+    @property
+    def identity_not_after_unix_s(self) -> float:
+        """Of the identity certificate."""
+        ...
+
+
+class Watch:
+    """One node, looked at from outside."""
+
+    def __init__(self, config: Config, node: Node, identity: Dated, now_unix_s: Any) -> None:
+        self._config = config
+        self._node = node
+        self._identity = identity
+        self._now_unix_s = now_unix_s
+        self._started = trio.current_time()
+        self._metrics = Metrics(self._observed())
+
+    def verbs(self) -> Mapping[str, Any]:
+        """Answers of the control socket."""
+        return {
+            "status": self._status,
+            "members": self._members,
+            "healing": self._healing,
+            "resume": self._resume,
+            "await-members": self._await_members,
+        }
+
+    async def serve_http(
+        self, address: str, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """/health, /ready and /metrics on `address`."""
+        host, port = host_port(address, "node.http")
+        pages = Pages(self._not_ready, self._metrics.render)
+        await serve_web(Application(pages), host, port, task_status=task_status)
+
+    def _not_ready(self) -> list[str]:
+        reasons = []
+        if not self._node.joined:
+            reasons.append("no other node was reached yet")
+        if not self._node.store.writable:
+            reasons.append("the store is read-only")
+        if self._identity.identity_not_after_unix_s < self._now_unix_s():
+            reasons.append("the identity certificate has expired")
+        return reasons
+
+    def _counts(self) -> dict[str, int]:
+        members = self._node.machine.members.values()
+        counts = {status: sum(member.status is status for member in members) for status in Status}
+        return {
+            "alive": counts[Status.ALIVE] + 1,  # ourselves
+            "suspect": counts[Status.SUSPECT],
+            "dead": counts[Status.DEAD],
+        }
+
+    async def _status(self, _request: dict[str, Any]) -> object:
+        node, figures = self._node, self._node.store.figures()
+        record, repairs = node.announcer.record, self._repairs()
+        return {
+            "id": record.node.hex(),
+            "region": record.region,
+            "operator": record.operator,
+            "state": NodeState(record.state).name.lower(),
+            "ready": not self._not_ready(),
+            "version": importlib.metadata.version("lockbox-node"),
+            "software": record.software.hex(),
+            "members": self._counts(),
+            "connections": len(node.pool.connections()),
+            "stripes": figures.stripes,
+            "shards": figures.shards,
+            "corrupt": figures.corrupt,
+            "pointers": figures.pointers,
+            "bytes": {"logical": figures.logical_bytes, "disk": figures.disk_bytes},
+            "repairs": {
+                "done": repairs.done,
+                "failed": repairs.failed,
+                "pending": repairs.pending,
+                "enabled": not node.healing.paused,
+                "view_trusted": node.guard.trusted,
+            },
+            "certificates": {
+                "identity_until": _iso(self._identity.identity_not_after_unix_s),
+                "operational_until": _iso(self._identity.leaf_not_after_unix_s),
+            },
+            "uptime_s": round(trio.current_time() - self._started, 1),
+        }
+
+    async def _members(self, _request: dict[str, Any]) -> object:
+        rows = [(member.record, member.status.name.lower()) for member in self._node.machine.members.values()]
+        rows.append((self._node.announcer.record, "alive"))
+        return {
+            "members": [
+                {
+                    "id": record.node.hex(),
+                    "status": status,
+                    "region": record.region,
+                    "operator": record.operator,
+                    "addresses": list(record.addresses),
+                    "state": NodeState(record.state).name.lower(),
+                    "software": record.software.hex(),
+                }
+                for record, status in sorted(rows, key=lambda row: row[0].node)
+            ]
+        }
+
+    async def _healing(self, request: dict[str, Any]) -> object:
+        if not isinstance(request.get("enabled"), bool):
+            raise UsageError("healing needs enabled = true or false")
+        if request["enabled"]:
+            self._node.healing.resume()
+        else:
+            self._node.healing.pause()
+        return {"enabled": not self._node.healing.paused}
+
+    async def _resume(self, _request: dict[str, Any]) -> object:
+        self._node.guard.resume()
+        return {"view_trusted": self._node.guard.trusted}
+
+    async def _await_members(self, request: dict[str, Any]) -> object:
+        """Return when at least `alive` members are alive and active, ourselves included."""
+        with trio.move_on_after(AWAIT_TIMEOUT_S):
+            while self._active() < int(request["alive"]):
+                await trio.sleep(AWAIT_STEP_S)
+            return {"alive": self._active()}
+        raise UsageError(f"only {self._active()} members are alive and active after {AWAIT_TIMEOUT_S:.0f} s")
+
+    def _active(self) -> int:
+        return sum(record.state == NodeState.ACTIVE for record in self._node.discovery.alive().values())
+
+    def _repairs(self) -> RepairWork:
+        healing = self._node.healing
+        return RepairWork(healing.repairs_done, healing.repairs_failed, healing.pending)
+
+    def _observed(self) -> Observed:
+        node = self._node
+        return Observed(
+            uptime_s=lambda: trio.current_time() - self._started,
+            members=self._counts,
+            connections=lambda: len(node.pool.connections()),
+            store=node.store.figures,
+            store_work=lambda: StoreWork(node.storage.puts, node.storage.gets, node.storage.corrupt),
+            requests=lambda: node.server.requests,
+            repairs=self._repairs,
+            certificates_left_s=partial(self._certificates_left_s),
+        )
+
+    def _certificates_left_s(self) -> dict[str, float]:
+        now = self._now_unix_s()
+        return {
+            "identity": self._identity.identity_not_after_unix_s - now,
+            "operational": self._identity.leaf_not_after_unix_s - now,
+        }
+
+
+def _iso(unix_s: float) -> str:
+    return datetime.datetime.fromtimestamp(unix_s, datetime.UTC).isoformat(timespec="seconds")

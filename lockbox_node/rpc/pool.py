@@ -1,0 +1,404 @@
+"""One connection per node: dials, back-off, caps, pins.
+
+Rules. Dials belong to the pool's nursery, never to who asked: a waiter that is cut takes nobody's dial away. One dial
+in flight per node; all who wait share its outcome. The id that the certificate proves must be the wanted one. When
+two nodes dial one another at once, the dial of the lower id stays; the other connection is used up and let go. Above
+the soft cap connections that were idle for a while are let go, least recently used first; at the hard cap any idle
+one; pinned and busy ones never. Source: DESIGN, Addresses; overlay measurements: a handshake costs 60 small calls.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from lockbox_node.core.admission import Bucket
+from lockbox_node.errors import LockboxError, PeerUnreachable
+from lockbox_node.rpc import connection as connections
+from lockbox_node.rpc.connection import Connection, ConnectionParams
+from lockbox_node.rpc.dispatch import Dispatcher
+from lockbox_node.rpc.frames import Frames
+from lockbox_node.rpc.hello import LocalIdentity, Peer, hello_out
+from lockbox_node.rpc.refusals import busy
+from protocol.certificates import Role
+from protocol.errors import RemoteProtocolError
+from protocol.ids import NodeId
+
+if TYPE_CHECKING:
+    from lockbox_node.ports import Answer, Network
+    from protocol.messages import Message
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolParams:
+    """Limits and times of a pool."""
+
+    dial_timeout_s: float = 3.0  # of one address, Hello included
+    soft_max: int = 128
+    hard_max: int = 512
+    dials_max: int = 128  # in flight
+    dial_rate: float = 64.0  # a second
+    dial_burst: float = 256.0
+    backoff_first_s: float = 0.2
+    backoff_max_s: float = 5.0
+    backoffs_max: int = 4096  # nodes whose failures are remembered
+    evict_idle_s: float = 30.0  # above the soft cap
+    linger_s: float = 1.0  # how long a connection that lost a crossing must be idle before it is closed
+    tend_interval_s: float = 1.0
+    connection: ConnectionParams = connections.DEFAULTS
+
+
+DEFAULTS = PoolParams()
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A node and where it may be reached: "host:port" each."""
+
+    node: NodeId
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFigures:
+    """Counts for status and metrics; all but `open` and `dialling` since the start."""
+
+    open: int
+    dialling: int
+    dials: int
+    dials_failed: int
+    evicted: int
+
+
+Outcome = Callable[[Connection | LockboxError], None]
+
+
+class Dial:
+    """One attempt to reach a node (or an address whose node is not known yet), and who waits for it."""
+
+    def __init__(self, key: bytes, contact: Contact) -> None:
+        self.key, self.contact = key, contact
+        self.waiting: list[Outcome] = []
+        self.done = False
+
+    def settle(self, outcome: Connection | LockboxError) -> None:
+        """Tell all who wait, once; an error is made anew for each, since it is raised in several tasks."""
+        self.done = True
+        waiting, self.waiting = self.waiting, []
+        for answer in waiting:
+            answer(_again(outcome) if isinstance(outcome, LockboxError) else outcome)
+
+
+@dataclass(slots=True)
+class _Backoff:
+    delay_s: float
+    until: float
+    error: LockboxError
+
+
+class Posted:
+    """A call posted through the pool: perhaps still waiting for its connection."""
+
+    def __init__(self, request: Message, answer: Answer[Message]) -> None:
+        self._request, self._answer = request, answer
+        self._connection: Connection | None = None
+        self._call = 0
+        self._since = trio.current_time()
+        self._forgotten = False
+
+    @property
+    def last_progress(self) -> float:
+        """Trio time: when it was posted, or when bytes last moved on its connection, whichever is later."""
+        return self._since if self._connection is None else max(self._since, self._connection.last_progress)
+
+    def forget(self) -> None:
+        """No answer is wanted any more; a dial under way goes on for others."""
+        self._forgotten = True
+        if self._connection is not None:
+            self._connection.forget(self._call)
+
+    def send(self, outcome: Connection | LockboxError) -> None:
+        """The dial's outcome: post, or answer with the error."""
+        if self._forgotten:
+            return
+        if isinstance(outcome, LockboxError):
+            self._answer(outcome)
+            return
+        self._connection = outcome
+        self._call = outcome.post(self._request, self._answer)
+
+
+class Pool:
+    """All connections to nodes, dialled here or accepted by the server and adopted."""
+
+    def __init__(
+        self,
+        network: Network,
+        local: LocalIdentity,
+        dispatcher: Dispatcher | None = None,
+        params: PoolParams = DEFAULTS,
+    ) -> None:
+        self._network, self._local, self._params = network, local, params
+        self._dispatcher = dispatcher or Dispatcher()
+        self._ready: dict[bytes, Connection] = {}
+        self._dialled_by_us: set[Connection] = set()
+        self._retired: set[Connection] = set()
+        self._pinned: frozenset[bytes] = frozenset()
+        self._dials: dict[bytes, Dial] = {}
+        self._backoff: OrderedDict[bytes, _Backoff] = OrderedDict()
+        self._to_dial, self._wanted = trio.open_memory_channel[Dial](params.dials_max)
+        self._bucket: Bucket | None = None
+        self._dialled = self._failed = self._evicted = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Own the dials and the connections that came of them, for ever."""
+        self._bucket = Bucket(self._params.dial_rate, self._params.dial_burst, trio.current_time())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tend)
+            task_status.started()
+            async for dial in self._wanted:
+                nursery.start_soon(self._dial, dial)
+
+    def ready(self, node: bytes) -> Connection | None:
+        """The open connection to `node`, if there is one."""
+        connection = self._ready.get(node)
+        return None if connection is None or connection.closed else connection
+
+    def connections(self) -> list[Connection]:
+        """All open connections, one per node, in id order."""
+        return [self._ready[node] for node in sorted(self._ready) if not self._ready[node].closed]
+
+    def figures(self) -> PoolFigures:
+        """Current counts."""
+        return PoolFigures(len(self._ready), len(self._dials), self._dialled, self._failed, self._evicted)
+
+    def post(self, contact: Contact, request: Message, answer: Answer[Message]) -> Posted:
+        """Send `request`, dialling when needed; `answer` is called once, perhaps before this returns. Never waits."""
+        posted = Posted(request, answer)
+        self._obtain(contact.node, contact, posted.send)
+        return posted
+
+    async def request(self, contact: Contact, request: Message) -> Message:
+        """The reply. RequestRefused, PeerUnreachable, BUSY. The caller sets the timeout."""
+        return await (await self.connection(contact)).request(request)
+
+    async def connection(self, contact: Contact) -> Connection:
+        """The connection to a node, dialled when there is none. PeerUnreachable, RequestRefused (its Hello), BUSY."""
+        return await self._await(contact.node, contact)
+
+    async def connect_address(self, host: str, port: int) -> Connection:
+        """The connection to whatever node stands at host:port, for bootstrap: its id is what its certificate says."""
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return await self._await(address.encode(), Contact(NodeId(b""), (address,)))
+
+    def adopt(self, connection: Connection) -> bool:
+        """Take a connection that a node opened to us; its owner runs it. False when there is no room for it."""
+        assert connection.peer.role is Role.NODE
+        if connection.peer.id not in self._ready and not self._make_room():
+            return False
+        self._register(connection, dialled=False)
+        return True
+
+    def drop(self, connection: Connection) -> None:
+        """Forget a connection that has ended."""
+        self._retired.discard(connection)
+        self._dialled_by_us.discard(connection)
+        if self._ready.get(connection.peer.id) is connection:
+            del self._ready[connection.peer.id]
+
+    def release(self, node: bytes) -> None:
+        """Let go of a node: its connection is closed once it is idle, and not used for anything new."""
+        connection = self._ready.pop(node, None)
+        if connection is not None:
+            self._retired.add(connection)
+
+    def pin(self, nodes: Iterable[bytes]) -> None:
+        """These connections, and no others, are never let go for room."""
+        self._pinned = frozenset(nodes)
+
+    def reset_backoff(self, node: bytes) -> None:
+        """Dial `node` at once when next asked: there is news of it."""
+        self._backoff.pop(node, None)
+
+    async def _await(self, key: bytes, contact: Contact) -> Connection:
+        got: list[Connection | LockboxError] = []
+        event = trio.Event()
+
+        def outcome(result: Connection | LockboxError) -> None:
+            got.append(result)
+            event.set()
+
+        self._obtain(key, contact, outcome)
+        await event.wait()
+        if isinstance(got[0], LockboxError):
+            raise got[0]
+        return got[0]
+
+    def _obtain(self, key: bytes, contact: Contact, outcome: Outcome) -> None:
+        """Call `outcome` with an open connection or why there is none: now, or when the dial of `key` is over."""
+        now = trio.current_time()
+        if (connection := self.ready(key)) is not None:
+            outcome(connection)
+        elif key == self._local.id:
+            outcome(PeerUnreachable("that is this node itself"))
+        elif (dial := self._dials.get(key)) is not None:
+            dial.waiting.append(outcome)
+        elif (backoff := self._backoff.get(key)) is not None and now < backoff.until:
+            outcome(_again(backoff.error))
+        elif len(self._dials) >= self._params.dials_max:
+            outcome(busy("too many dials are under way"))
+        else:
+            dial = self._dials[key] = Dial(key, contact)
+            dial.waiting.append(outcome)
+            self._to_dial.send_nowait(dial)
+
+    async def _dial(self, dial: Dial) -> None:
+        """One dial, and then the life of the connection that came of it."""
+        await self._dial_turn()
+        self._dialled += 1
+        connection: Connection | None = None
+        try:
+            connection = await self._reach(dial.contact)
+        except LockboxError as error:
+            self._failed += 1
+            self._note_failure(dial.key, error)
+            self._end(dial, error)
+            return
+        finally:
+            if self._dials.get(dial.key) is dial and connection is None:
+                self._end(dial, PeerUnreachable("the pool has stopped"))
+        try:
+            self._register(connection, dialled=True)
+            self._end(dial, self.ready(connection.peer.id) or connection)
+            await connection.run()
+        finally:
+            self.drop(connection)
+
+    async def _dial_turn(self) -> None:
+        assert self._bucket is not None
+        while wait_s := self._bucket.take(trio.current_time()):
+            await trio.sleep(wait_s)
+
+    def _end(self, dial: Dial, outcome: Connection | LockboxError) -> None:
+        self._dials.pop(dial.key, None)
+        dial.settle(outcome)
+
+    async def _reach(self, contact: Contact) -> Connection:
+        """Try the addresses in turn; the last one's error when none answers."""
+        failure: LockboxError = PeerUnreachable("no address is known for this node")
+        for address in contact.addresses:
+            host, _, port = address.rpartition(":")
+            if not host or not port.isascii() or not port.isdecimal():
+                failure = PeerUnreachable(f"{address!r} is not host:port")
+                continue
+            try:
+                return await self._reach_address(host.strip("[]"), int(port), contact.node)
+            except LockboxError as error:
+                failure = error
+        raise failure
+
+    async def _reach_address(self, host: str, port: int, wanted: bytes) -> Connection:
+        where = f"{host}:{port}"
+        with trio.move_on_after(self._params.dial_timeout_s):
+            stream = await self._network.dial(host, port)
+            try:
+                frames = Frames(stream)
+                peer = await hello_out(frames, self._local)
+                self._check(peer, wanted, where)
+                return Connection(frames, peer, self._dispatcher.session(peer), self._params.connection)
+            except RemoteProtocolError as error:
+                await stream.aclose()
+                raise PeerUnreachable(f"{where} broke the protocol: {error}", code=error.code) from None
+            except BaseException:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
+                    await stream.aclose()
+                raise
+        raise PeerUnreachable(f"{where} did not answer within {self._params.dial_timeout_s:g} s", "is it running?")
+
+    def _check(self, peer: Peer, wanted: bytes, where: str) -> None:
+        if peer.role is not Role.NODE:
+            raise PeerUnreachable(f"{where} is a {peer.role.value}, not a node", "check the address")
+        if peer.id == self._local.id:
+            raise PeerUnreachable(f"{where} is this node itself", "check the address")
+        if wanted and peer.id != wanted:
+            raise PeerUnreachable(
+                f"the node at {where} is {peer.log_name}, not the wanted {wanted.hex()[:8]}",
+                "its record is out of date",
+            )
+        if peer.id not in self._ready and not self._make_room():
+            raise busy("all connections are in use")
+
+    def _note_failure(self, key: bytes, error: LockboxError) -> None:
+        known = self._backoff.pop(key, None)
+        params = self._params
+        delay_s = params.backoff_first_s if known is None else min(2 * known.delay_s, params.backoff_max_s)
+        self._backoff[key] = _Backoff(delay_s, trio.current_time() + delay_s, error)
+        if len(self._backoff) > params.backoffs_max:
+            self._backoff.popitem(last=False)
+
+    def _register(self, connection: Connection, *, dialled: bool) -> None:
+        """Make it the node's connection, unless one stands that is to stay; tell a dial under way."""
+        node = connection.peer.id
+        if dialled:
+            self._dialled_by_us.add(connection)
+        standing = self.ready(node)
+        if standing is None or self._outranks(connection, standing):
+            self._ready[node] = connection
+            if standing is not None:
+                self._retired.add(standing)
+        else:
+            self._retired.add(connection)
+        self._backoff.pop(node, None)
+        if (dial := self._dials.get(node)) is not None:
+            dial.settle(self._ready[node])
+
+    def _outranks(self, new: Connection, standing: Connection) -> bool:
+        """Crossing dials: the lower id's stays. Two of one direction: the newer, for the other may be half-dead."""
+        ours, were_ours = new in self._dialled_by_us, standing in self._dialled_by_us
+        return ours == were_ours or ours == (self._local.id < new.peer.id)
+
+    def _make_room(self) -> bool:
+        """Let idle connections go as the caps demand; whether one more may be opened."""
+        params = self._params
+        excess = len(self._ready) - params.soft_max + 1
+        if excess > 0:
+            self._evict(excess, trio.current_time() - params.evict_idle_s)
+        if len(self._ready) >= params.hard_max:
+            self._evict(1, math.inf)
+        return len(self._ready) < params.hard_max
+
+    def _evict(self, count: int, idle_before: float) -> None:
+        idle = [
+            c for n, c in self._ready.items() if n not in self._pinned and not c.busy and c.idle_since < idle_before
+        ]
+        for connection in sorted(idle, key=lambda c: (c.idle_since, c.peer.id))[:count]:
+            del self._ready[connection.peer.id]
+            connection.abort("it was let go to make room")
+            self._evicted += 1
+
+    async def _tend(self) -> None:
+        """Close what was retired and is idle now, and what its peer does not read."""
+        while True:
+            await trio.sleep(self._params.tend_interval_s)
+            now = trio.current_time()
+            for connection in [*self._ready.values(), *self._retired]:
+                connection.tend(now)
+            for connection in list(self._retired):
+                if now - connection.idle_since > self._params.linger_s:
+                    self._retired.discard(connection)
+                    connection.abort("another connection to this peer is used")
+
+
+def _again(error: LockboxError) -> LockboxError:
+    """A copy to raise in another task."""
+    copy = type(error)(error.message, error.hint, error.code)
+    copy.retryable, copy.retry_after_s = error.retryable, error.retry_after_s
+    return copy

@@ -1,0 +1,310 @@
+"""Every request and reply as one frozen array-like Struct; the limits stand in the types.
+
+The envelope (`Envelope`) is decoded first, its body by the number of its type: a request that we do not know is
+answered (UNSUPPORTED), not dropped. Meaning of each message, who may send it, and its limits: SPEC.md, Messages.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+GROUPS_MAX = 8
+SHARDS_MAX = 64  # n of the largest code that a descriptor may name
+SLOTS_MAX = 4
+SHARD_BYTES_MAX = 256 * 1024
+SLOT_BYTES_MAX = 4096
+SIBLINGS_MAX = 8
+RECORDS_MAX = 1000  # records in one reply of sync_members
+FIND_NODE_MAX = 128
+ENTRIES_MAX = 4 * SHARDS_MAX
+TABLES_MAX = 256  # holder tables in one tell_holders
+UPDATES_MAX = 1000
+LEAVES_MAX = 64
+
+# All that msgspec was seen to raise for foreign bytes: its own errors, text that is not UTF-8, deep nesting.
+UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+Id32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Nonce16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Signature64 = Annotated[bytes, Meta(min_length=64, max_length=64)]
+Der = Annotated[bytes, Meta(min_length=1, max_length=4096)]
+U8 = Annotated[int, Meta(ge=0, le=255)]
+U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+U63 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+ShortText = Annotated[str, Meta(max_length=64)]
+LongText = Annotated[str, Meta(max_length=512)]
+ShardBytes = Annotated[bytes, Meta(min_length=1, max_length=SHARD_BYTES_MAX)]
+SlotBytes = Annotated[bytes, Meta(min_length=1, max_length=SLOT_BYTES_MAX)]
+Chain = Annotated[list[Der], Meta(min_length=1, max_length=2)]
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Base of everything on the wire: positional, immutable, no unknown fields."""
+
+
+class Envelope(Message, frozen=True):
+    """One frame: kind 0 = call, 1 = reply, 2 = refusal; `type` is the request's number, in replies too."""
+
+    kind: Annotated[int, Meta(ge=0, le=2)]
+    call: U32
+    type: U8
+    body: msgspec.Raw
+
+
+class Signed(Message, frozen=True):
+    """Raw encoded bytes and the Ed25519 signature over (domain || bytes): SPEC.md, Signatures."""
+
+    body: Annotated[bytes, Meta(min_length=1, max_length=32 * 1024)]
+    signature: Signature64
+
+
+class Refusal(Message, frozen=True):
+    """Why a request was not served, and what to do."""
+
+    code: ShortText
+    message: LongText
+    hint: LongText = ""
+    retryable: bool = False
+    retry_after_ms: U32 = 0
+    proof: Signed | None = None  # the signed slot or tombstone behind CONFLICT and STALE
+
+
+class HolderEntry(Message, frozen=True):
+    """One line of a holder table: who keeps shard `index` of every group; the higher sequence wins."""
+
+    index: U8
+    node: Id32
+    sequence: U63
+
+
+Entries = Annotated[list[HolderEntry], Meta(max_length=ENTRIES_MAX)]
+
+
+class HolderTable(Message, frozen=True):
+    """The holder table of one slot identity."""
+
+    address: Id32
+    version: U63
+    descriptor_hash: Id32
+    entries: Entries
+
+
+class MemberState(Message, frozen=True):
+    """What a member is believed to be: status 0 = alive, 1 = suspect, 2 = dead; incarnation = record sequence."""
+
+    node: Id32
+    incarnation: U63
+    status: Annotated[int, Meta(ge=0, le=2)]
+
+
+class Hello(Message, frozen=True):
+    """First call and first reply of every connection. `chain` is leaf first, without the root."""
+
+    chain: Chain
+    versions: Annotated[list[U8], Meta(min_length=1, max_length=16)]
+    network: Id32
+    record: Signed | None  # a node's own NodeRecord; null for clients, operators, the guest
+    software: Annotated[bytes, Meta(max_length=32)]  # SHA-256 claim of a node, empty for others
+    clock_unix_ms: U63
+
+
+class Ping(Message, frozen=True):
+    """A probe."""
+
+    nonce: U63
+
+
+class Pong(Message, frozen=True):
+    """Its answer, with what the answerer knows about itself."""
+
+    nonce: U63
+    incarnation: U63
+
+
+class SyncMembers(Message, frozen=True):
+    """Push-pull of the member table. `known` = the asker's view; clients send it empty and page with `after`."""
+
+    known: Annotated[list[MemberState], Meta(max_length=20_000)]
+    after: Annotated[bytes, Meta(max_length=32)] = b""
+
+
+class MemberUpdate(Message, frozen=True):
+    """One rumour: a state, with the record when the receiver may lack it."""
+
+    state: MemberState
+    record: Signed | None
+
+
+class Members(Message, frozen=True):
+    """What the asker lacked or had older, what we lack (`wanted`), and whether more follows after the last id."""
+
+    updates: Annotated[list[MemberUpdate], Meta(max_length=RECORDS_MAX)]
+    wanted: Annotated[list[Id32], Meta(max_length=RECORDS_MAX)]
+    more: bool
+
+
+class Gossip(Message, frozen=True):
+    """Rumours pushed."""
+
+    updates: Annotated[list[MemberUpdate], Meta(max_length=UPDATES_MAX)]
+
+
+class Done(Message, frozen=True):
+    """It is done; there is nothing to say."""
+
+
+class FindNode(Message, frozen=True):
+    """The records nearest to `target` that the asked node believes alive."""
+
+    target: Id32
+    count: Annotated[int, Meta(ge=1, le=FIND_NODE_MAX)]
+
+
+class Nodes(Message, frozen=True):
+    """Signed NodeRecords, nearest first."""
+
+    records: Annotated[list[Signed], Meta(max_length=FIND_NODE_MAX)]
+
+
+class FindHolders(Message, frozen=True):
+    """Who holds what stands at `address`?"""
+
+    address: Id32
+
+
+class Holders(Message, frozen=True):
+    """Holder tables (of every version and sibling known), the tombstone if any, else the nearest records."""
+
+    tables: Annotated[list[HolderTable], Meta(max_length=SIBLINGS_MAX)]
+    tombstone: Signed | None
+    nearest: Annotated[list[Signed], Meta(max_length=20)]
+
+
+class PutStripe(Message, frozen=True):
+    """One holder's part of a stripe: shard `index` of every group. `holders` is the whole planned table."""
+
+    descriptor: Signed
+    slots: Annotated[list[SlotBytes], Meta(min_length=1, max_length=SLOTS_MAX)]
+    index: U8
+    shards: Annotated[list[ShardBytes], Meta(max_length=GROUPS_MAX)]
+    holders: Entries
+
+
+class Stored(Message, frozen=True):
+    """Durable. `siblings` are other descriptors of the same version that stand there too."""
+
+    siblings: Annotated[list[Signed], Meta(max_length=SIBLINGS_MAX)]
+
+
+class GetShards(Message, frozen=True):
+    """The asked holder's shards of one slot identity. `access` is null only between holders (repair)."""
+
+    address: Id32
+    descriptor_hash: Id32
+    access: Signed | None
+
+
+class Shards(Message, frozen=True):
+    """Every byte was verified against its shard id in this call."""
+
+    descriptor: Signed
+    slots: Annotated[list[SlotBytes], Meta(min_length=1, max_length=SLOTS_MAX)]
+    index: U8
+    shards: Annotated[list[ShardBytes], Meta(max_length=GROUPS_MAX)]
+
+
+class GetSlot(Message, frozen=True):
+    """Descriptors, manifest slots and holder tables at an address, without shards."""
+
+    address: Id32
+    access: Signed | None
+
+
+class SlotState(Message, frozen=True):
+    """One slot identity as its holder keeps it."""
+
+    descriptor: Signed
+    slots: Annotated[list[SlotBytes], Meta(min_length=1, max_length=SLOTS_MAX)]
+    index: U8
+    entries: Entries
+
+
+class Slots(Message, frozen=True):
+    """All slot identities held at the address, highest version first, and the tombstone if any."""
+
+    states: Annotated[list[SlotState], Meta(max_length=SIBLINGS_MAX)]
+    tombstone: Signed | None
+
+
+class Delete(Message, frozen=True):
+    """Remove every version up to the tombstone's. The tombstone is signed by the asset key."""
+
+    tombstone: Signed
+
+
+class Prove(Message, frozen=True):
+    """Prove possession of shard `index` of every group now, by leaves drawn from `nonce`."""
+
+    address: Id32
+    descriptor_hash: Id32
+    nonce: Nonce16
+    access: Signed | None
+
+
+class LeafProof(Message, frozen=True):
+    """One Merkle leaf and its path to the shard id."""
+
+    leaf_index: U32
+    leaf: Annotated[bytes, Meta(min_length=1, max_length=64 * 1024)]
+    path: Annotated[list[Id32], Meta(max_length=32)]
+
+
+class Proof(Message, frozen=True):
+    """Leaf proofs, one list per group; a shard of at most 64 KiB proves all of its leaves."""
+
+    index: U8
+    groups: Annotated[list[Annotated[list[LeafProof], Meta(max_length=LEAVES_MAX)]], Meta(max_length=GROUPS_MAX)]
+
+
+class TellHolders(Message, frozen=True):
+    """Holder tables to merge: between holders, as pointers for neighbours, or by the owner (`access`)."""
+
+    tables: Annotated[list[HolderTable], Meta(min_length=1, max_length=TABLES_MAX)]
+    access: Signed | None
+
+
+Request = (
+    Hello
+    | Ping
+    | SyncMembers
+    | Gossip
+    | FindNode
+    | FindHolders
+    | PutStripe
+    | GetShards
+    | GetSlot
+    | Delete
+    | Prove
+    | TellHolders
+)
+Reply = Hello | Pong | Members | Done | Nodes | Holders | Stored | Shards | Slots | Proof
+
+# number on the wire -> (request, reply)
+TYPES: dict[int, tuple[type[Message], type[Message]]] = {
+    1: (Hello, Hello),
+    2: (Ping, Pong),
+    3: (SyncMembers, Members),
+    4: (Gossip, Done),
+    5: (FindNode, Nodes),
+    6: (FindHolders, Holders),
+    7: (PutStripe, Stored),
+    8: (GetShards, Shards),
+    9: (GetSlot, Slots),
+    10: (Delete, Done),
+    11: (Prove, Proof),
+    12: (TellHolders, Done),
+}
+NUMBERS: dict[type[Message], int] = {request: number for number, (request, _) in TYPES.items()}

@@ -1,0 +1,208 @@
+"""Placement: the rules of every tier, the order, the search behind greed, and what a refusal says."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lockbox_node.core import placement
+from lockbox_node.core.placement import Candidate, is_legal, is_well_placed, neighbourhood, place, replacement, window
+from lockbox_node.core.regions import NEAR, REGIONS, spread_regions
+from lockbox_node.core.tiers import BASIC, ELITE, PREMIUM, STANDARD, TIERS, Tier
+from lockbox_node.errors import LockboxError
+from protocol.errors import ErrorCode
+from protocol.ids import distance
+
+ADDRESS = bytes(32)
+
+
+def node(number: int, region: str, operator: str = "") -> Candidate:
+    """Number = the distance from ADDRESS."""
+    return Candidate(number.to_bytes(32, "big"), region, operator or f"operator {number}")
+
+
+def network(count: int, regions: list[str], seed: int = 0) -> list[Candidate]:
+    rng = random.Random(seed)
+    return [Candidate(rng.randbytes(32), regions[i % len(regions)], f"operator {i}") for i in range(count)]
+
+
+@pytest.mark.parametrize("tier", TIERS, ids=lambda tier: tier.name)
+@pytest.mark.parametrize("seed", range(20))
+def test_holders_in_a_test_network_are_legal_and_near(tier: Tier, seed: int) -> None:
+    nodes = network(24, spread_regions(7), seed)
+    address = random.Random(-seed).randbytes(32)
+    holders = place(tier, address, nodes)
+    assert is_legal(tier, holders)
+    assert is_well_placed(tier, address, nodes, holders)
+    by_index = [distance(holders[index].node, address) for index in range(tier.n)]
+    assert by_index == sorted(by_index), "the lowest index goes to the nearest"
+    assert place(tier, address, nodes[::-1]) == holders, "the order of the candidates does not matter"
+
+
+def test_greed_takes_the_nearest_that_are_legal() -> None:
+    a, b, c = spread_regions(3)
+    nodes = [node(i, region) for i, region in enumerate([a, a, a, b, b, c], start=1)]
+    assert [holder.node[-1] for holder in place(BASIC, ADDRESS, nodes).values()] == [1, 2, 4, 5, 6]
+
+
+def test_two_regions_too_near_are_never_used_together() -> None:
+    nodes = [node(i + 1, region) for i, region in enumerate(["eu-west-1", "eu-west-2", "us-east-1", "us-east-2"] * 2)]
+    nodes += [node(20, "ap-south-1")]
+    holders = place(BASIC, ADDRESS, nodes)
+    assert is_legal(BASIC, holders)
+    assert {holder.region for holder in holders.values()} == {"eu-west-1", "us-east-1", "ap-south-1"}
+
+
+def test_the_search_finds_the_set_that_greed_walks_past() -> None:
+    # The nearest is in London, which is too near to both Dublin and Frankfurt; without it there are three regions.
+    regions = ["eu-west-2", "eu-west-1", "eu-west-1", "eu-central-1", "eu-central-1", "us-east-1", "us-east-1"]
+    nodes = [node(i + 1, region) for i, region in enumerate(regions)]
+    holders = place(BASIC, ADDRESS, nodes)
+    assert is_legal(BASIC, holders)
+    assert "eu-west-2" not in {holder.region for holder in holders.values()}
+
+
+def test_the_search_moves_an_operator_to_another_region() -> None:
+    a, b, c = spread_regions(3)
+    # Greed spends operator X in region a, where Y could serve; region b and c have nobody but X.
+    nodes = [node(1, a, "X"), node(2, a, "X"), node(3, a, "Y"), node(4, a, "Y")]
+    nodes += [node(5, b, "X"), node(6, b, "Z"), node(7, c, "X")]
+    holders = place(BASIC, ADDRESS, nodes)
+    assert is_legal(BASIC, holders)
+    assert Counter(holder.operator for holder in holders.values()) == {"X": 2, "Y": 2, "Z": 1}
+
+
+def test_the_window_grows_until_it_holds_a_legal_set() -> None:
+    a, b, c = spread_regions(3)
+    nodes = [node(i, a) for i in range(1, 100)] + [node(100, b), node(101, b), node(102, c)]
+    holders = place(BASIC, ADDRESS, nodes)
+    assert is_legal(BASIC, holders)
+    assert not is_well_placed(BASIC, ADDRESS, nodes, holders)
+    assert window(BASIC) == 20
+    assert window(ELITE) == 80
+
+
+def test_an_unknown_region_is_never_used() -> None:
+    nodes = network(5, spread_regions(3)) + [node(1, "atlantis-1")]
+    assert "atlantis-1" not in {holder.region for holder in place(BASIC, ADDRESS, nodes).values()}
+
+
+def refusal(tier: Tier, nodes: list[Candidate]) -> LockboxError:
+    with pytest.raises(LockboxError) as caught:
+        place(tier, ADDRESS, nodes)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("nodes", "code", "words"),
+    [
+        ([], ErrorCode.INSUFFICIENT_NODES, "0 eligible nodes found"),
+        (network(9, spread_regions(5)), ErrorCode.INSUFFICIENT_NODES, "9 eligible nodes found"),
+        (network(24, spread_regions(2)), ErrorCode.INSUFFICIENT_REGIONS, "2 such regions found"),
+        (network(24, ["eu-west-1", "eu-west-2", "eu-west-3"]), ErrorCode.INSUFFICIENT_REGIONS, "1 such regions found"),
+        (
+            [node(i, "us-east-1") for i in range(1, 20)] + [node(30, "eu-west-1"), node(31, "ap-south-1")],
+            ErrorCode.INSUFFICIENT_NODES,
+            "6 legal nodes found",
+        ),
+        (
+            [node(i + 1, region, "AB"[i % 2]) for i, region in enumerate(spread_regions(7) * 3)],
+            ErrorCode.INSUFFICIENT_OPERATORS,
+            "2 operators found",
+        ),
+    ],
+)
+def test_a_refusal_says_what_is_missing(nodes: list[Candidate], code: ErrorCode, words: str) -> None:
+    error = refusal(STANDARD, nodes)
+    assert error.code is code
+    assert error.message.startswith("Standard needs 10 nodes in at least 3 regions 1000 km apart with at most 4 per")
+    assert words in error.message
+    assert "smaller tier" in error.hint
+
+
+@pytest.mark.parametrize("tier", TIERS, ids=lambda tier: tier.name)
+def test_a_dead_holder_is_replaced_beside_the_living(tier: Tier) -> None:
+    nodes = network(24, spread_regions(7), seed=3)
+    holders = place(tier, ADDRESS, nodes)
+    for index, dead in holders.items():
+        taken = {other: holder for other, holder in holders.items() if other != index}
+        eligible = [one for one in nodes if one != dead]
+        new = place(tier, ADDRESS, eligible, taken)
+        assert list(new) == [index]
+        assert is_legal(tier, taken | new)
+        assert replacement(tier, ADDRESS, eligible, taken, index) == new[index]
+
+
+def test_a_replacement_is_found_even_when_not_all_can_be() -> None:
+    a, b, c = spread_regions(3)
+    taken = {0: node(1, a), 1: node(2, a), 2: node(3, b)}
+    assert replacement(BASIC, ADDRESS, [node(9, c)], taken, 4) == node(9, c)
+    with pytest.raises(LockboxError) as caught:
+        replacement(BASIC, ADDRESS, [node(9, a)], taken, 4)
+    assert caught.value.code is ErrorCode.INSUFFICIENT_REGIONS
+
+
+def test_holders_that_stand_too_near_one_another_gain_no_third() -> None:
+    taken = {0: node(1, "eu-west-1"), 1: node(2, "eu-west-2")}
+    nodes = [node(3, "eu-west-3"), node(4, "eu-west-1"), node(5, "us-east-1"), node(6, "ap-south-1")]
+    chosen = place(BASIC, ADDRESS, nodes, taken)
+    assert [holder.node[-1] for holder in chosen.values()] == [4, 5, 6]
+    assert not is_legal(BASIC, taken | chosen)
+
+
+def test_each_rule_alone_makes_a_set_illegal() -> None:
+    a, b, c = spread_regions(3)
+    legal = dict(enumerate([node(1, a), node(2, a), node(3, b), node(4, b), node(5, c)]))
+    assert is_legal(BASIC, legal)
+    assert not is_legal(BASIC, {})
+    for index, holder in [
+        (4, node(1, c)),  # one node twice
+        (4, node(5, a)),  # three in a region
+        (4, node(5, "us-east-2")),  # too near to us-east-1
+        (4, node(5, "atlantis-1")),
+    ]:
+        assert not is_legal(BASIC, legal | {index: holder})
+    assert not is_legal(BASIC, {index: node(i.node[-1], i.region, "one") for index, i in legal.items()})
+    assert not is_legal(BASIC, {index + 1: holder for index, holder in legal.items()})
+    assert not is_legal(PREMIUM, legal)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["eu-west-1", "eu-west-2", "eu-central-1", "us-east-1", "us-east-2", "ap-south-1"]),
+            st.sampled_from("ABC"),
+        ),
+        max_size=9,
+    )
+)
+def test_a_legal_set_is_found_exactly_when_there_is_one(places: list[tuple[str, str]]) -> None:
+    nodes = [node(i + 1, region, operator) for i, (region, operator) in enumerate(places)]
+    exists = any(is_legal(BASIC, dict(enumerate(five))) for five in itertools.combinations(nodes, BASIC.n))
+    try:
+        assert is_legal(BASIC, place(BASIC, ADDRESS, nodes))
+        assert exists
+    except LockboxError:
+        assert not exists
+
+
+def test_the_search_tries_every_maximal_set_of_regions_once() -> None:
+    everywhere = [node(i + 1, region) for i, region in enumerate(REGIONS)]
+    sets = list(placement._region_sets(everywhere, {}))
+    assert len(sets) == len(set(sets))
+    for allowed in sets:
+        assert all(NEAR[region].isdisjoint(allowed) for region in allowed)
+        assert all(region in allowed or not NEAR[region].isdisjoint(allowed) for region in REGIONS)
+    assert max(len(allowed) for allowed in sets) == 14
+
+
+def test_neighbourhood_is_the_order_of_xor() -> None:
+    nodes = network(50, spread_regions(7))
+    address = bytes(range(32))
+    assert neighbourhood(address, nodes) == sorted(nodes, key=lambda one: distance(one.node, address))

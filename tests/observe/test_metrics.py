@@ -1,0 +1,116 @@
+"""The metrics page: names, units, values read at scrape time, and labels from closed sets only."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from lockbox_node.observe.metrics import Metrics, Observed, RepairWork, StoreWork
+from lockbox_node.ports import StoreFigures
+
+BASE_UNITS = ("_seconds", "_bytes", "_total")
+LABELS = {"state", "certificate", "kind", "request", "outcome"}
+
+
+def observed() -> Observed:
+    """A node with a different number everywhere."""
+    return Observed(
+        uptime_s=lambda: 12.5,
+        members=lambda: {"alive": 21, "suspect": 1, "dead": 2},
+        connections=lambda: 17,
+        store=lambda: StoreFigures(3, 6, 6000, 8192, 1, 5, 4),
+        store_work=lambda: StoreWork(puts=7, gets=8, corrupt_found=9),
+        requests=lambda: {("put_stripe", "served"): 10, ("put_stripe", "refused"): 11},
+        repairs=lambda: RepairWork(done=12, failed=13, pending=14),
+        certificates_left_s=lambda: {"identity": 86400.0, "operational": -1.0},
+    )
+
+
+def samples(page: bytes) -> dict[tuple[str, ...], float]:
+    """(name, label value, ...) -> value, labels in falling order of their names."""
+    return {
+        (sample.name, *(sample.labels[name] for name in sorted(sample.labels, reverse=True))): sample.value
+        for family in text_string_to_metric_families(page.decode())
+        for sample in family.samples
+    }
+
+
+def test_every_number_of_the_services_is_on_the_page() -> None:
+    shown = samples(Metrics(observed()).render())
+    expected = {
+        ("lockbox_uptime_seconds",): 12.5,
+        ("lockbox_members", "alive"): 21,
+        ("lockbox_members", "suspect"): 1,
+        ("lockbox_members", "dead"): 2,
+        ("lockbox_connections",): 17,
+        ("lockbox_certificate_expiry_seconds", "identity"): 86400,
+        ("lockbox_certificate_expiry_seconds", "operational"): -1,
+        ("lockbox_stripes",): 3,
+        ("lockbox_shards",): 6,
+        ("lockbox_stored_bytes", "logical"): 6000,
+        ("lockbox_stored_bytes", "disk"): 8192,
+        ("lockbox_shards_corrupt",): 1,
+        ("lockbox_pointers",): 5,
+        ("lockbox_tombstones",): 4,
+        ("lockbox_puts_total",): 7,
+        ("lockbox_gets_total",): 8,
+        ("lockbox_corrupt_found_total",): 9,
+        ("lockbox_requests_total", "put_stripe", "served"): 10,
+        ("lockbox_requests_total", "put_stripe", "refused"): 11,
+        ("lockbox_repairs_total", "done"): 12,
+        ("lockbox_repairs_total", "failed"): 13,
+        ("lockbox_repairs_pending",): 14,
+    }
+    assert {name: shown.get(name) for name in expected} == expected
+
+
+def test_names_are_ours_and_carry_base_units() -> None:
+    families = list(text_string_to_metric_families(Metrics(observed()).render().decode()))
+    assert all(re.fullmatch(r"lockbox_[a-z_]+", family.name) for family in families)
+    assert all(family.documentation for family in families)
+    for family in families:
+        if "bytes" in family.name or "seconds" in family.name:
+            assert all(sample.name.endswith(BASE_UNITS) for sample in family.samples)
+
+
+def test_only_labels_of_closed_sets_exist() -> None:
+    families = text_string_to_metric_families(Metrics(observed()).render().decode())
+    assert {label for family in families for sample in family.samples for label in sample.labels} <= LABELS
+
+
+def test_a_scrape_reads_the_present_values() -> None:
+    count = iter((1, 2))
+    metrics = Metrics(dataclasses.replace(observed(), connections=lambda: next(count)))
+    assert [samples(metrics.render())["lockbox_connections",] for _ in range(2)] == [1, 2]
+
+
+def test_two_nodes_in_one_process_do_not_share_a_registry() -> None:
+    nodes = (Metrics(dataclasses.replace(observed(), connections=count)) for count in (lambda: 1, lambda: 2))
+    pages = [node.render() for node in nodes]
+    assert [samples(page)["lockbox_connections",] for page in pages] == [1, 2]
+
+
+def test_the_process_itself_is_measured() -> None:
+    assert samples(Metrics(observed()).render())["lockbox_process_resident_memory_bytes",] > 0
+
+
+@pytest.mark.parametrize("value", ["ab" * 32, "10.0.0.1", "Put", "", "a" * 33])
+def test_a_label_value_that_is_no_plain_word_is_refused(value: str) -> None:
+    with pytest.raises(AssertionError):
+        Metrics(dataclasses.replace(observed(), members=lambda: {value: 1})).render()
+
+
+def test_a_label_with_too_many_values_is_refused() -> None:
+    many = {"a" * (n % 8 + 1) + "_" * (n // 8): 1 for n in range(65)}
+    with pytest.raises(AssertionError):
+        Metrics(dataclasses.replace(observed(), members=lambda: many)).render()
+
+
+def test_a_node_that_nobody_scrapes_does_not_load_the_library() -> None:
+    code = "import sys, lockbox_node.observe.metrics; sys.exit('prometheus_client' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,260 @@
+"""Fixed keys, certificates and one sample of every message and record: what tests and vectors are made of.
+
+Everything is derived from names, so that each run, and each implementation, makes the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from protocol.certificates import NetworkRoot, Role
+from protocol.ids import address_of
+from protocol.issuing import (
+    Terms,
+    build_identity,
+    build_operational_leaf,
+    build_request,
+    build_role_leaf,
+    build_root,
+    read_csr,
+)
+from protocol.merkle import prove, root
+from protocol.messages import (
+    Delete,
+    Done,
+    FindHolders,
+    FindNode,
+    GetShards,
+    GetSlot,
+    Gossip,
+    Hello,
+    HolderEntry,
+    Holders,
+    HolderTable,
+    Members,
+    MemberState,
+    MemberUpdate,
+    Message,
+    Nodes,
+    Ping,
+    Pong,
+    Proof,
+    Prove,
+    PutStripe,
+    Refusal,
+    Shards,
+    Signed,
+    Slots,
+    SlotState,
+    Stored,
+    SyncMembers,
+    TellHolders,
+)
+from protocol.records import AccessClaim, Descriptor, Group, NodeRecord, Tombstone, descriptor_hash, sign
+
+NOW_UNIX_S = 1_800_000_000
+OPERATOR = "Öko Storage"
+TERMS = Terms(serial=7, not_before_unix_s=NOW_UNIX_S - 3600, not_after_unix_s=NOW_UNIX_S + 365 * 86400)
+
+
+def digest(name: str) -> bytes:
+    """32 bytes for a name."""
+    return hashlib.sha256(name.encode()).digest()
+
+
+def stretched(name: str, size: int) -> bytes:
+    """`size` bytes for a name."""
+    return hashlib.shake_256(name.encode()).digest(size)
+
+
+@cache
+def p256(name: str) -> ec.EllipticCurvePrivateKey:
+    """A P-256 key for a name."""
+    return ec.derive_private_key(int.from_bytes(digest(name), "big") >> 1, ec.SECP256R1())
+
+
+@cache
+def ed(name: str) -> ed25519.Ed25519PrivateKey:
+    """An Ed25519 key for a name."""
+    return ed25519.Ed25519PrivateKey.from_private_bytes(digest(name))
+
+
+def raw(name: str) -> bytes:
+    """The raw public key of `ed(name)`."""
+    return ed(name).public_key().public_bytes_raw()
+
+
+@cache
+def network() -> NetworkRoot:
+    """The network of all samples."""
+    return NetworkRoot(build_root(p256("root"), "LockBox vectors", TERMS))
+
+
+@cache
+def identity(name: str = "node", operator: str = OPERATOR) -> bytes:
+    """An identity certificate, DER."""
+    csr = read_csr(build_request(p256(name), operator))
+    return build_identity(network(), p256("root"), csr, digest(f"{name} salt")[:16], TERMS)
+
+
+@cache
+def node_chain(name: str = "node") -> list[bytes]:
+    """A node's chain: its operational leaf (key `name` leaf), then its identity certificate."""
+    return [build_operational_leaf(identity(name), p256(name), raw(f"{name} leaf"), TERMS), identity(name)]
+
+
+@cache
+def role_leaf(role: Role) -> bytes:
+    """The leaf of a client, an operator or the guest, DER."""
+    return build_role_leaf(network(), p256("root"), role, raw(str(role)), TERMS)
+
+
+def node_record(**changes: object) -> NodeRecord:
+    """The record of the node `node`."""
+    from protocol.certificates import verify_chain
+
+    fields: dict[str, object] = {
+        "node": verify_chain(network(), node_chain()).id,
+        "sequence": NOW_UNIX_S * 1000,
+        "expires_unix_s": NOW_UNIX_S + 86400,
+        "addresses": ["192.0.2.7:4700", "[2001:db8::7]:4700"],
+        "region": "eu-helsinki",
+        "operator": OPERATOR,
+        "capacity_class": 9,
+        "free_class": 10,
+        "versions": [1],
+        "software": digest("software"),
+        "state": 1,
+        "location_level": 0,
+        "chain": node_chain(),
+    }
+    return NodeRecord(**(fields | changes))  # type: ignore[arg-type]
+
+
+@cache
+def signed_record() -> Signed:
+    """That record, signed by the node's operational key."""
+    return sign(node_record(), ed("node leaf"))
+
+
+SHARD = stretched("shard", 5000)
+SLOT = stretched("slot", 1024)
+
+
+def descriptor(**changes: object) -> Descriptor:
+    """A (3, 5) descriptor with two groups; shard 2 of group 0 is SHARD."""
+    ids = [[digest(f"shard {group} {index}") for index in range(5)] for group in range(2)]
+    ids[0][2] = root(SHARD, 4096)
+    fields: dict[str, object] = {
+        "public_key": raw("asset"),
+        "version": 1,
+        "tier": 0,
+        "code": 1,
+        "k": 3,
+        "n": 5,
+        "hash": 1,
+        "leaf_bytes": 4096,
+        "shard_bytes": len(SHARD),
+        "groups": [Group(shard_ids) for shard_ids in ids],
+        "slot_hashes": [hashlib.sha256(SLOT).digest()],
+        "created_unix_s": NOW_UNIX_S,
+        "lease_until_unix_s": NOW_UNIX_S + 30 * 86400,
+        "replaces": [],
+    }
+    return Descriptor(**(fields | changes))  # type: ignore[arg-type]
+
+
+def signed_descriptor() -> Signed:
+    """That descriptor, signed by the asset key."""
+    return sign(descriptor(), ed("asset"))
+
+
+def access_claim(operation: int = 8) -> AccessClaim:
+    """Leave to read."""
+    return AccessClaim(raw("asset"), operation, digest("requester"), stretched("nonce", 16), NOW_UNIX_S)
+
+
+def signed_claim(operation: int = 8) -> Signed:
+    """That leave, signed."""
+    return sign(access_claim(operation), ed("asset"))
+
+
+def tombstone() -> Tombstone:
+    """The end of an address."""
+    return Tombstone(raw("asset"), 3, NOW_UNIX_S, "deleted by its owner")
+
+
+def signed_tombstone() -> Signed:
+    """That end, signed."""
+    return sign(tombstone(), ed("asset"))
+
+
+ENTRIES = [HolderEntry(index, digest(f"holder {index}"), NOW_UNIX_S) for index in range(5)]
+ADDRESS = address_of(raw("asset"))
+
+
+def table() -> HolderTable:
+    """A holder table."""
+    return HolderTable(ADDRESS, 1, descriptor_hash(signed_descriptor()), ENTRIES)
+
+
+@cache
+def requests() -> dict[str, Message]:
+    """One request of every type, several where optional fields differ."""
+    slot_hash = descriptor_hash(signed_descriptor())
+    state = MemberState(digest("holder 0"), 2**63 - 1, 2)
+    network_id = network().network_id
+    clock_ms = NOW_UNIX_S * 1000
+    client = [role_leaf(Role.CLIENT)]
+    return {
+        "hello of a node": Hello(node_chain(), [1], network_id, signed_record(), digest("software"), clock_ms),
+        "hello of a client": Hello(client, [1, 2], network_id, None, b"", clock_ms),
+        "ping": Ping(0),
+        "ping with the largest nonce": Ping(2**63 - 1),
+        "sync_members of a node": SyncMembers([state]),
+        "sync_members of a client": SyncMembers([], digest("holder 0")),
+        "gossip": Gossip([MemberUpdate(state, None), MemberUpdate(state, signed_record())]),
+        "find_node": FindNode(digest("target"), 128),
+        "find_holders": FindHolders(ADDRESS),
+        "put_stripe": PutStripe(signed_descriptor(), [SLOT], 2, [SHARD, SHARD], ENTRIES),
+        "get_shards": GetShards(ADDRESS, slot_hash, signed_claim()),
+        "get_shards between holders": GetShards(ADDRESS, slot_hash, None),
+        "get_slot": GetSlot(ADDRESS, signed_claim(9)),
+        "delete": Delete(signed_tombstone()),
+        "prove": Prove(ADDRESS, slot_hash, stretched("nonce", 16), signed_claim(11)),
+        "tell_holders": TellHolders([table()], signed_claim(12)),
+    }
+
+
+@cache
+def replies() -> dict[str, tuple[type[Message], Message]]:
+    """One reply of every type, with the request that it answers."""
+    state = MemberState(digest("holder 0"), 1, 0)
+    slots = [SLOT]
+    leaves = prove(SHARD, 4096, [0, 1])
+    return {
+        "hello": (Hello, Hello(node_chain(), [1], network().network_id, None, digest("software"), 0)),
+        "pong": (Ping, Pong(5, NOW_UNIX_S * 1000)),
+        "members": (SyncMembers, Members([MemberUpdate(state, signed_record())], [digest("holder 1")], True)),
+        "done of gossip": (Gossip, Done()),
+        "nodes": (FindNode, Nodes([signed_record()])),
+        "holders": (FindHolders, Holders([table()], signed_tombstone(), [signed_record()])),
+        "holders, nothing here": (FindHolders, Holders([], None, [])),
+        "stored": (PutStripe, Stored([signed_descriptor()])),
+        "shards": (GetShards, Shards(signed_descriptor(), slots, 2, [SHARD])),
+        "slots": (GetSlot, Slots([SlotState(signed_descriptor(), slots, 2, ENTRIES)], None)),
+        "done of delete": (Delete, Done()),
+        "proof": (Prove, Proof(2, [leaves, []])),
+        "done of tell_holders": (TellHolders, Done()),
+    }
+
+
+def refusals() -> dict[str, Refusal]:
+    """A short and a full refusal."""
+    return {
+        "short": Refusal("NOT_FOUND", "nothing stands at this address"),
+        "full": Refusal("STALE", "a newer version stands", "read it first", True, 1500, signed_descriptor()),
+    }
