@@ -39,7 +39,7 @@ check: install static  ## Formats, lint, types, import floors, shape, fast tests
 static: install
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
-	$(BIN)/flake8 --select ASYNC --ignore ASYNC124,ASYNC910 $(CODE)
+	$(BIN)/flake8 --select ASYNC --ignore ASYNC124,ASYNC910 --startable-in-context-manager run,serve,serve_http $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

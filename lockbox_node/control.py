@@ -102,7 +102,14 @@ async def _answer(verbs: Mapping[str, Verb], request: dict[str, Any]) -> dict[st
             raise UsageError(f"this daemon does not know {name!r}", f"it knows {', '.join(sorted(verbs))}")
         return {"ok": await verbs[name](request)}
     except LockboxError as error:
-        return {"error": {"code": str(error.code), "message": error.message, "hint": error.hint}}
+        return _refused(error)
+    except Exception:  # the guard of one asker: a defect in a verb must not end the daemon
+        log.exception("control.failed")
+        return _refused(LockboxError(f"{name} failed in the daemon", "look at its log; this is a defect"))
+
+
+def _refused(error: LockboxError) -> dict[str, object]:
+    return {"error": {"code": str(error.code), "message": error.message, "hint": error.hint}}
 
 
 def _listen(path: Path) -> trio.socket.SocketType:

@@ -13,10 +13,14 @@ import resource
 import signal
 import socket
 from collections.abc import AsyncIterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from random import Random
 
+from lockbox_node.observe import logging  # before whatever imports structlog: it loads it without rich
+
+# isort: split
 import structlog
 import trio
 
@@ -31,11 +35,11 @@ from lockbox_node.adapters.workers import ThreadWorkers
 from lockbox_node.config import Config, host_port, load
 from lockbox_node.errors import ConfigError, LockboxError
 from lockbox_node.node import Node, Ports
-from lockbox_node.observe import logging
 from lockbox_node.observe.watch import Watch
 
 PR_SET_DUMPABLE = 4
 RENEW_EVERY_S = 12 * 3600.0
+WORKERS_MAX = 2  # threads for long computations
 
 log = structlog.get_logger()
 
@@ -71,7 +75,7 @@ async def serve(config: Config, directory: Path) -> None:
     data_dir = directory / config.node.data_dir
     network_file = NetworkFile.load(directory / config.node.network)
     clock, entropy = SystemClock(), OsEntropy()
-    keystore = FileKeyStore(data_dir / "identity" / "key.pem")
+    keystore = FileKeyStore.load(data_dir / "identity" / "key.pem")
     identity = await NodeIdentity.load(data_dir / "identity", network_file.root, keystore, clock, entropy)
     if config.node.operator and config.node.operator != identity.operator:
         raise ConfigError(
@@ -81,8 +85,8 @@ async def serve(config: Config, directory: Path) -> None:
     host, port = host_port(config.node.listen, "node.listen")
     network = TcpNetwork(identity, host, port)
     software = software_hash()
-    with ShardStoreFile.open(data_dir, identity.node_id, config.store, clock) as store:
-        ports = Ports(network, store, ThreadWorkers(), entropy, clock)
+    with closing(ShardStoreFile.open(data_dir, config.store, clock, identity.node_id)) as store:
+        ports = Ports(network, store, ThreadWorkers(trio.CapacityLimiter(WORKERS_MAX)), entropy, clock)
         seed = bytearray(8)
         entropy.fill(seed)
         node = Node(config, ports, identity, network_file.root, software, Random(int.from_bytes(seed, "big")))

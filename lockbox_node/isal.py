@@ -114,22 +114,22 @@ def self_test(library: Isal) -> bool:
     return parity == expected and [bytes(part) for part in back] == parts
 
 
-def bundled_library() -> str | None:
-    """The path of the library inside the pyeclib wheel; None when the wheel has none."""
-    package = importlib.util.find_spec("pyeclib")
-    if package is None or package.origin is None:
+def bundled_library(package: str = "pyeclib") -> str | None:
+    """The path of the library inside the pyeclib wheel; None when `package` is not there or brings none."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
         return None
-    path = Path(package.origin).parent.parent / "pyeclib.libs" / "libisal-pyeclib.so.2"
+    path = Path(spec.origin).parent.parent / "pyeclib.libs" / "libisal-pyeclib.so.2"
     return str(path) if path.exists() else None
 
 
-def load(names: Iterable[str | None]) -> Isal:
+def load(names: Iterable[str | None], binding: type[Isal] = Isal) -> Isal:
     """The first library of `names` that loads and passes the self test; ConfigError when none does."""
     for name in names:
         if name is None:
             continue
         try:
-            library = Isal(name)
+            library = binding(name)
         except OSError:
             continue
         if self_test(library):

@@ -18,6 +18,7 @@ from lockbox_node.core.membership import Membership
 from lockbox_node.core.repair import Guard
 from lockbox_node.core.routing_table import RoutingTable
 from lockbox_node.ports import Entropy, Network, ShardStore, WallClock, Workers
+from lockbox_node.rpc.dispatch import Dispatcher
 from lockbox_node.rpc.pool import Pool
 from lockbox_node.rpc.server import Server
 from lockbox_node.services.announcing import Announcer, NodeState, Operational, Standing
@@ -25,6 +26,7 @@ from lockbox_node.services.discovery import Discovery
 from lockbox_node.services.healing import Healing
 from lockbox_node.services.membership import MembershipService
 from lockbox_node.services.pointers import PointerSpreader
+from lockbox_node.services.rebuilding import Rebuilder
 from lockbox_node.services.storage import Storage
 from protocol.certificates import NetworkRoot
 
@@ -60,7 +62,8 @@ class Node:
         self.machine = Membership(own, config.membership, Random(rng.getrandbits(64)))
         self.discovery = Discovery(self.announcer, self.machine, RoutingTable(own, config.routing))
         self.guard = Guard(config.guard)
-        self.pool = Pool(ports.network, self.announcer)
+        self.dispatcher = Dispatcher(config.admission)
+        self.pool = Pool(ports.network, self.announcer, self.dispatcher)
         changes_send, changes = trio.open_memory_channel[MemberDead | MemberAlive](CHANGES_MAX)
         bootstrap = [host_port(peer, "node.bootstrap") for peer in config.node.bootstrap]
         self.membership = MembershipService(
@@ -72,11 +75,23 @@ class Node:
             changes_send,
             ports.clock.now_unix_s,
         )
-        self.pointers = PointerSpreader(own, self.pool, self.discovery.nearest_contacts)
-        self.storage = Storage(ports.store, own, ports.clock, self.discovery.nearest)
-        self.healing = Healing(ports.store, self.pool, self.discovery, ports.workers, changes, self.guard, config.repair)
-        routes = [*self.membership.routes(), *self.discovery.routes(), *self.storage.routes()]
-        self.server = Server(ports.network, self.pool, self.announcer, routes, config.admission)
+        discovery = self.discovery
+        self.pointers = PointerSpreader(
+            own, self.pool, discovery.nearest_contacts, ports.store, config.storage
+        )
+        self.storage = Storage(
+            ports.store,
+            own,
+            ports.clock,
+            discovery.nearest,
+            discovery.nearest_nodes,
+            self.pointers.on_stored,
+            config.storage,
+        )
+        rebuilder = Rebuilder(ports.store, self.pool, discovery, ports.workers, config.repair)
+        self.healing = Healing(ports.store, discovery, rebuilder, config.repair, self.guard, changes)
+        self.dispatcher.add(*self.membership.routes(), *self.discovery.routes(), *self.storage.routes())
+        self.server = Server(ports.network, self.pool, self.announcer, self.dispatcher)
 
     @property
     def joined(self) -> bool:

@@ -157,6 +157,11 @@ class ShardStore(Protocol):
         """Current counts, from memory."""
         ...
 
+    @property
+    def broken(self) -> str:
+        """Why the store takes no more writes; '' while it is well."""
+        ...
+
 
 async def settled(start: Callable[[Answer[T]], None]) -> T:
     """Await one store answer: `await settled(lambda answer: store.get(address, hash, answer))`. Raises its error."""

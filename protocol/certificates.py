@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -24,8 +23,12 @@ from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import SALT_BYTES, client_id_of, network_id_of, node_id_of
-from protocol.messages import Signed
 from protocol.records import NodeRecord, check_signature, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from protocol.messages import Signed
 
 OID_SALT = x509.ObjectIdentifier("1.3.6.1.4.1.59999.1.1")  # an OCTET STRING of SALT_BYTES; identity certificates only
 ED25519_SPKI = bytes.fromhex("302a300506032b6570032100")  # RFC 8410: this, then the raw key

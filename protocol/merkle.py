@@ -8,10 +8,13 @@ challenge asks for follows from its nonce. Source: SPEC.md, Merkle.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from protocol.ids import ID_BYTES, ShardId
 from protocol.messages import LEAVES_MAX, LeafProof
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 LEAVES_DRAWN = 8  # of a shard above WHOLE_SHARD_BYTES
 WHOLE_SHARD_BYTES = 64 * 1024  # up to here every leaf is proven

@@ -65,12 +65,12 @@ def test_every_module_has_its_test_file() -> None:
     missing = [
         str(expected.relative_to(ROOT))
         for path in modules(*PRODUCT)
-        if path.name != "__init__.py" and not (expected := tests_of(path)).exists()
+        if path.name != "__init__.py" and not (expected := suite_of(path)).exists()
     ]
     assert not missing
 
 
-def tests_of(path: Path) -> Path:
+def suite_of(path: Path) -> Path:
     """Where the tests of a module stand: tests/protocol/test_x.py, tests/core/test_x.py, tests/test_x.py."""
     relative = path.relative_to(ROOT)
     folder = relative.parent if relative.parts[0] == "protocol" else relative.parent.relative_to("lockbox_node")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+import weakref
 
 from lockbox_node.errors import ConfigError
 
@@ -29,21 +30,19 @@ class OsEntropy:
     def __init__(self) -> None:
         os.getrandom(1)  # blocks until the generator is seeded, which reads of the device do not
         try:
-            self._device = open(RANDOM_DEVICE, "rb", buffering=0)  # noqa: SIM115 - lives as long as the process
+            device = os.open(RANDOM_DEVICE, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise ConfigError(f"{RANDOM_DEVICE} cannot be read: {error.strerror}", "mount /dev") from None
-        if not stat.S_ISCHR(os.fstat(self._device.fileno()).st_mode):
-            self._device.close()
+        self._device = device
+        self.close = weakref.finalize(self, os.close, device)  # by itself with the last reference
+        if not stat.S_ISCHR(os.fstat(device).st_mode):
+            self.close()
             raise ConfigError(f"{RANDOM_DEVICE} is not the kernel's random device", "give this process a real /dev")
 
     def fill(self, buffer: bytearray | memoryview) -> None:
         """Overwrite the whole buffer with unpredictable bytes."""
         rest = memoryview(buffer)
         while rest:
-            count = self._device.readinto(rest)
+            count = os.readv(self._device, [rest])
             assert count, "the kernel's generator never ends"
             rest = rest[count:]
-
-    def close(self) -> None:
-        """Give the descriptor back; only tests need it."""
-        self._device.close()

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nacl.bindings
 import structlog
@@ -24,11 +23,16 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from lockbox_node.adapters.keystores import load_private_key
 from lockbox_node.adapters.tcp import ALPN
 from lockbox_node.errors import ConfigError
-from lockbox_node.ports import Entropy, KeyStore, WallClock
 from protocol.certificates import NetworkRoot, PeerIdentity, Role, san_of, spki_of, verify_chain
 from protocol.errors import RemoteProtocolError
 from protocol.ids import ClientId, NodeId
 from protocol.issuing import Terms, assemble, operational_leaf_to_sign
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from lockbox_node.ports import Entropy, KeyStore, WallClock
 
 CERTIFICATE_NAME = "node.pem"
 LEAF_LIFE_S = 24 * 3600

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import trio
 
@@ -25,10 +25,10 @@ from lockbox_node.adapters.store_reader import (
     Read,
     Scan,
     StoreReader,
-    corrupt_part,
 )
 from lockbox_node.adapters.store_rows import Bury, Merge, Put, Quarantine, Write
 from lockbox_node.adapters.store_writer import StoreWriter
+from lockbox_node.core.slots import corrupt_part
 from lockbox_node.errors import ConfigError, LockboxError
 from protocol.errors import ErrorCode
 from protocol.ids import Address, DescriptorHash, NodeId
@@ -71,14 +71,16 @@ class ShardStoreFile:
         self._read_limiter = trio.CapacityLimiter(1)
 
     @classmethod
-    def open(cls, data_dir: Path, params: StoreParams, clock: WallClock) -> ShardStoreFile:
+    def open(cls, data_dir: Path, params: StoreParams, clock: WallClock, node: bytes = b"") -> ShardStoreFile:
         """Open or make the store in `data_dir`, which exists. ConfigError says why it cannot be used.
+
+        With `node`, a store that was opened for another node is refused, and a new one is bound to it.
 
         No scan: the counters stand in the database, a WAL left by a crash replays itself.
         """
         lock = store_schema.lock(data_dir)
         try:
-            connection = store_schema.open_database(data_dir)
+            connection = store_schema.open_database(data_dir, node)
             files = BigFiles(data_dir)
             files.prepare()
             reading = store_schema.connect(data_dir / store_schema.DATABASE)
@@ -91,6 +93,12 @@ class ShardStoreFile:
             os.close(lock)
             raise
         return cls(data_dir, params, writer, StoreReader(reading, files, params, clock), lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
     # ShardStore
 

@@ -27,7 +27,7 @@ from lockbox_node.adapters.store_rows import (
     unpack_entries,
     verified_head,
 )
-from lockbox_node.core.slots import Ruling, Standing, Verdict, judge_put, merge_entries
+from lockbox_node.core.slots import Ruling, Standing, Verdict, judge_put, merge_entries, refusal_of, store_full
 from lockbox_node.errors import LockboxError, RequestRefused, StoreFull
 from lockbox_node.ports import PutOutcome, StripePart, WallClock
 from protocol.errors import ErrorCode
@@ -43,12 +43,6 @@ if TYPE_CHECKING:
 Result = PutOutcome | None | LockboxError
 _PARTS = f"SELECT {PART_COLUMNS} FROM part WHERE address = ?"  # noqa: S608  # our column names
 _TOMB = "SELECT version FROM tomb WHERE address = ?"
-_REFUSED = {
-    Verdict.BURIED: (ErrorCode.STALE, "what stood here was deleted", "take a higher version"),
-    Verdict.STALE: (ErrorCode.STALE, "a higher version stands here", "update from that version"),
-    Verdict.OTHER_INDEX: (ErrorCode.CONFLICT, "another shard of this stripe stands here", "take another holder"),
-    Verdict.CROWDED: (ErrorCode.CONFLICT, f"{SIBLINGS_MAX} slots stand here already", "replace or delete them"),
-}
 
 
 @dataclass(slots=True)
@@ -65,19 +59,6 @@ class Tally:
 
 
 TALLY = tuple(item.name for item in fields(Tally))
-
-
-def refusal_of(ruling: Ruling, proof: Signed | None) -> RequestRefused:
-    """The refusal that a ruling which stores nothing becomes; `proof` is the signed slot or tombstone behind it."""
-    code, message, hint = _REFUSED[ruling.verdict]
-    refusal = RequestRefused(message, hint, code)
-    refusal.proof = proof
-    return refusal
-
-
-def store_full() -> StoreFull:
-    """The answer when there is no room."""
-    return StoreFull("this store has no room; nothing was written", "take another node, or give this one more disk")
 
 
 def is_big(part: StripePart, params: StoreParams) -> bool:

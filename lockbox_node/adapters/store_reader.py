@@ -23,6 +23,7 @@ from lockbox_node.adapters.store_rows import (
     verified_head,
     verified_shards,
 )
+from lockbox_node.core.slots import corrupt_part
 from lockbox_node.errors import LockboxError, ShardCorrupt, ShardMissing
 from lockbox_node.ports import SlotView, StripePart, StripeSummary, WallClock
 from protocol.errors import ErrorCode
@@ -213,8 +214,3 @@ class StoreReader:
             if any(entry.node == request.node for entry in row.entries):
                 request.found.append(row.summary)
         return MORE if count == limit else request.found
-
-
-def corrupt_part() -> ShardCorrupt:
-    """The answer for a part that was found damaged."""
-    return ShardCorrupt("this part was found damaged and is in quarantine", "ask the other holders")

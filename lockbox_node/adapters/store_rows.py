@@ -28,7 +28,7 @@ FRAME_BYTES = 512  # what a request weighs beside its payload
 ENTRY_BYTES = 48
 
 
-class Head(Message):
+class Head(Message, frozen=True):
     """The signed descriptor and the manifest slots of a part."""
 
     descriptor: Signed

@@ -33,7 +33,8 @@ RID_SKIP = 1 << 20  # row ids are never reused: those of an unfinished run are s
 MIGRATIONS = (
     """
 CREATE TABLE meta(
-    one INTEGER PRIMARY KEY CHECK (one = 1), store TEXT NOT NULL, next_rid INTEGER NOT NULL,
+    one INTEGER PRIMARY KEY CHECK (one = 1), store TEXT NOT NULL, node BLOB NOT NULL,
+    next_rid INTEGER NOT NULL,
     stripes INTEGER NOT NULL DEFAULT 0, shards INTEGER NOT NULL DEFAULT 0, logical_bytes INTEGER NOT NULL DEFAULT 0,
     big_bytes INTEGER NOT NULL DEFAULT 0, corrupt INTEGER NOT NULL DEFAULT 0, pointers INTEGER NOT NULL DEFAULT 0,
     tombstones INTEGER NOT NULL DEFAULT 0) STRICT;
@@ -78,15 +79,18 @@ def connect(path: Path, *, fresh: bool = False) -> apsw.Connection:
     connection = apsw.Connection(str(path), flags=flags, vfs=CHECKSUM_VFS)
     if fresh:
         connection.reserve_bytes(reserve=CHECKSUM_BYTES)
-        connection.execute(f"PRAGMA page_size={PAGE_BYTES}; PRAGMA auto_vacuum=INCREMENTAL; VACUUM")
+        connection.execute(f"PRAGMA page_size={PAGE_BYTES}; PRAGMA auto_vacuum=INCREMENTAL; VACUUM").fetchall()
+    if int(connection.execute("PRAGMA checksum_verification").get or 0) != 1:
+        connection.close()
+        raise ConfigError(f"{path.name} has no page checksums", "restore a backup that a lockbox-node made")
     connection.execute(
         f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA mmap_size=0;"
         f"PRAGMA cache_size=-{CACHE_KIB}; PRAGMA foreign_keys=OFF; PRAGMA temp_store=MEMORY"
-    )
+    ).fetchall()  # apsw runs no further than the first row otherwise
     return connection
 
 
-def migrate(connection: apsw.Connection, store: str) -> None:
+def migrate(connection: apsw.Connection, store: str, node: bytes) -> None:
     """Bring the database to the newest format, one transaction per step. ConfigError when it is newer than we."""
     version = int(connection.execute("PRAGMA user_version").get)
     if version > len(MIGRATIONS):
@@ -96,10 +100,12 @@ def migrate(connection: apsw.Connection, store: str) -> None:
         )
     for number in range(version, len(MIGRATIONS)):
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute(MIGRATIONS[number])
+        connection.execute(MIGRATIONS[number]).fetchall()
         if number == 0:
-            connection.execute("INSERT INTO meta(one, store, next_rid) VALUES (1, ?, 1)", (store,))
-        connection.execute(f"PRAGMA user_version={number + 1}; PRAGMA application_id={APPLICATION_ID}; COMMIT")
+            connection.execute("INSERT INTO meta(one, store, node, next_rid) VALUES (1, ?, ?, 1)", (store, node))
+        connection.execute(
+            f"PRAGMA user_version={number + 1}; PRAGMA application_id={APPLICATION_ID}; COMMIT"
+        ).fetchall()
 
 
 def lock(data_dir: Path) -> int:
@@ -115,7 +121,7 @@ def lock(data_dir: Path) -> int:
     return descriptor
 
 
-def open_database(data_dir: Path) -> apsw.Connection:
+def open_database(data_dir: Path, node: bytes) -> apsw.Connection:
     """The writer's connection, migrated and matched with STORE; makes both in an empty directory. ConfigError."""
     path, marker = data_dir / DATABASE, data_dir / "STORE"
     if marker.exists() and not path.exists():
@@ -128,8 +134,8 @@ def open_database(data_dir: Path) -> apsw.Connection:
     connection: apsw.Connection | None = None
     try:
         connection = connect(path, fresh=fresh)
-        migrate(connection, store or str(uuid.uuid4()))
-        inside = str(connection.execute("SELECT store FROM meta").get)
+        migrate(connection, store or str(uuid.uuid4()), node)
+        inside, owner = connection.execute("SELECT store, node FROM meta").get
         connection.execute("UPDATE meta SET next_rid = next_rid + ?", (RID_SKIP,))
     except (apsw.Error, ConfigError) as error:
         if connection is not None:
@@ -142,6 +148,14 @@ def open_database(data_dir: Path) -> apsw.Connection:
         raise ConfigError(
             f"{DATABASE} belongs to store {inside}, STORE says {store}: parts of two nodes are mixed",
             "mount the disk that belongs here, or restore a backup",
+        )
+    if node and not owner:
+        connection.execute("UPDATE meta SET node = ?", (node,))
+    elif node and owner != node:
+        connection.close()
+        raise ConfigError(
+            f"{data_dir} is the data_dir of node {owner.hex()[:8]}, not of {node.hex()[:8]}",
+            "use the identity that belongs to it, or another data_dir",
         )
     if not store:
         _write_marker(data_dir, inside)

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from lockbox_node.adapters.store_changes import TALLY, Changes, Result, is_big, store_full
+from lockbox_node.adapters.store_changes import TALLY, Changes, Result, is_big
 from lockbox_node.adapters.store_files import FANOUT, BigFiles, BigHeader, is_full, name_of
 from lockbox_node.adapters.store_rows import Put, Write
 from lockbox_node.adapters.store_schema import PAGE_BYTES
+from lockbox_node.core.slots import store_full
 from lockbox_node.errors import LockboxError, ShardCorrupt
 from lockbox_node.ports import StoreFigures, StripePart, WallClock
 from protocol.errors import ErrorCode
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lockbox_node.core.storage_params import StoreParams
+
 
 SWEEP_FOLDERS = 16  # of `big/` per idle step
 FREE_PAGES_KEPT = 4096  # the file shrinks only beyond this many free pages

@@ -13,19 +13,22 @@ import errno
 import socket
 import ssl
 from collections import Counter, OrderedDict
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import structlog
 import trio
 
 from lockbox_node.errors import ConfigError, PeerUnreachable
-from lockbox_node.ports import PeerHandler
 from protocol.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lockbox_node.ports import PeerHandler
 
 ALPN = "lockbox/1"
 SLICE_BYTES_MAX = 1 << 20  # of one TLS write

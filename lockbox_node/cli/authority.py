@@ -12,10 +12,9 @@ import dataclasses
 import fcntl
 import json
 import os
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -31,6 +30,9 @@ from protocol.certificates import NetworkRoot, Role, spki_of_ed25519
 from protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from protocol.ids import SALT_BYTES, client_id_of, node_id_of
 from protocol.issuing import CsrInfo, Terms, build_identity, build_request, build_role_leaf, build_root, read_csr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT_KEY_NAME, ROOT_NAME, NETWORK_NAME, ISSUED_NAME = "root-key.pem", "root.pem", "network.pem", "issued.json"
 ROOT_LIFE_DAYS = 20 * 365
@@ -54,7 +56,6 @@ def create_authority(directory: Path, name: str) -> str:
     guest = build_role_leaf(
         root, key, Role.GUEST, guest_key.public_key().public_bytes_raw(), _terms(entropy, ROOT_LIFE_DAYS)
     )
-    entropy.close()
     write_public(directory / ROOT_NAME, pem_of(root.der))
     write_public(directory / NETWORK_NAME, NetworkFile(root, guest, guest_key).to_pem())
     write_public(directory / ISSUED_NAME, _encoded({}))
@@ -86,7 +87,6 @@ def _issue(
     entropy = OsEntropy()
     terms = _terms(entropy, days)
     salt = bytes.fromhex(issued.get(csr.spki.hex(), {}).get("salt", "")) or _drawn_salt(entropy)
-    entropy.close()
     entry: dict[str, Any] = {"role": role, "serial": terms.serial, "not_after_unix_s": terms.not_after_unix_s}
     if role is Role.NODE:
         try:
@@ -288,7 +288,7 @@ def node_init(
 ) -> None:
     """Make the files of a new node: its key, the request for its certificate, node.toml.
 
-    Example: lockbox-node init --dir n01 --network network.pem --region eu-west-1 --operator acme --listen 192.0.2.1:7420
+    Example: lockbox-node init --dir n01 --network network.pem --region eu-west-1 --operator me --listen 192.0.2.1:7420
     """
     if keystore != "file":
         raise UsageError(f"--key {keystore} is not available in this installation", "use --key file")

@@ -77,10 +77,11 @@ def _with_policy(config: Config, word: str) -> Config:
     key, equals, value = word.partition("=")
     if key == "healing" and value in ("on", "off"):
         return replace(config, repair=replace(config.repair, enabled=value == "on"))
-    numbers = {"hold-off": "hold_off_s", "sweep": "sweep_s"}
     try:
-        if equals and key in numbers:
-            return replace(config, repair=replace(config.repair, **{numbers[key]: float(value)}))
+        if equals and key == "hold-off":
+            return replace(config, repair=replace(config.repair, hold_off_s=float(value)))
+        if equals and key == "sweep":
+            return replace(config, repair=replace(config.repair, sweep_s=float(value)))
         if equals and key == "guard":
             return replace(config, guard=replace(config.guard, quiet_s=float(value)))
     except ValueError:

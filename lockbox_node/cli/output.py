@@ -22,6 +22,7 @@ from protocol.errors import ErrorCode, ProtocolError
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
+T = TypeVar("T")
 
 _LOCAL_CODES: dict[type[LockboxError], str] = {UsageError: "USAGE", ConfigError: "CONFIG", KeyStoreError: "KEYSTORE"}
 
@@ -35,7 +36,7 @@ class Program(click.Group):
         prog_name: str | None = None,
         complete_var: str | None = None,
         standalone_mode: bool = True,
-        **extra: Any,
+        **extra: object,
     ) -> NoReturn:
         """Run the command that `args` (default: the command line) name, and exit the process."""
         arguments = list(sys.argv[1:] if args is None else args)
@@ -78,11 +79,11 @@ def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> 
     context.exit()
 
 
-def reporting(command: Callable[P, Any]) -> Callable[P, Any]:
+def reporting(command: Callable[P, T]) -> Callable[P, T]:
     """Print what `command` raises and end with its exit code. Knows `--json` by the parameter `as_json`."""
 
     @functools.wraps(command)
-    def reported(*args: P.args, **kwargs: P.kwargs) -> Any:
+    def reported(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return command(*args, **kwargs)
         except (click.ClickException, click.Abort, click.exceptions.Exit):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -39,9 +40,9 @@ class Daemon:
 
     async def start(self) -> None:
         """Spawn the daemon and return when it says READY=1. LockboxError with its last words when it ends instead."""
-        notify = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_DGRAM)
-        # An abstract address leaves no file behind.
-        await notify.bind("")
+        plain = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        plain.bind("")  # an abstract address of the kernel's choice: it leaves no file behind
+        notify = trio.socket.from_stdlib_socket(plain)
         address = "@" + notify.getsockname()[1:].decode()
         environment = {**os.environ, "NOTIFY_SOCKET": address}
         with self.log.open("ab") as log:

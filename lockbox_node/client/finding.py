@@ -9,6 +9,7 @@ Source: DESIGN, Addresses and neighbourhoods.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import trio
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 FIRST_ANSWERS = 3
 MISS_NODES = 20
+MISS_REGIONS = 3
 VERSIONS_MAX = 16  # slot identities kept per address: a liar cannot make us try more
 
 
@@ -46,6 +48,15 @@ class SlotTable:
                 self.holders[place] = entry.sequence
 
 
+class Presence(Enum):
+    """What is known of an address."""
+
+    STANDS = "something stands here"
+    BURIED = "it was deleted"
+    ABSENT = "most of the nearest nodes say that nothing stands here"
+    UNKNOWN = "too few of the nearest nodes answer"
+
+
 class Finding:
     """All that was heard about one address."""
 
@@ -54,8 +65,9 @@ class Finding:
         self._vault = vault
         self._tables: dict[tuple[int, bytes], SlotTable] = {}
         self.tombstone_version = -1
-        near = vault.members.nearest(address, MISS_NODES, trio.current_time())
-        order = vault.members.distinct_operators(near, FIRST_ANSWERS)
+        self._absent: set[bytes] = set()
+        self._near = vault.members.nearest(address, MISS_NODES, trio.current_time())
+        order = vault.members.distinct_operators(self._near, FIRST_ANSWERS)
         self.survey = Survey(vault, FindHolders(address), order, self._take)
 
     @property
@@ -67,6 +79,39 @@ class Finding:
         """Slot identities that no tombstone covers: newest version first, the most held of a version first."""
         standing = [table for table in self._tables.values() if table.version > self.tombstone_version]
         return sorted(standing, key=lambda table: (-table.version, -len(table.holders), table.descriptor_hash))
+
+    def table(self, version: int, descriptor_hash: bytes) -> SlotTable | None:
+        """The table of one slot identity."""
+        return self._tables.get((version, descriptor_hash))
+
+    @property
+    def presence(self) -> Presence:
+        """The verdict so far.
+
+        A miss needs "absent" from most of the MISS_NODES nearest, in at least MISS_REGIONS regions or in all there are.
+        """
+        if self.tables():
+            return Presence.STANDS
+        if self.tombstone_version >= 0:
+            return Presence.BURIED
+        members = self._vault.members
+        regions = {member.record.region for node in self._absent if (member := members.get(node)) is not None}
+        possible = {member.record.region for member in self._near}
+        sure = 2 * len(self._absent) > len(self._near) > 0 and len(regions) >= min(MISS_REGIONS, len(possible))
+        return Presence.ABSENT if sure else Presence.UNKNOWN
+
+    async def hear_all(self) -> None:
+        """Ask all of the nearest nodes; return when FIRST_ANSWERS know of something or most know of nothing."""
+        params = self._vault.params
+        deadline = trio.current_time() + params.find_s
+        self.survey.ask(MISS_NODES)
+
+        def enough() -> bool:
+            if self.presence is Presence.UNKNOWN:
+                return False
+            return self.presence is Presence.ABSENT or self.answers - len(self._absent) >= FIRST_ANSWERS
+
+        await self.survey.until(enough, deadline, params.hedge_find_s)
 
     async def first(self, current_answers: int) -> None:
         """Ask enough nodes and return as soon as FIRST_ANSWERS have answered and something was found.
@@ -94,14 +139,13 @@ class Finding:
     def _nothing(self) -> AssetNotFound | PeerUnreachable:
         if self.tombstone_version >= 0:
             return AssetNotFound("this asset was deleted", "`lockbox list` shows the assets of this wallet")
-        silent = len(self.survey.failed) + self.survey.pending
-        if self.answers > silent:
+        if self.presence is Presence.ABSENT:
             return AssetNotFound(
-                f"none of the {self.answers} nodes nearest to this asset knows of it",
+                f"the {self.answers} nodes nearest to this asset that answer know nothing of it",
                 "check that wallet and network belong together; `lockbox recover` scans for every asset",
             )
         return PeerUnreachable(
-            f"only {self.answers} of the {self.answers + silent} nodes near this asset answer",
+            f"only {self.answers} of the {len(self._near)} nodes near this asset answer",
             "check the connection, then try again",
         )
 
@@ -109,8 +153,9 @@ class Finding:
         assert isinstance(reply, Holders)  # the codec gives the reply type of the request
         if reply.nearest:
             self._vault.members.take_records(reply.nearest)
-        if reply.tombstone is not None:
-            self._bury(reply.tombstone)
+        self.bury(reply.tombstone)
+        if not reply.tables and reply.tombstone is None:
+            self._absent.add(node)
         for table in reply.tables:
             self._merge(table)
 
@@ -120,8 +165,10 @@ class Finding:
             return
         self._tables.setdefault(identity, SlotTable(*identity)).merge(table.entries)
 
-    def _bury(self, signed: Signed) -> None:
-        self.tombstone_version = max(self.tombstone_version, tombstone_version(signed, self.address))
+    def bury(self, signed: Signed | None) -> None:
+        """Take a tombstone that came with an answer, if one did."""
+        if signed is not None:
+            self.tombstone_version = max(self.tombstone_version, tombstone_version(signed, self.address))
 
 
 def tombstone_version(signed: Signed, address: bytes) -> int:

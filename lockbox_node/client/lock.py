@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from lockbox_node.client.assets import Asset
 from lockbox_node.client.chance import fresh
 from lockbox_node.client.margins import Margin, least, margin
 from lockbox_node.client.putting import StripePut
-from lockbox_node.client.stripes import FIRST_VERSION, Recipe, Stripe, key_of_stripe, prepare
+from lockbox_node.client.stripes import FIRST_VERSION, Recipe, key_of_stripe, prepare
 from lockbox_node.client.undo import undo
+from lockbox_node.client.wallet import AssetEntry
 from lockbox_node.core.manifest import checked_label, plan_segments
 from lockbox_node.core.placement import Candidate, place
 from lockbox_node.core.sealing import ASSET_SALT_BYTES
@@ -48,7 +48,7 @@ Progress = Callable[[int, int], None]
 class LockResult:
     """What was locked and how well it stands. `placed` of `wanted` parts (one per holder and stripe) are durable."""
 
-    asset: Asset
+    asset: AssetEntry
     placed: int
     wanted: int
     decoys: int  # groups
@@ -84,14 +84,15 @@ async def lock(
     checked_label(label)
     lease_s = _checked_lease(tier, lease_s)
     for _ in range(INDEX_TRIES):
-        index = await vault.indices.take()
+        index = await vault.ledger.take_index()
         job = _Lock(vault, _recipe(vault, index, source, tier, label, lease_s), source, progress)
         try:
             await job.run()
         except _IndexInUse:
             continue
         asset = job.asset()
-        vault.wallet.remember(asset)
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + vault.params.undo_s):
+            await vault.ledger.remember(asset)  # it stands in the network by now
         return job.result(asset, trio.current_time() - started)
     raise LockboxError(
         "other machines use this wallet's words at the same time, far ahead of this one",
@@ -201,11 +202,11 @@ class _Lock:
     def _puts(self) -> list[StripePut]:
         return [*self._data, *([self._root] if self._root is not None else [])]
 
-    def asset(self) -> Asset:
+    def asset(self) -> AssetEntry:
         """What the wallet remembers."""
         recipe = self._recipe
         assert self._root is not None
-        return Asset(
+        return AssetEntry(
             index=recipe.asset_index,
             address=recipe.address,
             version=recipe.version,
@@ -217,7 +218,7 @@ class _Lock:
             descriptor_hash=self._root.stripe.descriptor_hash,
         )
 
-    def result(self, asset: Asset, seconds: float) -> LockResult:
+    def result(self, asset: AssetEntry, seconds: float) -> LockResult:
         """The figures."""
         tier, plan, puts = self._recipe.tier, self._recipe.plan, self._puts()
         margins = [margin(tier.k, [holder.region for holder in put.stored.values()]) for put in puts]
@@ -258,5 +259,3 @@ def _refusal(put: StripePut) -> LockboxError:
         f"{said}; nothing was locked", "try again when more nodes are reachable", ErrorCode.INSUFFICIENT_NODES
     )
 
-
-__all__ = ["LockResult", "Progress", "Stripe", "lock"]

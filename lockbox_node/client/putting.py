@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lockbox_node.client.stripes import Stripe
     from lockbox_node.client.vault import Vault
     from lockbox_node.core.placement import Candidate
+    from lockbox_node.rpc.pool import Posted
     from protocol.messages import HolderEntry
 
 TRIES_MAX = 20  # of one holder that asks us to come back later
@@ -33,11 +34,12 @@ NEVER = float("inf")
 class Attempt:
     """One holder asked to keep one shard index. Times are trio's."""
 
-    __slots__ = ("again_at", "holder", "index", "posted_at", "tries")
+    __slots__ = ("again_at", "holder", "index", "posted", "posted_at", "tries")
 
     def __init__(self, index: int, holder: Candidate) -> None:
         self.index = index
         self.holder = holder
+        self.posted: Posted | None = None
         self.posted_at = 0.0
         self.again_at = NEVER
         self.tries = 0
@@ -46,7 +48,9 @@ class Attempt:
 class StripePut:
     """The put of one stripe; `run` it, then read what became of it."""
 
-    def __init__(self, vault: Vault, stripe: Stripe, holders: dict[int, Candidate]) -> None:
+    def __init__(
+        self, vault: Vault, stripe: Stripe, holders: dict[int, Candidate], *, siblings_matter: bool = True
+    ) -> None:
         self.stripe = stripe
         self.stored: dict[int, Candidate] = {}
         self.touched: set[bytes] = set()  # everybody who may keep something
@@ -55,6 +59,7 @@ class StripePut:
         self.taken = False  # a tombstone or a higher version stands there
         self.refusals: list[LockboxError] = []
         self._vault = vault
+        self._siblings_matter = siblings_matter
         self._holders = dict(holders)  # who is to keep which index; replaced ones are gone
         self._pending: dict[bytes, Attempt] = {}
         self._replies: Replies[Attempt] = Replies()
@@ -65,7 +70,7 @@ class StripePut:
     @property
     def in_use(self) -> bool:
         """Whether somebody with our key has used this address before us."""
-        return self.siblings or self.taken
+        return (self.siblings and self._siblings_matter) or self.taken
 
     async def run(self) -> None:
         """Return when every index is durable, or nobody is left to try, or the address turned out to be in use."""
@@ -101,7 +106,7 @@ class StripePut:
         self.touched.add(node)
         shards = cast("list[bytes]", list(stripe.shards[attempt.index]))  # any buffer encodes as bytes do
         request = PutStripe(stripe.descriptor, list(stripe.slots), attempt.index, shards, self._entries())
-        self._vault.post(member, request, self._replies.answer_to(attempt))
+        attempt.posted = self._vault.post(member, request, self._replies.answer_to(attempt))
 
     def _entries(self) -> list[HolderEntry]:
         return list(entries_of(((index, one.node) for index, one in self._holders.items()), self._sequence))
@@ -114,7 +119,7 @@ class StripePut:
         if attempt.again_at < NEVER:
             return NEVER
         params = self._vault.params
-        progress = max(attempt.posted_at, self._vault.last_progress(attempt.holder.node))
+        progress = attempt.posted.last_progress if attempt.posted is not None else attempt.posted_at
         return min(progress + params.stall_s, attempt.posted_at + params.put_s)
 
     def _judge(self, attempt: Attempt, outcome: Outcome) -> None:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from lockbox_node.client.chance import fresh
-from lockbox_node.client.indices import Indices
+from lockbox_node.client.ledger import Ledger
 from lockbox_node.client.members import Member, MemberView
 from lockbox_node.core.derivation import AssetKey, access
 from lockbox_node.errors import LockboxError, PeerUnreachable
-from lockbox_node.rpc.pool import Contact, Pool
+from lockbox_node.rpc.pool import Contact, Pool, Posted
 from protocol.ids import ID_BYTES, NodeId
 from protocol.messages import NUMBERS, Members, MemberUpdate, SyncMembers
 
@@ -50,7 +50,7 @@ class VaultParams:
     find_s: float = 5.0
     hedge_find_s: float = 0.3
     hedge_get_s: float = 0.15  # at least; four times the usual answer time when that is more
-    get_s: float = 10.0  # without a byte from anybody
+    get_s: float = 5.0  # without a byte from anybody
     stall_s: float = 1.0  # a holder without progress is replaced
     put_s: float = 30.0  # a holder is replaced, however busily it sends
     prove_s: float = 5.0
@@ -84,7 +84,7 @@ class Vault:
         self.local = local
         self.pool = Pool(ports.network, local)
         self.members = MemberView(local.root)
-        self.indices = Indices(self)
+        self.ledger = Ledger(self)
         self._clock = ports.clock
         self._usual_s: dict[type[Message], float] = {}
         self._refreshing = trio.Lock()
@@ -107,7 +107,7 @@ class Vault:
 
     # Asking
 
-    def post(self, member: Member, request: Message, answer: Callable[[Outcome], None]) -> None:
+    def post(self, member: Member, request: Message, answer: Callable[[Outcome], None]) -> Posted:
         """Send one request; `answer` is called once. A node that cannot be reached is shunned for a while."""
         posted_at = trio.current_time()
 
@@ -120,7 +120,7 @@ class Vault:
                 self._usual_s[type(request)] = usual_s + (took_s - usual_s) / 8
             answer(outcome)
 
-        self.pool.post(member.contact, request, judged)
+        return self.pool.post(member.contact, request, judged)
 
     def shun(self, node: bytes) -> None:
         """`node` failed us: others first for a while."""
@@ -129,11 +129,6 @@ class Vault:
     def usual_s(self, kind: type[Message]) -> float:
         """The smoothed time that answers to this kind of request take; 0 before the first."""
         return self._usual_s.get(kind, 0.0)
-
-    def last_progress(self, node: bytes) -> float:
-        """When bytes last moved between us and `node` (trio time); minus infinity without a connection."""
-        connection = self.pool.ready(node)
-        return connection.last_progress if connection is not None else float("-inf")
 
     # Members
 

@@ -9,10 +9,8 @@ use one index. Nothing here is needed to recover: 24 words and a bootstrap addre
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import os
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,14 +20,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Meta
 
-from lockbox_node.client.words import checked_recovery_passphrase, checked_words, master_of, normalised
-from lockbox_node.core.derivation import (
-    ARGON2_ITERATIONS,
-    ARGON2_LANES,
-    ARGON2_MEMORY_KIB,
-    argon2_into,
-    state_key_into,
+from lockbox_node.client.chance import fresh
+from lockbox_node.client.key_file import check_passphrase, open_master, seal_master
+from lockbox_node.client.wallet_files import (
+    LOCK_NAME,
+    check_free,
+    create_directory,
+    locked,
+    read_file,
+    replace_file,
 )
+from lockbox_node.client.words import master_of
+from lockbox_node.core.derivation import state_key_into
 from lockbox_node.core.sealing import (
     KEY_BYTES,
     NONCE_BYTES,
@@ -40,17 +42,18 @@ from lockbox_node.core.sealing import (
     seal_into,
     wipe,
 )
-from lockbox_node.errors import AssetNotFound, ConfigError, KeyStoreError, LockboxError, UsageError
+from lockbox_node.errors import AssetNotFound, ConfigError, LockboxError, UsageError
 from protocol.certificates import NetworkRoot
 from protocol.errors import ErrorCode, RemoteProtocolError
-from protocol.messages import U8, U63, Id32, Message, Nonce16
+from protocol.ids import ID_BYTES, Address
+from protocol.messages import U63, U8, Id32, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
     from lockbox_node.ports import Entropy
-    from protocol.ids import Address, NetworkId
+    from protocol.ids import NetworkId
 
 KEY_NAME = "master.key"
 STATE_NAME = "state"
@@ -59,24 +62,24 @@ CERTIFICATE_NAME = "client.crt"
 CLIENT_KEY_NAME = "client.key"
 BOOTSTRAP_NAME = "bootstrap"
 MEMBERS_NAME = "members"
-LOCK_NAME = "lock"
 
 FORMAT = 1
-ASSET_ID_CHARS = 16
 _SUITE = SUITE_AES_GCM
-_SALT_BYTES = 16
-_HEADER_LENGTH_BYTES = 2
+_STATE_BYTES = 1024  # more than one asset takes, and more than the rest takes
 
 
 class AssetEntry(Message, frozen=True):
     """What the wallet remembers of an asset. Convenience: recovery finds all of it in the network."""
 
     index: U63
-    address: Id32
-    label: str
-    size: U63
+    address: Annotated[Address, Meta(min_length=ID_BYTES, max_length=ID_BYTES)]
+    version: U63
     tier: U8
+    size: U63
+    label: str
     created_unix_s: U63
+    lease_until_unix_s: U63
+    descriptor_hash: Id32  # of the root stripe
 
     @property
     def asset_id(self) -> str:
@@ -93,17 +96,6 @@ class _State(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     assets: list[AssetEntry]
 
 
-class _KeyHeader(Message, frozen=True):
-    """How the master key is sealed. Authenticated with it; the limits keep a damaged file from eating the machine."""
-
-    format: Annotated[int, Meta(ge=FORMAT, le=FORMAT)]
-    network: Id32
-    memory_kib: Annotated[int, Meta(ge=8, le=4 * 1024 * 1024)]
-    iterations: Annotated[int, Meta(ge=1, le=1000)]
-    lanes: Annotated[int, Meta(ge=1, le=1)]
-    salt: Nonce16
-
-
 def asset_id(address: bytes) -> str:
     """16 characters that people type: base32 of SHA-256("lockbox asset id" || address), in lower case."""
     digest = hashlib.sha256(b"lockbox asset id" + address).digest()
@@ -114,7 +106,7 @@ class Wallet:
     """An open wallet. `master` is its own buffer: use it, never keep it; `close` (or `with`) wipes it."""
 
     def __init__(self, path: Path, master: bytearray, network_id: NetworkId, entropy: Entropy) -> None:
-        """Use `create` or `open`."""
+        """For `create` and `open`."""
         self.path = path
         self.master = master
         self.network_id = network_id
@@ -135,29 +127,234 @@ class Wallet:
     ) -> Wallet:
         """Make a wallet of `words` in `path`, whole or not at all. Takes 0.4 s.
 
-        `certificate` and `key` are PEM; without them the wallet is a guest in its network. UsageError when something
-        stands at `path` already, when words or a passphrase will not do; ConfigError for a wrong network file.
+        `certificate` and `key` are PEM, or both None for a guest. UsageError when something stands at `path` already
+        or when words or a passphrase will not do; ConfigError for a wrong network file.
         """
+        assert (certificate is None) == (key is None)
         path = Path(os.path.abspath(path))
-        _check_free(path)
-        checked_words(words)
-        checked_recovery_passphrase(recovery_passphrase)
+        check_free(path)
         network_id = _network_of(network_pem)
-        sealed = _seal_master_later(wallet_passphrase, network_id, entropy)
-        master = master_of(words, recovery_passphrase, network_id)
-        wallet = cls(path, master, network_id, entropy)
+        check_passphrase(wallet_passphrase)  # before the slow part
+        wallet = cls(path, master_of(words, recovery_passphrase, network_id), network_id, entropy)
         try:
             files = {
-                KEY_NAME: sealed(master),
-                STATE_NAME: wallet._seal_state(_State(FORMAT, 0, 0, [])),
+                KEY_NAME: seal_master(wallet.master, wallet_passphrase, network_id, entropy),
+                STATE_NAME: wallet._seal(_State(FORMAT, 0, 0, [])),
                 NETWORK_NAME: network_pem,
                 BOOTSTRAP_NAME: _lines(bootstrap),
                 LOCK_NAME: b"",
             }
             if certificate is not None and key is not None:
                 files |= {CERTIFICATE_NAME: certificate, CLIENT_KEY_NAME: key}
-            _create_directory(path, files, entropy)
+            create_directory(path, files, fresh(4, entropy).hex())
         except BaseException:
             wallet.close()
             raise
         return wallet
+
+    @classmethod
+    def open(cls, path: Path, passphrase: str, entropy: Entropy) -> Wallet:
+        """Open the wallet in `path`. Takes 0.2 s.
+
+        ConfigError when there is none or it is damaged, KeyStoreError (ACCESS_DENIED) for the wrong passphrase.
+        """
+        sealed = read_file(path / KEY_NAME)
+        if sealed is None:
+            raise ConfigError(f"there is no wallet in {path}", "make one with `lockbox init`, or give --wallet")
+        master, network_id = open_master(sealed, passphrase)
+        wallet = cls(path, master, network_id, entropy)
+        try:
+            if _network_of(read_file(wallet.network_file) or b"") != network_id:
+                raise ConfigError(
+                    f"{wallet.network_file} is of another network than this wallet",
+                    "put back the network.pem that the wallet was made with",
+                )
+            wallet._load()
+        except BaseException:
+            wallet.close()
+            raise
+        return wallet
+
+    def close(self) -> None:
+        """Wipe the master key."""
+        wipe(self.master)
+
+    def __enter__(self) -> Wallet:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def change_passphrase(self, passphrase: str) -> None:
+        """Seal the master key by another passphrase. Words, recovery passphrase and assets stay as they are."""
+        sealed = seal_master(self.master, passphrase, self.network_id, self._entropy)
+        self._replace(KEY_NAME, sealed)
+
+    # The network
+
+    @property
+    def network_file(self) -> Path:
+        """The wallet's copy of network.pem."""
+        return self.path / NETWORK_NAME
+
+    @property
+    def credential(self) -> tuple[Path, Path] | None:
+        """The files of the client certificate and its key; None for a guest."""
+        certificate, key = self.path / CERTIFICATE_NAME, self.path / CLIENT_KEY_NAME
+        return (certificate, key) if certificate.exists() and key.exists() else None
+
+    def save_credential(self, certificate: bytes, key: bytes) -> None:
+        """Keep a client certificate and its key (PEM): a guest becomes a client, a certificate is renewed."""
+        with locked(self.path):
+            replace_file(self.path / CLIENT_KEY_NAME, key)
+            replace_file(self.path / CERTIFICATE_NAME, certificate)
+
+    @property
+    def bootstrap(self) -> tuple[str, ...]:
+        """Addresses ("host:port") to join by."""
+        return tuple((read_file(self.path / BOOTSTRAP_NAME) or b"").decode("utf-8", "replace").split())
+
+    def save_bootstrap(self, addresses: Sequence[str]) -> None:
+        """Replace the addresses to join by."""
+        self._replace(BOOTSTRAP_NAME, _lines(addresses))
+
+    def load_members(self) -> bytes:
+        """What `save_members` kept; empty when there is nothing."""
+        return read_file(self.path / MEMBERS_NAME) or b""
+
+    def save_members(self, members: bytes) -> None:
+        """Keep the members that were seen, as opaque bytes. Whoever loads them verifies them."""
+        self._replace(MEMBERS_NAME, members)
+
+    # Assets
+
+    @property
+    def next_index(self) -> int:
+        """The lowest asset index that was never reserved here."""
+        return self._load().next_index
+
+    @property
+    def mark(self) -> int:
+        """The highest high-water mark that the network is known to hold: indices below it are announced."""
+        return self._load().mark
+
+    def reserve_indices(self, count: int = 1) -> range:
+        """`count` asset indices that nobody else ever gets from this directory: durable before they are returned."""
+        assert count >= 1
+        with self._changing() as state:
+            first = state.next_index
+            state.next_index += count
+        return range(first, first + count)
+
+    def skip_indices(self, next_index: int) -> None:
+        """Never reserve an index below `next_index` (found in use by recovery)."""
+        with self._changing() as state:
+            state.next_index = max(state.next_index, next_index)
+
+    def raise_mark(self, mark: int) -> None:
+        """The network holds this high-water mark now; it never falls."""
+        with self._changing() as state:
+            state.mark = max(state.mark, mark)
+
+    def remember(self, *assets: AssetEntry) -> None:
+        """Add assets, or replace what is known of those at their addresses. One write for all."""
+        added = {asset.address: asset for asset in assets}
+        with self._changing() as state:
+            state.assets = [known for known in state.assets if known.address not in added] + list(added.values())
+
+    def forget(self, address: bytes) -> None:
+        """Remove the asset at `address` from the list; nothing when it is not there."""
+        with self._changing() as state:
+            state.assets = [known for known in state.assets if known.address != address]
+
+    def assets(self) -> list[AssetEntry]:
+        """All remembered assets, by index."""
+        return sorted(self._load().assets, key=lambda asset: (asset.index, asset.address))
+
+    def find(self, name: str) -> AssetEntry:
+        """The asset of this id, else of this label, else of an id that begins so.
+
+        AssetNotFound when there is none; UsageError when there are several.
+        """
+        assets, wanted = self.assets(), name.strip()
+        rules = (
+            [asset for asset in assets if asset.asset_id == wanted.lower()],
+            [asset for asset in assets if asset.label == wanted != ""],
+            [asset for asset in assets if asset.asset_id.startswith(wanted.lower()) and wanted],
+        )
+        for found in rules:
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise UsageError(
+                    f"that names {len(found)} assets of this wallet", "give more of the id: `lockbox list` shows it"
+                )
+        raise AssetNotFound(
+            "no asset by that name in this wallet", "`lockbox list` shows them; `lockbox recover` looks in the network"
+        )
+
+    # Files
+
+    def _replace(self, name: str, content: bytes) -> None:
+        with locked(self.path):
+            replace_file(self.path / name, content)
+
+    @contextmanager
+    def _changing(self) -> Iterator[_State]:
+        """The state as it stands on disk, under the lock; saved when the block ends well."""
+        with locked(self.path):
+            state = self._load()
+            yield state
+            replace_file(self.path / STATE_NAME, self._seal(state))
+
+    def _load(self) -> _State:
+        sealed = read_file(self.path / STATE_NAME) or b""
+        body = bytearray(max(0, len(sealed) - OVERHEAD_BYTES[_SUITE]))
+        key = bytearray(KEY_BYTES)
+        try:
+            state_key_into(self.master, key)
+            open_into(_SUITE, key, sealed, self._associated_data(), body)
+            return msgspec.msgpack.decode(body, type=_State)
+        except (LockboxError, msgspec.DecodeError):
+            raise LockboxError(
+                "the wallet's list of assets is damaged",
+                "make a new wallet with `lockbox recover`: it finds every asset in the network",
+                ErrorCode.METADATA_CORRUPT,
+            ) from None
+        finally:
+            wipe(key)
+            wipe(body)
+
+    def _seal(self, state: _State) -> bytes:
+        # Of full size from the start: growing would leave copies of it behind.
+        body, key = bytearray(_STATE_BYTES + _STATE_BYTES * len(state.assets)), bytearray(KEY_BYTES)
+        try:
+            msgspec.msgpack.Encoder().encode_into(state, body)
+            sealed = bytearray(len(body) + OVERHEAD_BYTES[_SUITE])
+            state_key_into(self.master, key)
+            nonce = bytes(fresh(NONCE_BYTES[_SUITE], self._entropy))
+            seal_into(_SUITE, key, nonce, body, self._associated_data(), sealed)
+        finally:
+            wipe(key)
+            wipe(body)
+        return bytes(sealed)
+
+    def _associated_data(self) -> bytes:
+        return prefixed(b"lockbox/1 wallet state", self.network_id)
+
+
+def _network_of(network_pem: bytes) -> NetworkId:
+    """The network id of network.pem, whose first certificate is the root; ConfigError."""
+    try:
+        root = x509.load_pem_x509_certificates(network_pem)[0]
+        return NetworkRoot(root.public_bytes(Encoding.DER)).network_id
+    except (ValueError, RemoteProtocolError):
+        raise ConfigError(
+            "the network file holds no root certificate", "get network.pem from the network's authority again"
+        ) from None
+
+
+def _lines(addresses: Sequence[str]) -> bytes:
+    return "".join(f"{address}\n" for address in addresses).encode()

@@ -2,7 +2,7 @@
 
 Rules. A wrong chain, network or leaf closes the connection; an expired certificate or a clock that is more than 5 min
 off only downgrades it to reading, renewing and handing over, so that no paperwork ever makes data unreadable.
-`ALLOWED` is the one table of who may ask what. All times are passed in. Source: DESIGN, Identity; SPEC.md, Hello, Access.
+`ALLOWED` is the one table of who may ask what. All times are passed in. Source: SPEC.md, Hello, Roles and Access.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ CLOCK_WARN_S = 60.0
 CLOCK_DOWNGRADE_S = 300.0
 CLAIM_PAST_S = 300.0
 CLAIM_AHEAD_S = 60.0
+ROUNDING = 1e-6  # of a token: who waits for as long as it was told gets its token, whatever floats make of it
 BUCKETS_MAX = 4096  # peers whose rate is remembered
 
 _NODE = frozenset({Role.NODE})
@@ -107,7 +108,7 @@ _DOWNGRADED: dict[Downgrade, tuple[ErrorCode, str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class AdmissionParams:
-    """Requests a second and the burst above it, per peer id. All guests share one id and so one bucket."""
+    """Requests a second and the burst above it, per peer: by id, guests (who share one id) by host."""
 
     node_rate: float = 20_000.0
     node_burst: float = 40_000.0
@@ -217,10 +218,10 @@ class Bucket:
         self._rate, self._burst, self._level, self._stamp = rate, burst, burst, now
 
     def take(self, now: float, tokens: float = 1.0) -> float:
-        """0.0 when the tokens were taken; otherwise nothing was taken, and this is how many seconds are missing."""
+        """0.0 when the tokens were taken; otherwise nothing was taken, and these are the seconds missing."""
         level = min(self._burst, self._level + (now - self._stamp) * self._rate)
         self._stamp = now
-        if level >= tokens:
+        if level >= tokens - ROUNDING:
             self._level = level - tokens
             return 0.0
         self._level = level
@@ -228,15 +229,17 @@ class Bucket:
 
 
 class Rates:
-    """One bucket per peer id, so that a peer gains nothing by more connections. The least recently seen id is
-    forgotten above BUCKETS_MAX; a connection keeps the bucket that it was given."""
+    """One bucket per peer, so that nobody gains by more connections.
+
+    Above BUCKETS_MAX the one that came longest ago is forgotten; a connection keeps the bucket that it was given.
+    """
 
     def __init__(self, params: AdmissionParams = DEFAULTS) -> None:
         self._params = params
         self._buckets: OrderedDict[bytes, Bucket] = OrderedDict()
 
     def bucket(self, peer: bytes, role: Role, now: float) -> Bucket:
-        """The bucket of `peer`."""
+        """The bucket of a newly connected `peer` (whatever tells it from others)."""
         bucket = self._buckets.get(peer)
         if bucket is None:
             bucket = self._buckets[peer] = Bucket(*self._params.of(role), now)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from protocol.ids import NodeId
 from protocol.messages import MemberState, MemberUpdate, Signed
 
 if TYPE_CHECKING:
+    from protocol.ids import NodeId
     from protocol.records import NodeRecord
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, assert_never
@@ -43,6 +42,7 @@ from protocol.ids import NodeId, distance
 from protocol.messages import RECORDS_MAX, Members, MemberState, MemberUpdate, Signed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
     from random import Random
 
     from protocol.records import NodeRecord

@@ -11,7 +11,6 @@ is never used.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,8 @@ from lockbox_node.errors import LockboxError
 from protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
     from lockbox_node.core.tiers import Tier
 
 WINDOW_MIN = 20
@@ -141,7 +142,7 @@ def _greedy(tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candid
         if len(chosen) == wanted:
             break
         region, operator = candidate.region, candidate.operator
-        used = regions[region] if region in regions else 0
+        used = regions.get(region, 0)
         if used >= cap or (operator in operators and operators[operator] >= cap):
             continue
         if not used and not NEAR[region].isdisjoint(regions):
@@ -196,7 +197,7 @@ def _flow(tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidat
     Augmenting paths (Ford and Fulkerson, 1956): a candidate is an edge region -> operator of capacity 1.
     """
     cap = tier.shards_per_region_max
-    room = Counter({operator: cap for operator in {one.operator for one in ordered}})
+    room = Counter(dict.fromkeys({one.operator for one in ordered}, cap))
     room.subtract(Counter(holder.operator for holder in taken.values() if holder.operator in room))
     regions = Counter(holder.region for holder in taken.values())
     chosen: dict[Candidate, None] = {}
@@ -224,9 +225,7 @@ def _flow(tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidat
     return [one for one in ordered if one in chosen]
 
 
-def _refusal(
-    tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidate], wanted: int
-) -> LockboxError:
+def _refusal(tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidate], wanted: int) -> LockboxError:
     """What is missing, most basic first: nodes, regions, nodes in the right regions, operators."""
     cap = tier.shards_per_region_max
     used = Counter(holder.region for holder in taken.values())

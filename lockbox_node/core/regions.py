@@ -107,5 +107,7 @@ NEAR: dict[str, frozenset[str]] = {
 def spread_regions(count: int = 7) -> list[str]:
     """Names of `count` regions pairwise at least 1000 km apart, always the same; ConfigError above `SPREAD_MAX`."""
     if not 0 < count <= SPREAD_MAX:
-        raise ConfigError(f"{count} regions pairwise {MIN_KM:.0f} km apart cannot be had", hint=f"use 1 to {SPREAD_MAX}")
+        raise ConfigError(
+            f"{count} regions pairwise {MIN_KM:.0f} km apart cannot be had", hint=f"use 1 to {SPREAD_MAX}"
+        )
     return list(_SPREAD[:count])

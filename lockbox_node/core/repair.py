@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +17,8 @@ from protocol.ids import NodeId, distance
 from protocol.messages import ENTRIES_MAX, HolderEntry
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+
     from lockbox_node.core.tiers import Tier
 
 
@@ -55,6 +56,7 @@ class RepairParams:
     in_flight_max: int = 4
     bytes_per_s: float = 50e6
     request_timeout_s: float = 10.0
+    learn_timeout_s: float = 2.0  # for all siblings together to say what they know
     short_max: int = 10_000  # short stripes remembered at once; the next sweep finds the others
     holders_tried_max: int = 3  # new holders tried for one shard index
 
@@ -62,7 +64,7 @@ class RepairParams:
         for name in ("in_flight_max", "short_max", "holders_tried_max"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"repair.{name} must be at least 1")
-        for name in ("bytes_per_s", "request_timeout_s"):
+        for name in ("bytes_per_s", "request_timeout_s", "learn_timeout_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"repair.{name} must be above 0")
         if self.hold_off_s is not None and not 0 <= self.hold_off_s < math.inf:

@@ -10,14 +10,17 @@ Feed it authenticated contacts only. Maymounkov and Mazieres, Kademlia, 2002, se
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kademlia.node import Node
 from kademlia.routing import KBucket
 
 from lockbox_node.errors import ConfigError
 from protocol.ids import ID_BYTES, NodeId, distance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BUCKETS = 8 * ID_BYTES
 _V4_BITS, _V6_BITS = 24, 48

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from protocol.messages import ENTRIES_MAX, SIBLINGS_MAX, HolderEntry
+from lockbox_node.errors import RequestRefused, ShardCorrupt, StoreFull
+from protocol.errors import ErrorCode
+from protocol.messages import ENTRIES_MAX, SIBLINGS_MAX, HolderEntry, Signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,6 +39,14 @@ class Verdict(Enum):
     STALE = "a higher version stands"
     OTHER_INDEX = "another shard of the same identity stands here"
     CROWDED = "as many slot identities stand at the address as may"
+
+
+_REFUSED = {
+    Verdict.BURIED: (ErrorCode.STALE, "what stood here was deleted", "take a higher version"),
+    Verdict.STALE: (ErrorCode.STALE, "a higher version stands here", "update from that version"),
+    Verdict.OTHER_INDEX: (ErrorCode.CONFLICT, "another shard of this stripe stands here", "take another holder"),
+    Verdict.CROWDED: (ErrorCode.CONFLICT, f"{SIBLINGS_MAX} slots stand here already", "replace or delete them"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,24 @@ def judge_put(
     if highest is not None and len(standing) - len(removes) >= SIBLINGS_MAX:
         return Ruling(Verdict.CROWDED, proof=highest.descriptor_hash)
     return Ruling(Verdict.NEW, removes)
+
+
+def refusal_of(ruling: Ruling, proof: Signed | None) -> RequestRefused:
+    """The refusal that a ruling which stores nothing becomes; `proof` is the signed slot or tombstone behind it."""
+    code, message, hint = _REFUSED[ruling.verdict]
+    refusal = RequestRefused(message, hint, code)
+    refusal.proof = proof
+    return refusal
+
+
+def store_full() -> StoreFull:
+    """The answer when there is no room."""
+    return StoreFull("this store has no room; nothing was written", "take another node, or give this one more disk")
+
+
+def corrupt_part() -> ShardCorrupt:
+    """The answer for a part that was found damaged."""
+    return ShardCorrupt("this part was found damaged and is in quarantine", "ask the other holders")
 
 
 def merge_entries(*tables: Iterable[HolderEntry]) -> tuple[HolderEntry, ...]:

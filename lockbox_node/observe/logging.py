@@ -53,7 +53,7 @@ def short_id(node: bytes) -> str:
     return node[:4].hex()
 
 
-def configure(stream: TextIO | None = None, *, level: str = "info", strict: bool = False) -> None:
+def configure(level: str = "info", stream: TextIO | None = None, *, strict: bool = False) -> None:
     """Send every structlog line to `stream` (stderr if None); `strict` turns a refused field into an AssertionError.
 
     Lines are words on a terminal, else JSON. `level` is debug, info, warning or error; anything else: KeyError.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import re
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Protocol
@@ -74,8 +76,8 @@ class Watch:
         reasons = []
         if not self._node.joined:
             reasons.append("no other node was reached yet")
-        if not self._node.store.writable:
-            reasons.append("the store is read-only")
+        if self._node.store.broken:
+            reasons.append(f"the store is read-only: {self._node.store.broken}")
         if self._identity.identity_not_after_unix_s < self._now_unix_s():
             reasons.append("the identity certificate has expired")
         return reasons
@@ -111,7 +113,7 @@ class Watch:
                 "done": repairs.done,
                 "failed": repairs.failed,
                 "pending": repairs.pending,
-                "enabled": not node.healing.paused,
+                "enabled": node.healing.enabled,
                 "view_trusted": node.guard.trusted,
             },
             "certificates": {
@@ -146,7 +148,7 @@ class Watch:
             self._node.healing.resume()
         else:
             self._node.healing.pause()
-        return {"enabled": not self._node.healing.paused}
+        return {"enabled": self._node.healing.enabled}
 
     async def _resume(self, _request: dict[str, Any]) -> object:
         self._node.guard.resume()
@@ -167,6 +169,10 @@ class Watch:
         healing = self._node.healing
         return RepairWork(healing.repairs_done, healing.repairs_failed, healing.pending)
 
+    def _store_work(self) -> StoreWork:
+        counts = self._node.storage.counts
+        return StoreWork(counts["puts"], counts["gets"], counts["corrupt"])
+
     def _observed(self) -> Observed:
         node = self._node
         return Observed(
@@ -174,11 +180,20 @@ class Watch:
             members=self._counts,
             connections=lambda: len(node.pool.connections()),
             store=node.store.figures,
-            store_work=lambda: StoreWork(node.storage.puts, node.storage.gets, node.storage.corrupt),
-            requests=lambda: node.server.requests,
+            store_work=self._store_work,
+            requests=self._requests,
             repairs=self._repairs,
             certificates_left_s=partial(self._certificates_left_s),
         )
+
+    def _requests(self) -> dict[tuple[str, str], int]:
+        dispatcher = self._node.dispatcher
+        counts: Counter[tuple[str, str]] = Counter()
+        for kind, served in dispatcher.served.items():
+            counts[_snake(kind), "served"] += served
+        for (kind, _), refused in dispatcher.refused.items():
+            counts[_snake(kind), "refused"] += refused
+        return counts
 
     def _certificates_left_s(self) -> dict[str, float]:
         now = self._now_unix_s()
@@ -186,6 +201,10 @@ class Watch:
             "identity": self._identity.identity_not_after_unix_s - now,
             "operational": self._identity.leaf_not_after_unix_s - now,
         }
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def _iso(unix_s: float) -> str:

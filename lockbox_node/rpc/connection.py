@@ -6,7 +6,7 @@ answered exactly once: by the reply, by RequestRefused, or by PeerUnreachable wh
 peer does wrong, or a callback of ours, ends this connection only.
 
 Bounds: calls out, calls in, bytes queued out. While much is queued out nothing more is read, except one batch each
-`pause_s`: two peers that both wait for the other to read get on that way. A peer that takes nothing for
+`pause_s`: two peers that both wait for the other to read get on that way, slowly. A peer that takes nothing for
 `stall_timeout_s` is dropped by `tend`, which the pool and the server call for all of theirs.
 Source: DESIGN, Wire; the design was measured at 64 calls of 200 B in flight against a task per request, x10.
 """
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 CALL_ID_MAX = 2**32 - 1
 CLOSE_TIMEOUT_S = 1.0
+GOODBYE_TIMEOUT_S = 1.0  # for a last refusal to go out
 CLOSED_HERE = "the connection was closed here"
 
 log = structlog.get_logger(__name__)
@@ -59,8 +60,8 @@ class ConnectionParams:
     serving_bytes_pause: int = 16 * 1024 * 1024  # of such calls; above it reading pauses
     tasks_max: int = 16  # of the rare handlers that need a task
     out_bytes_pause: int = 8 * 1024 * 1024  # queued out; above it reading pauses and `room` waits
-    out_bytes_max: int = 64 * 1024 * 1024  # above it answers become BUSY
-    pause_s: float = 1.0
+    out_bytes_max: int = 64 * 1024 * 1024  # above it answers become BUSY; above twice as much the connection ends
+    pause_s: float = 0.05
     stall_timeout_s: float = 30.0
 
 
@@ -73,9 +74,12 @@ Serve = Callable[["Connection", int, int, Message], None]
 class Connection:
     """A peer that said Hello. `run` is its life; it ends by itself when the peer goes or misbehaves."""
 
-    def __init__(self, frames: Frames, peer: Peer, serve: Serve, params: ConnectionParams = DEFAULTS) -> None:
+    def __init__(
+        self, frames: Frames, peer: Peer, serve: Serve, params: ConnectionParams = DEFAULTS, *, dialled: bool = False
+    ) -> None:
         self.peer = peer
-        self.last_progress = trio.current_time()  # when bytes last moved, either way
+        self.dialled = dialled  # by us
+        self.opened = self.last_progress = trio.current_time()  # the latter: when bytes last moved, either way
         self.closed = False
         self._frames, self._serve, self._params = frames, serve, params
         self._calls: dict[int, tuple[type[Message], Answer[Message]]] = {}
@@ -141,24 +145,20 @@ class Connection:
 
     async def room(self) -> None:
         """Wait until another call may be posted without piling up: back-pressure. Returns at once when it is gone."""
-        while not self.closed and (
-            self._queued_bytes > self._params.out_bytes_pause
-            or len(self._calls) + len(self._forgotten) >= self._params.calls_max
-        ):
-            await self._eased.park()
+        await self._until(self._has_room)
 
     def reply(self, call: int, number: int, reply: Message) -> None:
         """Answer a call of the peer. Nothing happens when the connection is gone."""
         if self._answering(call):
             if self._queued_bytes > self._params.out_bytes_max:
-                self._push(encode_refusal(call, number, refusal_of(busy("too many answers wait for you to read"))))
+                self._push_refusal(call, number, refusal_of(busy("too many answers wait for you to read")))
             else:
                 self._push(encode_reply(call, reply, number))
 
     def refuse(self, call: int, number: int, refusal: Refusal) -> None:
         """Refuse a call of the peer. Nothing happens when the connection is gone."""
         if self._answering(call):
-            self._push(encode_refusal(call, number, refusal))
+            self._push_refusal(call, number, refusal)
 
     def start(self, work: Callable[[], Awaitable[None]]) -> bool:
         """Run `work`, which answers a call by itself, in this connection's nursery; False when there is no room."""
@@ -224,9 +224,8 @@ class Connection:
     async def _say_why(self, error: RemoteProtocolError) -> None:
         """A last refusal, of call 0, if the peer takes it soon."""
         self._push(encode_refusal(0, 0, refusal_of(error)))
-        with trio.move_on_after(self._params.pause_s):
-            while self._queued_bytes and not self.closed:
-                await self._eased.park()
+        with trio.move_on_after(GOODBYE_TIMEOUT_S):
+            await self._until(lambda: not self._queued_bytes)
 
     async def _read(self) -> None:
         while True:
@@ -245,8 +244,16 @@ class Connection:
 
     async def _pause(self) -> None:
         with trio.move_on_after(self._params.pause_s):
-            while self._crowded():
-                await self._eased.park()
+            await self._until(lambda: not self._crowded())
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition that answering and writing bring about, or for the end."""
+        while not (self.closed or condition()):
+            await self._eased.park()
+
+    def _has_room(self) -> bool:
+        waiting = len(self._calls) + len(self._forgotten)
+        return waiting < self._params.calls_max and self._queued_bytes <= self._params.out_bytes_pause
 
     def _take(self, body: bytes | memoryview) -> None:
         envelope = decode_envelope(body)
@@ -287,14 +294,23 @@ class Connection:
 
     async def _write(self) -> None:
         while True:
-            if not self._out:
-                await self._work.park()
+            await self._something_to_write()
             out, self._out = self._out, []
             for piece in pieces(out):
                 await self._frames.stream.send_all(piece)
                 self._queued_bytes -= len(piece)
                 self.last_progress = self._last_sent = trio.current_time()
                 self._eased.unpark_all()
+
+    def _push_refusal(self, call: int, number: int, refusal: Refusal) -> None:
+        if self._queued_bytes > 2 * self._params.out_bytes_max:
+            self.abort("the peer asks on and reads nothing")
+        else:
+            self._push(encode_refusal(call, number, refusal))
+
+    async def _something_to_write(self) -> None:
+        while not self._out:
+            await self._work.park()
 
     def _push(self, frame: bytes) -> None:
         if not self._queued_bytes:

@@ -87,14 +87,14 @@ class Session:
     ) -> None:
         self._counters, self._peer, self._sync, self._tasks = counters, peer, sync, tasks
         self._permitted = permitted(peer.role, peer.reads_only)
-        self._bucket = rates.bucket(peer.id, peer.role, trio.current_time())
+        self._bucket = rates.bucket(peer.rate_key, peer.role, trio.current_time())
 
     def __call__(self, connection: Connection, call: int, number: int, request: Message) -> None:
         """Check, then hand over to the handler."""
         kind = type(request)
         answer = partial(self._answer, connection, call, number, kind.__name__)
-        if (error := self._objection(kind)) is not None:
-            answer(error)
+        if (objection := self._objection(kind)) is not None:
+            answer(objection)
         elif (handler := self._sync.get(kind)) is not None:
             try:
                 handler(request, self._peer, answer)

@@ -7,6 +7,7 @@ the Hello stay in `Frames` for the connection. Source: SPEC.md, Hello.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -69,6 +70,11 @@ class Peer:
     clock_offset_s: float
 
     @property
+    def rate_key(self) -> bytes:
+        """What its limits are counted by: its id, and for guests, who share one, the host as well."""
+        return self.id + self.host.encode() if self.role is Role.GUEST else self.id
+
+    @property
     def log_name(self) -> str:
         """What a log line may call it: 8 hex digits of a node's id, nothing of anybody else's."""
         return self.id.hex()[:8] if self.role is Role.NODE else self.role.value
@@ -92,29 +98,33 @@ async def hello_out(frames: Frames, local: LocalIdentity) -> Peer:
 
 async def hello_in(frames: Frames, local: LocalIdentity) -> Peer:
     """Answer the Hello of a peer that dialled. A peer that is refused is told why; RemoteProtocolError then too."""
+    mine = local.hello()
     try:
-        envelope = decode_envelope(await frames.receive_first())
-        theirs = decode_request(envelope)
-        if envelope.call != HELLO_CALL or not isinstance(theirs, Hello):
-            raise RemoteProtocolError("the first call is not Hello")
-        mine = local.hello()
-        peer = _judged(frames, local, theirs, mine.clock_unix_ms / 1000)
+        peer = _judged(frames, local, _asked(await frames.receive_first()), mine.clock_unix_ms / 1000)
         if peer.id == local.id:
             raise RemoteProtocolError("this is the node itself", ErrorCode.CONFLICT)
     except RemoteProtocolError as error:
-        await refuse_hello(frames.stream, error)
-        raise
-    await frames.stream.send_all(encode_reply(HELLO_CALL, mine, HELLO_NUMBER))
-    return peer
+        refused = error
+    else:
+        await frames.stream.send_all(encode_reply(HELLO_CALL, mine, HELLO_NUMBER))
+        return peer
+    await refuse_hello(frames.stream, refused)
+    raise refused
+
+
+def _asked(body: bytes | memoryview) -> Hello:
+    envelope = decode_envelope(body)
+    request = decode_request(envelope)
+    if envelope.call != HELLO_CALL or not isinstance(request, Hello):
+        raise RemoteProtocolError("the first call is not Hello")
+    return request
 
 
 async def refuse_hello(stream: PeerStream, error: LockboxError | RemoteProtocolError) -> None:
     """Tell a peer why it may not in, if it reads; never raises for its sake."""
-    with trio.move_on_after(REFUSAL_TIMEOUT_S):
-        try:
-            await stream.send_all(encode_refusal(HELLO_CALL, HELLO_NUMBER, refusal_of(error)))
-        except PeerUnreachable:
-            return
+    frame = encode_refusal(HELLO_CALL, HELLO_NUMBER, refusal_of(error))
+    with suppress(PeerUnreachable), trio.move_on_after(REFUSAL_TIMEOUT_S):
+        await stream.send_all(frame)
 
 
 def _judged(frames: Frames, local: LocalIdentity, hello: Hello, now_unix_s: float) -> Peer:

@@ -10,18 +10,16 @@ one; pinned and busy ones never. Source: DESIGN, Addresses; overlay measurements
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import structlog
 import trio
 
 from lockbox_node.core.admission import Bucket
 from lockbox_node.errors import LockboxError, PeerUnreachable
 from lockbox_node.rpc import connection as connections
 from lockbox_node.rpc.connection import Connection, ConnectionParams
+from lockbox_node.rpc.dials import Backoffs, Contact, Dial, Outcome, Posted
 from lockbox_node.rpc.dispatch import Dispatcher
 from lockbox_node.rpc.frames import Frames
 from lockbox_node.rpc.hello import LocalIdentity, Peer, hello_out
@@ -31,17 +29,22 @@ from protocol.errors import RemoteProtocolError
 from protocol.ids import NodeId
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lockbox_node.ports import Answer, Network
     from protocol.messages import Message
 
-log = structlog.get_logger(__name__)
+STOPPED = "the pool has stopped"
+REPLACED = "another connection to this peer is used"
+
+__all__ = ["Contact", "Pool", "PoolFigures", "PoolParams", "Posted"]
 
 
 @dataclass(frozen=True, slots=True)
 class PoolParams:
     """Limits and times of a pool."""
 
-    dial_timeout_s: float = 3.0  # of one address, Hello included
+    dial_timeout_s: float = 5.0  # of one address, Hello included
     soft_max: int = 128
     hard_max: int = 512
     dials_max: int = 128  # in flight
@@ -51,20 +54,15 @@ class PoolParams:
     backoff_max_s: float = 5.0
     backoffs_max: int = 4096  # nodes whose failures are remembered
     evict_idle_s: float = 30.0  # above the soft cap
-    linger_s: float = 1.0  # how long a connection that lost a crossing must be idle before it is closed
+    crossing_s: float = 10.0  # two connections opened within it are a crossing; later the newer one counts
+    linger_s: float = 1.0  # how long a connection that is not used any more must be idle before it is closed
+    retired_max: int = 4  # such connections of one node
+    addresses_max: int = 64  # bootstrap addresses whose node is remembered
     tend_interval_s: float = 1.0
     connection: ConnectionParams = connections.DEFAULTS
 
 
 DEFAULTS = PoolParams()
-
-
-@dataclass(frozen=True, slots=True)
-class Contact:
-    """A node and where it may be reached: "host:port" each."""
-
-    node: NodeId
-    addresses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,64 +74,6 @@ class PoolFigures:
     dials: int
     dials_failed: int
     evicted: int
-
-
-Outcome = Callable[[Connection | LockboxError], None]
-
-
-class Dial:
-    """One attempt to reach a node (or an address whose node is not known yet), and who waits for it."""
-
-    def __init__(self, key: bytes, contact: Contact) -> None:
-        self.key, self.contact = key, contact
-        self.waiting: list[Outcome] = []
-        self.done = False
-
-    def settle(self, outcome: Connection | LockboxError) -> None:
-        """Tell all who wait, once; an error is made anew for each, since it is raised in several tasks."""
-        self.done = True
-        waiting, self.waiting = self.waiting, []
-        for answer in waiting:
-            answer(_again(outcome) if isinstance(outcome, LockboxError) else outcome)
-
-
-@dataclass(slots=True)
-class _Backoff:
-    delay_s: float
-    until: float
-    error: LockboxError
-
-
-class Posted:
-    """A call posted through the pool: perhaps still waiting for its connection."""
-
-    def __init__(self, request: Message, answer: Answer[Message]) -> None:
-        self._request, self._answer = request, answer
-        self._connection: Connection | None = None
-        self._call = 0
-        self._since = trio.current_time()
-        self._forgotten = False
-
-    @property
-    def last_progress(self) -> float:
-        """Trio time: when it was posted, or when bytes last moved on its connection, whichever is later."""
-        return self._since if self._connection is None else max(self._since, self._connection.last_progress)
-
-    def forget(self) -> None:
-        """No answer is wanted any more; a dial under way goes on for others."""
-        self._forgotten = True
-        if self._connection is not None:
-            self._connection.forget(self._call)
-
-    def send(self, outcome: Connection | LockboxError) -> None:
-        """The dial's outcome: post, or answer with the error."""
-        if self._forgotten:
-            return
-        if isinstance(outcome, LockboxError):
-            self._answer(outcome)
-            return
-        self._connection = outcome
-        self._call = outcome.post(self._request, self._answer)
 
 
 class Pool:
@@ -149,23 +89,28 @@ class Pool:
         self._network, self._local, self._params = network, local, params
         self._dispatcher = dispatcher or Dispatcher()
         self._ready: dict[bytes, Connection] = {}
-        self._dialled_by_us: set[Connection] = set()
-        self._retired: set[Connection] = set()
+        self._retired: dict[Connection, None] = {}  # oldest first
+        self._node_at: dict[bytes, bytes] = {}  # address dialled by connect_address -> node found there
         self._pinned: frozenset[bytes] = frozenset()
         self._dials: dict[bytes, Dial] = {}
-        self._backoff: OrderedDict[bytes, _Backoff] = OrderedDict()
+        self._backoffs = Backoffs(params.backoff_first_s, params.backoff_max_s, params.backoffs_max)
         self._to_dial, self._wanted = trio.open_memory_channel[Dial](params.dials_max)
-        self._bucket: Bucket | None = None
+        self._bucket = Bucket(params.dial_rate, params.dial_burst, 0.0)
+        self._stopped = False
         self._dialled = self._failed = self._evicted = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the dials and the connections that came of them, for ever."""
-        self._bucket = Bucket(self._params.dial_rate, self._params.dial_burst, trio.current_time())
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tend)
-            task_status.started()
-            async for dial in self._wanted:
-                nursery.start_soon(self._dial, dial)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._tend)
+                task_status.started()
+                async for dial in self._wanted:
+                    nursery.start_soon(self._dial, dial)
+        finally:
+            self._stopped = True
+            for dial in list(self._dials.values()):
+                self._end(dial, PeerUnreachable(STOPPED))
 
     def ready(self, node: bytes) -> Connection | None:
         """The open connection to `node`, if there is one."""
@@ -204,13 +149,12 @@ class Pool:
         assert connection.peer.role is Role.NODE
         if connection.peer.id not in self._ready and not self._make_room():
             return False
-        self._register(connection, dialled=False)
+        self._register(connection)
         return True
 
     def drop(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
-        self._retired.discard(connection)
-        self._dialled_by_us.discard(connection)
+        self._retired.pop(connection, None)
         if self._ready.get(connection.peer.id) is connection:
             del self._ready[connection.peer.id]
 
@@ -218,7 +162,7 @@ class Pool:
         """Let go of a node: its connection is closed once it is idle, and not used for anything new."""
         connection = self._ready.pop(node, None)
         if connection is not None:
-            self._retired.add(connection)
+            self._retire(connection)
 
     def pin(self, nodes: Iterable[bytes]) -> None:
         """These connections, and no others, are never let go for room."""
@@ -226,7 +170,7 @@ class Pool:
 
     def reset_backoff(self, node: bytes) -> None:
         """Dial `node` at once when next asked: there is news of it."""
-        self._backoff.pop(node, None)
+        self._backoffs.reset(node)
 
     async def _await(self, key: bytes, contact: Contact) -> Connection:
         got: list[Connection | LockboxError] = []
@@ -244,15 +188,16 @@ class Pool:
 
     def _obtain(self, key: bytes, contact: Contact, outcome: Outcome) -> None:
         """Call `outcome` with an open connection or why there is none: now, or when the dial of `key` is over."""
-        now = trio.current_time()
-        if (connection := self.ready(key)) is not None:
+        if (connection := self.ready(self._node_at.get(key, key))) is not None:
             outcome(connection)
+        elif self._stopped:
+            outcome(PeerUnreachable(STOPPED))
         elif key == self._local.id:
             outcome(PeerUnreachable("that is this node itself"))
         elif (dial := self._dials.get(key)) is not None:
             dial.waiting.append(outcome)
-        elif (backoff := self._backoff.get(key)) is not None and now < backoff.until:
-            outcome(_again(backoff.error))
+        elif (error := self._backoffs.error(key, trio.current_time())) is not None:
+            outcome(error)
         elif len(self._dials) >= self._params.dials_max:
             outcome(busy("too many dials are under way"))
         else:
@@ -264,28 +209,33 @@ class Pool:
         """One dial, and then the life of the connection that came of it."""
         await self._dial_turn()
         self._dialled += 1
-        connection: Connection | None = None
         try:
             connection = await self._reach(dial.contact)
         except LockboxError as error:
             self._failed += 1
-            self._note_failure(dial.key, error)
+            self._backoffs.failed(dial.key, error, trio.current_time())
             self._end(dial, error)
             return
-        finally:
-            if self._dials.get(dial.key) is dial and connection is None:
-                self._end(dial, PeerUnreachable("the pool has stopped"))
         try:
-            self._register(connection, dialled=True)
+            self._register(connection)
+            if not dial.contact.node:
+                self._remember(dial.key, connection.peer.id)
             self._end(dial, self.ready(connection.peer.id) or connection)
             await connection.run()
         finally:
             self.drop(connection)
 
     async def _dial_turn(self) -> None:
-        assert self._bucket is not None
-        while wait_s := self._bucket.take(trio.current_time()):
+        while True:
+            wait_s = self._bucket.take(trio.current_time())
+            if not wait_s:
+                return
             await trio.sleep(wait_s)
+
+    def _remember(self, address: bytes, node: bytes) -> None:
+        if len(self._node_at) >= self._params.addresses_max:
+            self._node_at.clear()
+        self._node_at[address] = node
 
     def _end(self, dial: Dial, outcome: Connection | LockboxError) -> None:
         self._dials.pop(dial.key, None)
@@ -313,7 +263,7 @@ class Pool:
                 frames = Frames(stream)
                 peer = await hello_out(frames, self._local)
                 self._check(peer, wanted, where)
-                return Connection(frames, peer, self._dispatcher.session(peer), self._params.connection)
+                return Connection(frames, peer, self._dispatcher.session(peer), self._params.connection, dialled=True)
             except RemoteProtocolError as error:
                 await stream.aclose()
                 raise PeerUnreachable(f"{where} broke the protocol: {error}", code=error.code) from None
@@ -336,34 +286,31 @@ class Pool:
         if peer.id not in self._ready and not self._make_room():
             raise busy("all connections are in use")
 
-    def _note_failure(self, key: bytes, error: LockboxError) -> None:
-        known = self._backoff.pop(key, None)
-        params = self._params
-        delay_s = params.backoff_first_s if known is None else min(2 * known.delay_s, params.backoff_max_s)
-        self._backoff[key] = _Backoff(delay_s, trio.current_time() + delay_s, error)
-        if len(self._backoff) > params.backoffs_max:
-            self._backoff.popitem(last=False)
-
-    def _register(self, connection: Connection, *, dialled: bool) -> None:
+    def _register(self, connection: Connection) -> None:
         """Make it the node's connection, unless one stands that is to stay; tell a dial under way."""
         node = connection.peer.id
-        if dialled:
-            self._dialled_by_us.add(connection)
         standing = self.ready(node)
         if standing is None or self._outranks(connection, standing):
             self._ready[node] = connection
             if standing is not None:
-                self._retired.add(standing)
+                self._retire(standing)
         else:
-            self._retired.add(connection)
-        self._backoff.pop(node, None)
+            self._retire(connection)
+        self._backoffs.reset(node)
         if (dial := self._dials.get(node)) is not None:
             dial.settle(self._ready[node])
 
     def _outranks(self, new: Connection, standing: Connection) -> bool:
-        """Crossing dials: the lower id's stays. Two of one direction: the newer, for the other may be half-dead."""
-        ours, were_ours = new in self._dialled_by_us, standing in self._dialled_by_us
-        return ours == were_ours or ours == (self._local.id < new.peer.id)
+        """Crossing dials: the lower id's stays. Otherwise the newer one: its node may have lost the other."""
+        crossing = new.dialled != standing.dialled and new.opened - standing.opened <= self._params.crossing_s
+        return not crossing or new.dialled == (self._local.id < new.peer.id)
+
+    def _retire(self, connection: Connection) -> None:
+        """Use it up: nothing new is asked over it, and it is closed once it is idle."""
+        self._retired[connection] = None
+        of_node = [other for other in self._retired if other.peer.id == connection.peer.id]
+        if len(of_node) > self._params.retired_max:
+            of_node[0].abort(REPLACED)
 
     def _make_room(self) -> bool:
         """Let idle connections go as the caps demand; whether one more may be opened."""
@@ -393,12 +340,4 @@ class Pool:
                 connection.tend(now)
             for connection in list(self._retired):
                 if now - connection.idle_since > self._params.linger_s:
-                    self._retired.discard(connection)
-                    connection.abort("another connection to this peer is used")
-
-
-def _again(error: LockboxError) -> LockboxError:
-    """A copy to raise in another task."""
-    copy = type(error)(error.message, error.hint, error.code)
-    copy.retryable, copy.retry_after_s = error.retryable, error.retry_after_s
-    return copy
+                    connection.abort(REPLACED)

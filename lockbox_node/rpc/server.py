@@ -74,11 +74,7 @@ class Server:
         """Accept for ever; started with the port."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tend)
-            port = await nursery.start(self._listen)
-            task_status.started(port)
-
-    async def _listen(self, task_status: trio.TaskStatus[int]) -> None:
-        await self._network.serve(self._welcome, task_status=task_status)
+            task_status.started(await nursery.start(self._network.serve, self._welcome))
 
     async def _welcome(self, stream: PeerStream) -> None:
         """One peer from Hello to its end. The per-connection guard: nothing of it reaches the others."""
@@ -123,15 +119,14 @@ class Server:
         try:
             await connection.run()
         finally:
-            self._pool.drop(connection)
-            if self._visitors.pop(connection, self) is not self:
-                self._visits[peer.id] -= 1
-                if not self._visits[peer.id]:
-                    del self._visits[peer.id]
+            if peer.role is Role.NODE:
+                self._pool.drop(connection)
+            else:
+                self._let_out(connection)
 
     def _let_in(self, connection: Connection, peer: Peer) -> bool:
         """Room for one more; when all is taken, the visitor idle for longest goes."""
-        if self._visits[peer.id] >= self._params.visits_max:
+        if self._visits[peer.rate_key] >= self._params.visits_max:
             return False
         if len(self._visitors) >= self._params.visitors_max:
             longest = min(self._visitors, key=lambda visitor: visitor.idle_since)
@@ -139,8 +134,15 @@ class Server:
                 return False
             longest.abort("it was let go to make room")
         self._visitors[connection] = None
-        self._visits[peer.id] += 1
+        self._visits[peer.rate_key] += 1
         return True
+
+    def _let_out(self, connection: Connection) -> None:
+        del self._visitors[connection]
+        key = connection.peer.rate_key
+        self._visits[key] -= 1
+        if not self._visits[key]:
+            del self._visits[key]
 
     async def _tend(self) -> None:
         while True:

@@ -45,7 +45,7 @@ class Operational(Protocol):
         ...
 
     @property
-    def chain(self) -> list[bytes]:
+    def chain(self) -> tuple[bytes, ...]:
         """DER, leaf first, without the root."""
         ...
 

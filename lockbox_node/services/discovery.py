@@ -17,9 +17,9 @@ from lockbox_node.core.placement import Candidate
 from lockbox_node.core.routing_table import RoutingTable
 from lockbox_node.errors import ConfigError
 from lockbox_node.ports import Answer
-from lockbox_node.rpc.connection import Peer
+from lockbox_node.rpc.dispatch import Route
+from lockbox_node.rpc.hello import Peer
 from lockbox_node.rpc.pool import Contact
-from lockbox_node.rpc.server import Route
 from lockbox_node.services.announcing import Announcer, NodeState
 from protocol.ids import NodeId, distance
 from protocol.messages import FindNode, Message, Nodes, Signed

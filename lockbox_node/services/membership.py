@@ -35,9 +35,10 @@ from lockbox_node.core.member_events import (
 from lockbox_node.core.membership import Membership
 from lockbox_node.errors import LockboxError, PeerUnreachable
 from lockbox_node.ports import Answer
-from lockbox_node.rpc.connection import Connection, Peer
+from lockbox_node.rpc.connection import Connection
+from lockbox_node.rpc.dispatch import Route
+from lockbox_node.rpc.hello import Peer
 from lockbox_node.rpc.pool import Pool
-from lockbox_node.rpc.server import Route
 from lockbox_node.services.announcing import Announcer, NodeState
 from lockbox_node.services.discovery import Discovery, is_dialable
 from protocol.certificates import Role, verify_record

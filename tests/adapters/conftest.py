@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -14,6 +13,9 @@ from lockbox_node.adapters.identity import ClientIdentity, NetworkFile, NodeIden
 from lockbox_node.adapters.keystores import FileKeyStore, save_private_key
 from protocol.certificates import NetworkRoot, Role
 from protocol.issuing import Terms, build_identity, build_request, build_role_leaf, build_root, read_csr
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DAY_S = 86400
 
@@ -87,10 +89,8 @@ class Authority:
 
 
 @pytest.fixture
-def entropy() -> Iterator[OsEntropy]:
-    entropy = OsEntropy()
-    yield entropy
-    entropy.close()
+def entropy() -> OsEntropy:
+    return OsEntropy()
 
 
 @pytest.fixture
@@ -102,3 +102,13 @@ def authority(tmp_path: Path, entropy: OsEntropy) -> Authority:
 def foreign(tmp_path: Path, entropy: OsEntropy) -> Authority:
     """The authority of another network."""
     return Authority(tmp_path / "theirs", entropy)
+
+
+@pytest.fixture
+async def node(authority: Authority) -> NodeIdentity:
+    return await authority.node()
+
+
+@pytest.fixture
+def client(authority: Authority) -> ClientIdentity:
+    return authority.client()

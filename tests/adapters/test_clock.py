@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,14 +11,15 @@ from lockbox_node.adapters import clock
 from lockbox_node.adapters.clock import OsEntropy, SystemClock
 from lockbox_node.errors import ConfigError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 pytestmark = pytest.mark.real
 
 
 @pytest.fixture
-def entropy() -> Iterator[OsEntropy]:
-    entropy = OsEntropy()
-    yield entropy
-    entropy.close()
+def entropy() -> OsEntropy:
+    return OsEntropy()
 
 
 def test_the_clock_is_the_systems() -> None:

@@ -55,17 +55,16 @@ async def test_a_cancelled_caller_waits_for_the_end_of_the_work() -> None:
         assert go.wait(10)
         done.set()
 
-    async def run_it(scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
-        with scope:
-            task_status.started()
-            await ThreadWorkers(trio.CapacityLimiter(1)).run(work)
-
-    scope = trio.CancelScope()
     async with trio.open_nursery() as nursery:
-        await nursery.start(run_it, scope)
+        nursery.start_soon(ThreadWorkers(trio.CapacityLimiter(1)).run, work)
         await trio.testing.wait_all_tasks_blocked()
-        scope.cancel()
+        nursery.cancel_scope.cancel()
+        nursery.start_soon(_let_go_later, done, go)
+    assert done.is_set()
+
+
+async def _let_go_later(done: threading.Event, go: threading.Event) -> None:
+    with trio.CancelScope(shield=True):
         await trio.testing.wait_all_tasks_blocked()
         assert not done.is_set()
         go.set()
-    assert done.is_set()

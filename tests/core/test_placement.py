@@ -88,7 +88,7 @@ def test_the_window_grows_until_it_holds_a_legal_set() -> None:
 
 
 def test_an_unknown_region_is_never_used() -> None:
-    nodes = network(5, spread_regions(3)) + [node(1, "atlantis-1")]
+    nodes = [*network(5, spread_regions(3)), node(1, "atlantis-1")]
     assert "atlantis-1" not in {holder.region for holder in place(BASIC, ADDRESS, nodes).values()}
 
 

@@ -39,7 +39,7 @@ def restored() -> Iterator[None]:
 def lines(restored: None) -> io.StringIO:
     """What the daemon's log wrote: lenient, as in production."""
     stream = io.StringIO()
-    logging.configure(stream, level="info")
+    logging.configure("info", stream)
     return stream
 
 
@@ -61,7 +61,7 @@ def test_an_event_is_one_json_line(lines: io.StringIO) -> None:
 
 def test_a_terminal_gets_words(restored: None) -> None:
     stream = Terminal()
-    logging.configure(stream)
+    logging.configure(stream=stream)
     structlog.get_logger().info("member_dead", members=23)
     assert "member_dead" in stream.getvalue()
     assert not stream.getvalue().startswith("{")
@@ -76,7 +76,7 @@ def test_the_log_goes_to_stderr(restored: None, capsys: pytest.CaptureFixture[st
 
 def test_lines_below_the_level_are_left_out(restored: None) -> None:
     stream = io.StringIO()
-    logging.configure(stream, level="warning")
+    logging.configure("warning", stream)
     log = structlog.get_logger()
     log.info("quiet")
     log.warning("loud")
@@ -123,7 +123,7 @@ def test_a_traceback_is_one_line_without_ids(lines: io.StringIO) -> None:
 
 
 def test_in_tests_a_refused_field_fails(restored: None) -> None:
-    logging.configure(io.StringIO(), strict=True)
+    logging.configure(stream=io.StringIO(), strict=True)
     with pytest.raises(AssertionError, match="client"):
         structlog.get_logger().info("put", client="x")
 

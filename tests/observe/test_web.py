@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 import structlog
 import trio
@@ -39,52 +40,91 @@ async def served(
     app: Application, *, tls: TlsFiles | None = None, params: WebParams | None = None
 ) -> AsyncIterator[int]:
     """Serve on a free port of the loopback; cut off at the end."""
-    async with trio.open_nursery() as nursery:
-        port: int = await nursery.start(partial(serve, app, HOST, 0, tls=tls, params=params))
-        with trio.fail_after(20):
-            yield port
-        nursery.cancel_scope.cancel()
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            yield await nursery.start(partial(serve, app, HOST, 0, tls=tls, params=params))
+            nursery.cancel_scope.cancel()
 
 
-async def get(port: int, path: str) -> httpx.Response:
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP response."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+async def ask(stream: trio.abc.Stream, request: str, body: bytes = b"") -> Answer:
+    """Send one request ("GET /health") and read its response; the connection goes on."""
+    head = f"{request} HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: {len(body)}\r\n\r\n"
+    await stream.send_all(head.encode() + body)
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += await some(stream)
+    top, _, received = received.partition(b"\r\n\r\n")
+    first, *lines = top.decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    expected = 0 if request.startswith("HEAD") else int(headers["content-length"])
+    while len(received) < expected:
+        received += await some(stream)
+    return Answer(int(first.split()[1]), headers, received)
+
+
+async def some(stream: trio.abc.Stream) -> bytes:
+    """At least one byte."""
+    data = bytes(await stream.receive_some())
+    assert data, "the server closed the connection"
+    return data
+
+
+async def get(port: int, path: str) -> Answer:
     """One request on its own connection."""
-    async with httpx.AsyncClient(trust_env=False) as client:
-        return await client.get(f"http://{HOST}:{port}{path}")
+    async with await trio.open_tcp_stream(HOST, port) as stream:
+        return await ask(stream, f"GET {path}")
+
+
+async def get_over_tls(port: int, path: str, authority: trustme.CA) -> tuple[Answer, str | None]:
+    """The same over TLS, and the version that was agreed on."""
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    transport = await trio.open_tcp_stream(HOST, port)
+    async with trio.SSLStream(transport, trust, server_hostname=HOST, https_compatible=True) as stream:
+        return await ask(stream, f"GET {path}"), stream.version()
 
 
 async def test_health_says_alive() -> None:
     async with served(application("not joined")) as port:
         answer = await get(port, "/health")
-    assert (answer.status_code, answer.json()) == (200, {"alive": True})
+    assert (answer.status, json.loads(answer.body)) == (200, {"alive": True})
 
 
 async def test_a_ready_node_says_so() -> None:
     async with served(application()) as port:
         answer = await get(port, "/ready")
-    assert (answer.status_code, answer.json()) == (200, {"ready": True, "reasons": []})
+    assert (answer.status, json.loads(answer.body)) == (200, {"ready": True, "reasons": []})
 
 
 async def test_a_node_that_is_not_ready_gives_its_reasons() -> None:
     async with served(application("the store is full")) as port:
         answer = await get(port, "/ready")
-    assert (answer.status_code, answer.json()) == (503, {"ready": False, "reasons": ["the store is full"]})
+    assert (answer.status, json.loads(answer.body)) == (503, {"ready": False, "reasons": ["the store is full"]})
 
 
 async def test_metrics_come_as_prometheus_text() -> None:
     async with served(application()) as port:
         answer = await get(port, "/metrics")
-    assert (answer.content, answer.headers["content-type"]) == (METRICS, "text/plain; version=0.0.4; charset=utf-8")
+    assert (answer.body, answer.headers["content-type"]) == (METRICS, "text/plain; version=0.0.4; charset=utf-8")
     assert "server" not in answer.headers
 
 
 async def test_other_pages_and_methods_are_refused_and_the_connection_goes_on() -> None:
-    async with served(application()) as port, httpx.AsyncClient(trust_env=False) as client:
-        base = f"http://{HOST}:{port}"
+    async with served(application()) as port, await trio.open_tcp_stream(HOST, port) as stream:
         codes = [
-            (await client.get(f"{base}/nothing")).status_code,
-            (await client.post(f"{base}/health", content=b"x" * 70_000)).status_code,
-            (await client.head(f"{base}/health")).status_code,
-            (await client.get(f"{base}/health")).status_code,
+            (await ask(stream, "GET /nothing")).status,
+            (await ask(stream, "POST /health", b"x" * 1000)).status,
+            (await ask(stream, "HEAD /health")).status,
+            (await ask(stream, "GET /health")).status,
         ]
     assert codes == [404, 405, 200, 200]
 
@@ -97,7 +137,7 @@ async def test_garbage_ends_that_connection_only(garbage: bytes) -> None:
         stream = await trio.open_tcp_stream(HOST, port)
         async with stream:
             await stream.send_all(garbage)
-        assert (await get(port, "/health")).status_code == 200
+        assert (await get(port, "/health")).status == 200
 
 
 async def test_a_page_that_fails_is_answered_logged_and_harmless() -> None:
@@ -109,19 +149,19 @@ async def test_a_page_that_fails_is_answered_logged_and_harmless() -> None:
         async with served(app) as port:
             answer = await get(port, "/metrics")
             health = await get(port, "/health")
-    assert (answer.status_code, health.status_code) == (500, 200)
+    assert (answer.status, health.status) == (500, 200)
     assert [line["event"] for line in logs] == ["page_failed"]
 
 
 async def test_one_connection_too_many_is_closed_at_once() -> None:
-    async with served(application(), params=WebParams(connections_max=1)) as port:
-        first = await trio.open_tcp_stream(HOST, port)
-        await first.send_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
-        assert await first.receive_some()
-        second = await trio.open_tcp_stream(HOST, port)
-        assert await ends(second)
-        await first.aclose()
-        await second.aclose()
+    async with (
+        served(application(), params=WebParams(connections_max=1)) as port,
+        await trio.open_tcp_stream(HOST, port) as first,
+    ):
+        assert (await ask(first, "GET /health")).status == 200
+        async with await trio.open_tcp_stream(HOST, port) as second:
+            assert await ends(second)
+        assert (await ask(first, "GET /health")).status == 200
 
 
 async def ends(stream: trio.SocketStream) -> bool:
@@ -170,10 +210,9 @@ async def test_a_peer_that_never_reads_cannot_hang_the_stop() -> None:
 async def test_connections_are_cut_when_the_server_stops() -> None:
     async with served(application()) as port:
         stream = await trio.open_tcp_stream(HOST, port)
-        await stream.send_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
-        assert await stream.receive_some()
-    assert await ends(stream)
-    await stream.aclose()
+        assert (await ask(stream, "GET /health")).status == 200
+    async with stream:
+        assert await ends(stream)
 
 
 def tls_files(authority: trustme.CA, folder: Path) -> TlsFiles:
@@ -187,26 +226,19 @@ def tls_files(authority: trustme.CA, folder: Path) -> TlsFiles:
 
 async def test_pages_over_tls(tmp_path: Path) -> None:
     authority = trustme.CA()
-    trust = ssl.create_default_context()
-    authority.configure_trust(trust)
-    async with (
-        served(application(), tls=tls_files(authority, tmp_path)) as port,
-        httpx.AsyncClient(verify=trust, trust_env=False) as client,
-    ):
-        answer = await client.get(f"https://{HOST}:{port}/health")
-        stream = answer.extensions["network_stream"].get_extra_info("ssl_object")
-        assert (answer.status_code, stream.version()) == (200, "TLSv1.3")
+    async with served(application(), tls=tls_files(authority, tmp_path)) as port:
+        answer, version = await get_over_tls(port, "/health", authority)
+    assert (answer.status, version) == (200, "TLSv1.3")
 
 
 async def test_plain_http_on_the_tls_port_ends_that_connection_only(tmp_path: Path) -> None:
     authority = trustme.CA()
-    trust = ssl.create_default_context()
-    authority.configure_trust(trust)
     async with served(application(), tls=tls_files(authority, tmp_path)) as port:
-        with pytest.raises(httpx.HTTPError):
-            await get(port, "/health")
-        async with httpx.AsyncClient(verify=trust, trust_env=False) as client:
-            assert (await client.get(f"https://{HOST}:{port}/health")).status_code == 200
+        async with await trio.open_tcp_stream(HOST, port) as stream:
+            await stream.send_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert b"HTTP" not in await stream.receive_some()
+        answer, _ = await get_over_tls(port, "/health", authority)
+    assert answer.status == 200
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])

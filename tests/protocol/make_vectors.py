@@ -1,7 +1,7 @@
 """Makes protocol/vectors/*.json: what a second implementation checks itself with.
 
-Run `python -m tests.protocol.make_vectors` after a change on the wire; tests/protocol/test_vectors.py compares the files
-with what this makes and checks both with other implementations. Bytes are {"hex": ...}, so that text stays text.
+Run `python -m tests.protocol.make_vectors` after a change on the wire; test_vectors.py compares the files with what
+this makes and checks both with other implementations. Bytes are {"hex": ...}, so that text stays text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lockbox_node.isal import coefficient, product
 from protocol.certificates import Role, spki_of, spki_of_ed25519, uri_of, verify_chain
 from protocol.codec import encode_call, encode_refusal, encode_reply
 from protocol.framing import FRAME_BYTES_MAX, encode_frame
-from protocol.ids import address_of, client_id_of, distance, network_id_of, node_id_of
+from protocol.ids import address_of, client_id_of, distance, node_id_of
 from protocol.issuing import build_operational_leaf, build_role_leaf
 from protocol.merkle import drawn_leaves, prove, root
 from protocol.messages import NUMBERS, Message, Signed
@@ -29,7 +29,7 @@ FOLDER = Path(__file__).parent.parent.parent / "protocol" / "vectors"
 CALL_ID = 2**32 - 1
 
 
-def plain(value: object) -> Any:
+def plain(value: object) -> object:
     """A message as nested lists, bytes as {"hex": ...}."""
     if isinstance(value, msgspec.Struct):
         return [plain(getattr(value, name)) for name in value.__struct_fields__]
@@ -165,7 +165,6 @@ def ids() -> object:
             "spki": plain(spki_of(samples.network().certificate)),
             "id": plain(samples.network().network_id),
         },
-        "network_id_is_sha256": plain(network_id_of(spki)),
         "address": {"public_key": plain(samples.raw("asset")), "id": plain(address_of(samples.raw("asset")))},
         "node_uri": uri_of(samples.network().network_id, Role.NODE, node),
         "distance": {"a": plain(a), "b": plain(b), "xor": plain(distance(a, b).to_bytes(32, "big"))},

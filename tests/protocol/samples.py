@@ -10,7 +10,7 @@ from functools import cache
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from protocol.certificates import NetworkRoot, Role
+from protocol.certificates import NetworkRoot, Role, verify_chain
 from protocol.ids import address_of
 from protocol.issuing import (
     Terms,
@@ -114,8 +114,6 @@ def role_leaf(role: Role) -> bytes:
 
 def node_record(**changes: object) -> NodeRecord:
     """The record of the node `node`."""
-    from protocol.certificates import verify_chain
-
     fields: dict[str, object] = {
         "node": verify_chain(network(), node_chain()).id,
         "sequence": NOW_UNIX_S * 1000,

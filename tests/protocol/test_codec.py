@@ -122,7 +122,7 @@ def test_trailing_fields_with_defaults_may_be_left_out_and_no_others() -> None:
     assert refusal == Refusal("BUSY", "later")
 
 
-def decoded(body: bytes) -> Message:
+def decoded(body: bytes | bytearray) -> Message:
     """A body as a connection would decode it, whatever it is."""
     envelope = decode_envelope(body)
     if envelope.kind == 0:

@@ -58,10 +58,11 @@ def test_a_claim_above_the_limit_is_refused_at_its_header(chunks: list[int], bef
     decoder = FrameDecoder()
     assert decoder.feed(before) == ([b"good"] if before else [])
     header = (FRAME_BYTES_MAX + 1).to_bytes(4, "big") + b"x"
+    for size in chunks[:-1]:
+        assert decoder.feed(header[:size]) == []
+        header = header[size:]
     with pytest.raises(RemoteProtocolError) as caught:
-        for size in chunks:
-            decoder.feed(header[:size])
-            header = header[size:]
+        decoder.feed(header[: chunks[-1]])
     assert caught.value.code is ErrorCode.TOO_LARGE
 
 
@@ -82,5 +83,5 @@ def test_garbage_gives_bodies_or_the_remote_error(chunks: list[bytes]) -> None:
     try:
         for chunk in chunks:
             assert all(len(body) <= FRAME_BYTES_MAX for body in decoder.feed(chunk))
-    except RemoteProtocolError as error:
-        assert error.code is ErrorCode.TOO_LARGE
+    except RemoteProtocolError:
+        assert any(byte for chunk in chunks for byte in chunk)  # a stream of zeros is a stream of empty frames

@@ -1,0 +1,108 @@
+"""What stands at an address of ours, slots included: every version and sibling that its holders show.
+
+The nearest nodes say who holds it (holder tables and pointers), the holders show descriptors and sealed slots, asked
+with a claim signed by the address's key. Verified here: descriptors by their signature, slots by the hashes in their
+descriptor. Source: DESIGN, Client pipeline, Wallet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import trio
+
+from lockbox_node.client.finding import VERSIONS_MAX, Finding, Presence, SlotTable
+from lockbox_node.client.survey import Survey
+from protocol.errors import RemoteProtocolError
+from protocol.messages import GetSlot, Message, Signed, Slots, SlotState
+from protocol.records import Descriptor, descriptor_hash, open_descriptor
+
+if TYPE_CHECKING:
+    from lockbox_node.client.members import Member
+    from lockbox_node.client.vault import Vault
+    from lockbox_node.core.derivation import AssetKey
+
+SHOWN_ENOUGH = 9  # holders, the current_answers of the widest tier
+
+
+class Slot:
+    """One slot identity, verified: its descriptor, its slots, who holds it, who showed it."""
+
+    def __init__(self, descriptor: Descriptor, signed: Signed, slots: tuple[bytes, ...], table: SlotTable) -> None:
+        self.descriptor = descriptor
+        self.signed = signed
+        self.slots = slots
+        self.table = table
+        self.shown_by: set[bytes] = set()
+
+
+class Standing:
+    """All that is known of one address. `ask` it, read `presence` and `slots`."""
+
+    def __init__(self, vault: Vault, key: AssetKey) -> None:
+        self.finding = Finding(vault, key.address)
+        self._vault = vault
+        self._public_key = key.public_key
+        self._request = GetSlot(key.address, vault.claim(key, GetSlot))
+        self._slots: dict[bytes, Slot] = {}
+
+    @property
+    def presence(self) -> Presence:
+        """What the nearest nodes say."""
+        return self.finding.presence
+
+    @property
+    def slots(self) -> list[Slot]:
+        """What no tombstone covers: the newest version first, the most held of a version first."""
+        standing = [
+            slot for slot in self._slots.values() if slot.descriptor.version > self.finding.tombstone_version
+        ]
+        return sorted(
+            standing,
+            key=lambda slot: (-slot.descriptor.version, -len(slot.table.holders), slot.table.descriptor_hash),
+        )
+
+    async def ask(self) -> None:
+        """Hear the nearest nodes, then the holders that they name."""
+        vault = self._vault
+        await self.finding.hear_all()
+        holders = self._holders()
+        if not holders:
+            return
+        survey = Survey(vault, self._request, holders, self._take)
+        survey.ask(len(holders))
+        wanted = min(SHOWN_ENOUGH, len(holders))
+        deadline = trio.current_time() + vault.params.find_s
+        await survey.until(lambda: len(survey.answered) >= wanted, deadline, vault.params.hedge_find_s)
+
+    def _holders(self) -> list[Member]:
+        """Every holder that is a member, live ones first."""
+        members, now = self._vault.members, trio.current_time()
+        nodes = {node for table in self.finding.tables() for _, node in table.holders}
+        known = [member for node in sorted(nodes) if (member := members.get(node)) is not None]
+        return sorted(known, key=lambda member: not members.is_live(member.record.node, now))
+
+    def _take(self, node: bytes, reply: Message) -> None:
+        assert isinstance(reply, Slots)
+        self.finding.bury(reply.tombstone)
+        for state in reply.states:
+            digest = descriptor_hash(state.descriptor)
+            slot = self._slots.get(digest) or self._opened(state, digest)
+            if slot is not None:
+                slot.shown_by.add(node)
+                slot.table.merge(state.entries)
+
+    def _opened(self, state: SlotState, digest: bytes) -> Slot | None:
+        try:
+            descriptor = open_descriptor(state.descriptor)
+        except RemoteProtocolError:
+            return None
+        hashes = [hashlib.sha256(slot).digest() for slot in state.slots]
+        if descriptor.public_key != self._public_key or hashes != descriptor.slot_hashes:
+            return None
+        if len(self._slots) >= VERSIONS_MAX:
+            return None
+        table = self.finding.table(descriptor.version, digest) or SlotTable(descriptor.version, digest)
+        slot = self._slots[digest] = Slot(descriptor, state.descriptor, tuple(state.slots), table)
+        return slot

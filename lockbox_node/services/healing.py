@@ -1,0 +1,265 @@
+"""The steward: finds held stripes that are short and has them repaired when it is our turn.
+
+A death is looked up at once; a sweep over all stripes finds the deaths that were missed, and our own damaged parts. How
+long to wait, who acts and in which order is `core.repair`; one repair is `services.rebuilding`. At most `in_flight_max`
+repairs run, each lane paced to its share of `bytes_per_s`. A failed one is tried again a sweep later. A doubted view
+(`Guard`) and `pause` stop new repairs. Source: DESIGN, Membership, verification, healing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from lockbox_node.core.member_events import MemberAlive, MemberDead
+from lockbox_node.core.repair import Guard, Health, RepairParams, due_at, health, urgency
+from lockbox_node.core.tiers import TIERS, Tier, tier_numbered
+from lockbox_node.errors import LockboxError
+from lockbox_node.ports import ShardStore, StripeSummary, settled
+from protocol.errors import RemoteProtocolError
+from protocol.ids import NodeId
+
+if TYPE_CHECKING:
+    from lockbox_node.services.rebuilding import MembersView, Rebuilder
+
+FIRST_SWEEP_S = 30.0  # a node that has just started does not know everybody yet
+PAGE = 256
+TICK_S = 1.0  # while something is short or the view is doubted
+
+log = structlog.get_logger()
+
+Key = tuple[bytes, bytes]
+
+
+@dataclass(slots=True)
+class _Short:
+    """A stripe that misses shards, since when, and when a failed repair may be tried again."""
+
+    summary: StripeSummary
+    tier: Tier
+    seen: Health
+    since: float
+    retry_at: float = -math.inf
+
+    def due_at(self, params: RepairParams) -> float:
+        """Our own damage is mended at once: nobody else sees it. All else waits for our turn."""
+        if self.summary.corrupt:
+            return self.retry_at
+        return max(self.retry_at, due_at(self.since, self.seen.rank, params.hold_off(self.tier)))
+
+
+class Healing:
+    """One per node. `changes` brings MemberDead and MemberAlive; what it missed, the sweep finds."""
+
+    def __init__(
+        self,
+        store: ShardStore,
+        members: MembersView,
+        rebuilder: Rebuilder,
+        params: RepairParams,
+        guard: Guard,
+        changes: trio.MemoryReceiveChannel[MemberDead | MemberAlive],
+    ) -> None:
+        self._store = store
+        self._members = members
+        self._rebuilder = rebuilder
+        self._params = params
+        self._guard = guard
+        self._changes = changes
+        self._enabled = params.enabled
+        self._short: dict[Key, _Short] = {}
+        self._in_flight: set[Key] = set()
+        self._lanes = 0
+        self._ready: list[Key] = []  # most urgent last
+        self._next_sweep = math.inf
+        self._swept = False
+        self._nap = trio.CancelScope()
+        self._closed = False
+        self.repairs_done = 0
+        self.repairs_failed = 0
+        self.bytes_rebuilt = 0
+
+    @property
+    def pending(self) -> int:
+        """Stripes known to be short, those under repair included."""
+        return len(self._short)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the operator lets it repair."""
+        return self._enabled
+
+    @property
+    def active(self) -> bool:
+        """Whether repairs may start: not paused, and the view is trusted."""
+        return self._enabled and self._guard.trusted
+
+    @property
+    def doubted(self) -> bool:
+        """Whether the guard holds repairs back."""
+        return not self._guard.trusted
+
+    def pause(self) -> None:
+        """Start no further repairs; those under way end."""
+        self._enabled = False
+
+    def resume(self) -> None:
+        """Repair again, and trust the view as it is: the operator's word."""
+        self._enabled = True
+        self._guard.resume()
+        self._wake()
+
+    def sweep_soon(self) -> None:
+        """Look at all stripes now: something was found damaged."""
+        self._next_sweep = -math.inf
+        self._wake()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until `changes` is closed, or cancelled."""
+        now = trio.current_time()
+        self._observe(now)
+        self._next_sweep = min(self._next_sweep, now + min(FIRST_SWEEP_S, self._sweep_interval(TIERS)))
+        async with trio.open_nursery() as lanes:
+            task_status.started()
+            while not self._closed:
+                change = await self._next_change()
+                await self._look(change)
+                self._start_due(lanes)
+
+    async def _next_change(self) -> MemberDead | MemberAlive | None:
+        """What the channel brings, or None when something is due."""
+        with trio.move_on_at(self._next_deadline(trio.current_time())) as self._nap:
+            try:
+                return await self._changes.receive()
+            except trio.EndOfChannel:
+                self._closed = True
+        return None
+
+    def _wake(self) -> None:
+        self._nap.deadline = -math.inf
+
+    def _next_deadline(self, now: float) -> float:
+        return min(self._next_sweep, now + TICK_S if self._short or self.doubted else math.inf)
+
+    # What is short
+
+    async def _look(self, change: MemberDead | MemberAlive | None) -> None:
+        now = trio.current_time()
+        self._observe(now)
+        if isinstance(change, MemberDead):
+            held: list[StripeSummary] = await settled(lambda answer: self._store.held_with(change.node, answer))
+            for summary in held:
+                self._judge(summary, now)
+        if self._next_sweep <= now:
+            await self._sweep(now)
+
+    def _observe(self, now: float) -> None:
+        before = self._guard.trusted
+        self._guard.observe(self._members.alive(), now)
+        if before and not self._guard.trusted:
+            log.warning("repair.doubted", members=len(self._members.alive()))
+        elif not before and self._guard.trusted:
+            log.info("repair.trusted", members=len(self._members.alive()))
+
+    async def _sweep(self, now: float) -> None:
+        after = b""
+        tiers: dict[int, Tier] = {}
+        named: dict[NodeId, None] = {}
+        while True:
+            start = after
+            page: list[StripeSummary] = await settled(lambda answer: self._store.summaries(start, PAGE, answer))  # noqa: B023
+            for summary in page:
+                tiers[summary.tier] = tier_numbered(summary.tier)
+                self._judge(summary, now)
+                named.update(dict.fromkeys(_holders_named(summary)))
+            if len(page) < PAGE:
+                break
+            after = bytes(page[-1].address) + bytes(page[-1].descriptor_hash)
+        if not self._swept:
+            # Who stands in our tables but was never seen since we started may be cut off from us, like a loss.
+            self._guard.observe([*named, *self._members.alive()], now)
+            self._observe(now)
+            self._swept = True
+        self._next_sweep = now + self._sweep_interval(tuple(tiers.values()) or TIERS)
+
+    def _sweep_interval(self, tiers: tuple[Tier, ...]) -> float:
+        return min(self._params.sweep(tier) for tier in tiers)
+
+    def _judge(self, summary: StripeSummary, now: float) -> None:
+        key = (bytes(summary.address), bytes(summary.descriptor_hash))
+        if key in self._in_flight:
+            return
+        tier = tier_numbered(summary.tier)
+        seen = health(summary, tier, self._members.alive(), self._members.own)
+        known = self._short.get(key)
+        if not seen.short and not summary.corrupt:
+            self._short.pop(key, None)
+        elif known is not None:
+            known.summary, known.seen = summary, seen
+        elif len(self._short) < self._params.short_max:
+            self._short[key] = _Short(summary, tier, seen, now)
+
+    # Repairs
+
+    def _start_due(self, lanes: trio.Nursery) -> None:
+        now = trio.current_time()
+        due = [
+            (key, one)
+            for key, one in self._short.items()
+            if key not in self._in_flight and one.due_at(self._params) <= now
+        ]
+        due.sort(key=lambda item: urgency(item[1].summary, item[1].tier, item[1].seen), reverse=True)
+        self._ready = [key for key, _ in due]
+        while self._lanes < self._params.in_flight_max:
+            key = self._take()
+            if key is None:
+                return
+            self._lanes += 1
+            lanes.start_soon(self._lane, key)
+
+    def _take(self) -> Key | None:
+        """The most urgent stripe that is due, now in flight; None when there is none or repair is held back."""
+        if not self.active or not self._ready:
+            return None
+        key = self._ready.pop()
+        self._in_flight.add(key)
+        return key
+
+    async def _lane(self, first: Key) -> None:
+        """Repair after repair, while something is ready."""
+        key: Key | None = first
+        while key is not None:
+            rebuilt_bytes = await self._repair(self._short[key])
+            self._in_flight.discard(key)
+            await trio.sleep(rebuilt_bytes * self._params.in_flight_max / self._params.bytes_per_s)
+            key = self._take()
+        self._lanes -= 1
+
+    async def _repair(self, short: _Short) -> int:
+        """Bytes rebuilt."""
+        summary = short.summary
+        try:
+            rebuilt = await self._rebuilder.rebuild(summary)
+        except (LockboxError, RemoteProtocolError) as error:
+            self.repairs_failed += 1
+            short.retry_at = trio.current_time() + self._params.sweep(short.tier)
+            log.warning("repair.failed", tier=short.tier.name, margin=short.seen.margin, reason=str(error.code))
+            return 0
+        del self._short[(bytes(summary.address), bytes(summary.descriptor_hash))]
+        if rebuilt:
+            self.repairs_done += 1
+            self.bytes_rebuilt += rebuilt
+            log.info("repair.done", tier=short.tier.name, margin=short.seen.margin, rebuilt_bytes=rebuilt)
+        return rebuilt
+
+
+def _holders_named(summary: StripeSummary) -> list[NodeId]:
+    """The newest holder of each index."""
+    newest: dict[int, tuple[int, bytes]] = {}
+    for entry in summary.entries:
+        newest[entry.index] = max(newest.get(entry.index, (-1, b"")), (entry.sequence, entry.node))
+    return [NodeId(node) for _, node in newest.values()]

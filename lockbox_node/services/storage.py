@@ -1,0 +1,316 @@
+"""Handlers of stripes: put, get, slots, delete, prove, holder tables. No task per request; answers come when durable.
+
+A put is checked whole before the store sees it: signature, tier, lease, sizes, slot hashes, the Merkle root of every
+shard. Real and decoy groups take the same path. Reading needs a claim by the asset key, or being a node that our own
+table of that slot names; holder tables may be found by every member. What is answered was verified by the store in the
+same call. Source: DESIGN, Wire and Storage; SPEC.md, Messages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lockbox_node.core.admission import access_claim_judge
+from lockbox_node.core.storage_params import StorageParams
+from lockbox_node.core.tiers import tier_numbered
+from lockbox_node.errors import LockboxError, RequestRefused, ShardCorrupt
+from lockbox_node.ports import Answer, PutOutcome, ShardStore, SlotView, StripePart, WallClock
+from lockbox_node.rpc.dispatch import Route
+from protocol import merkle
+from protocol.certificates import Role
+from protocol.errors import ErrorCode, RemoteProtocolError
+from protocol.ids import Address, DescriptorHash, NodeId, address_of
+from protocol.messages import (
+    NUMBERS,
+    Delete,
+    Done,
+    FindHolders,
+    GetShards,
+    GetSlot,
+    HolderEntry,
+    Holders,
+    HolderTable,
+    Message,
+    Proof,
+    Prove,
+    PutStripe,
+    Shards,
+    Signed,
+    Slots,
+    SlotState,
+    Stored,
+    TellHolders,
+)
+from protocol.records import Descriptor, descriptor_hash, open_access, open_descriptor, open_tombstone, shard_ids_at
+
+if TYPE_CHECKING:
+    from lockbox_node.rpc.hello import Peer
+
+Nearest = Callable[[bytes, int], list[Signed]]  # (target, count) -> records of live nodes, nearest first
+NearestNodes = Callable[[bytes, int], list[NodeId]]  # the same as ids, ourselves included
+
+
+class Storage:
+    """What this node keeps for others. `counts`: puts, gets, proofs, deletes, corrupt, refusals."""
+
+    def __init__(
+        self,
+        store: ShardStore,
+        own: NodeId,
+        clock: WallClock,
+        nearest: Nearest,
+        nearest_nodes: NearestNodes,
+        on_stored: Callable[[HolderTable], None],
+        params: StorageParams | None = None,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._store = store
+        self._own = own
+        self._clock = clock
+        self._nearest = nearest
+        self._nearest_nodes = nearest_nodes
+        self._on_stored = on_stored
+        self._params = params or StorageParams()
+        self._verified: OrderedDict[tuple[bytes, bytes], Descriptor] = OrderedDict()
+
+    def routes(self) -> list[Route]:
+        """Handlers for the server."""
+        return [
+            Route(PutStripe, self._put_stripe),
+            Route(GetShards, self._get_shards),
+            Route(GetSlot, self._get_slot),
+            Route(Delete, self._delete),
+            Route(Prove, self._prove),
+            Route(TellHolders, self._tell_holders),
+            Route(FindHolders, self._find_holders),
+        ]
+
+    # Put
+
+    def _put_stripe(self, request: PutStripe, _peer: Peer, answer: Answer[Message]) -> None:
+        part, replaces = self._check(request)
+
+        def stored(outcome: PutOutcome | LockboxError) -> None:
+            if isinstance(outcome, LockboxError):
+                return self._refuse(outcome, answer)
+            self.counts["puts"] += 1
+            answer(Stored(list(outcome.siblings)))
+            table = HolderTable(part.address, part.version, part.descriptor_hash, list(part.entries))
+            return self._on_stored(table)
+
+        self._store.put(part, replaces, stored)
+
+    def _check(self, request: PutStripe) -> tuple[StripePart, list[bytes]]:
+        """The part that a put asks to keep. RemoteProtocolError or LockboxError(TIER_VIOLATION) if it may not be."""
+        descriptor = self._open(request.descriptor)
+        _check_shards(descriptor, request)
+        self._check_terms(descriptor)
+        if any(entry.index >= descriptor.n for entry in request.holders):
+            raise RemoteProtocolError("a holder table that names an index beyond n")
+        part = StripePart(
+            address_of(descriptor.public_key),
+            descriptor.version,
+            descriptor_hash(request.descriptor),
+            request.descriptor,
+            descriptor.tier,
+            descriptor.lease_until_unix_s,
+            tuple(request.slots),
+            request.index,
+            tuple(request.shards),
+            tuple(request.holders),
+        )
+        return part, descriptor.replaces
+
+    def _check_terms(self, descriptor: Descriptor) -> None:
+        tier = tier_numbered(descriptor.tier)
+        if (descriptor.k, descriptor.n) != (tier.k, tier.n):
+            raise LockboxError(
+                f"{descriptor.k} of {descriptor.n} is not {tier.name}",
+                f"code {tier.name} as {tier.k} of {tier.n}",
+                ErrorCode.TIER_VIOLATION,
+            )
+        left_s = descriptor.lease_until_unix_s - self._clock.now_unix_s()
+        if not 0 < left_s <= tier.lease_max_s + self._params.lease_slack_s:
+            raise LockboxError(
+                f"the lease is over, or longer than {tier.name} allows",
+                f"at most {tier.lease_max_s // 86_400} days from now",
+                ErrorCode.TIER_VIOLATION,
+            )
+
+    def _open(self, signed: Signed) -> Descriptor:
+        """The descriptor, its signature checked now or before."""
+        key = (hashlib.sha256(signed.body).digest(), signed.signature)
+        descriptor = self._verified.get(key)
+        if descriptor is None:
+            descriptor = self._verified[key] = open_descriptor(signed)
+            if len(self._verified) > self._params.verified_descriptors_max:
+                self._verified.popitem(last=False)
+        else:
+            self._verified.move_to_end(key)
+        return descriptor
+
+    # Read
+
+    def _get_shards(self, request: GetShards, peer: Peer, answer: Answer[Message]) -> None:
+        def reply(part: StripePart) -> Message:
+            self.counts["gets"] += 1
+            return Shards(part.descriptor, list(part.slots), part.index, list(part.shards))
+
+        self._read_part(request, peer, answer, reply)
+
+    def _prove(self, request: Prove, peer: Peer, answer: Answer[Message]) -> None:
+        def reply(part: StripePart) -> Message:
+            self.counts["proofs"] += 1
+            leaf_bytes = self._open(part.descriptor).leaf_bytes
+            return Proof(
+                part.index,
+                [
+                    merkle.prove(shard, leaf_bytes, merkle.drawn_leaves(request.nonce, group, len(shard), leaf_bytes))
+                    for group, shard in enumerate(part.shards)
+                ],
+            )
+
+        self._read_part(request, peer, answer, reply)
+
+    def _read_part(
+        self, request: GetShards | Prove, peer: Peer, answer: Answer[Message], reply: Callable[[StripePart], Message]
+    ) -> None:
+        claimed = self._is_claimed(request.access, request.address, type(request), peer)
+
+        def read(result: StripePart | LockboxError) -> None:
+            if isinstance(result, LockboxError):
+                self._refuse(result, answer)
+            elif not claimed and not _names(result.entries, peer.id):
+                self._refuse(_not_a_holder(), answer)
+            else:
+                answer(reply(result))
+
+        self._store.get(Address(request.address), DescriptorHash(request.descriptor_hash), read)
+
+    def _get_slot(self, request: GetSlot, peer: Peer, answer: Answer[Message]) -> None:
+        claimed = self._is_claimed(request.access, request.address, GetSlot, peer)
+
+        def looked(view: SlotView | LockboxError) -> None:
+            if isinstance(view, LockboxError):
+                return self._refuse(view, answer)
+            parts = [part for part in view.parts if claimed or _names(part.entries, peer.id)]
+            if view.parts and not parts:
+                return self._refuse(_not_a_holder(), answer)
+            states = [SlotState(part.descriptor, list(part.slots), part.index, list(part.entries)) for part in parts]
+            return answer(Slots(states, view.tombstone))
+
+        self._store.look(Address(request.address), looked)
+
+    def _find_holders(self, request: FindHolders, _peer: Peer, answer: Answer[Message]) -> None:
+        def looked(view: SlotView | LockboxError) -> None:
+            if isinstance(view, LockboxError):
+                return self._refuse(view, answer)
+            known = bool(view.tables) or view.tombstone is not None
+            nearest = [] if known else self._nearest(request.address, self._params.neighbours)
+            return answer(Holders(list(view.tables), view.tombstone, nearest))
+
+        self._store.look(Address(request.address), looked)
+
+    # Delete, tables
+
+    def _delete(self, request: Delete, _peer: Peer, answer: Answer[Message]) -> None:
+        tombstone = open_tombstone(request.tombstone)
+
+        def buried(result: LockboxError | None) -> None:
+            if isinstance(result, LockboxError):
+                return self._refuse(result, answer)
+            self.counts["deletes"] += 1
+            return answer(Done())
+
+        self._store.delete(request.tombstone, address_of(tombstone.public_key), tombstone.version, buried)
+
+    def _tell_holders(self, request: TellHolders, peer: Peer, answer: Answer[Message]) -> None:
+        address = request.tables[0].address
+        claimed = self._is_claimed(request.access, address, TellHolders, peer)
+        if claimed and any(table.address != address for table in request.tables):
+            raise LockboxError("a claim speaks for one address only", code=ErrorCode.ACCESS_DENIED)
+        near: dict[bytes, bool] = {}
+        for table in request.tables:
+            if table.address not in near:
+                near[table.address] = self._own in self._nearest_nodes(table.address, self._params.neighbours)
+        wanted = [table for table in request.tables if near[table.address]]
+        others = [table for table in request.tables if not near[table.address]]
+        if not others:
+            return self._merge(wanted, answer)
+        return self._add_held(others, wanted, lambda: self._merge(wanted, answer))
+
+    def _add_held(self, tables: list[HolderTable], wanted: list[HolderTable], done: Callable[[], None]) -> None:
+        """Add to `wanted` those of `tables` whose slot is held here; then `done`. A failed look leaves one out."""
+        left = len(tables)
+
+        def looked(table: HolderTable, view: SlotView | LockboxError) -> None:
+            nonlocal left
+            left -= 1
+            if isinstance(view, SlotView) and any(part.descriptor_hash == table.descriptor_hash for part in view.parts):
+                wanted.append(table)
+            if left == 0:
+                done()
+
+        for table in tables:
+            self._store.look(Address(table.address), partial(looked, table))
+
+    def _merge(self, tables: list[HolderTable], answer: Answer[Message]) -> None:
+        if not tables:
+            return answer(Done())
+
+        def merged(result: LockboxError | None) -> None:
+            if isinstance(result, LockboxError):
+                return self._refuse(result, answer)
+            return answer(Done())
+
+        return self._store.merge(tables, merged)
+
+    # Leave to ask
+
+    def _is_claimed(self, access: Signed | None, address: bytes, kind: type[Message], peer: Peer) -> bool:
+        """True: the asset key gave leave. False: none was shown, by a node that may stand in our table.
+
+        LockboxError(ACCESS_DENIED) or RemoteProtocolError otherwise.
+        """
+        if access is not None:
+            claim = open_access(access)
+            access_claim_judge(claim, address, NUMBERS[kind], peer.id, self._clock.now_unix_s())
+            return True
+        if peer.role is not Role.NODE:
+            raise LockboxError(
+                "this needs a claim signed by the asset's key", "sign one for this request", ErrorCode.ACCESS_DENIED
+            )
+        return False
+
+    def _refuse(self, error: LockboxError, answer: Answer[Message]) -> None:
+        self.counts["corrupt" if isinstance(error, ShardCorrupt) else "refusals"] += 1
+        answer(error)
+
+
+def _check_shards(descriptor: Descriptor, request: PutStripe) -> None:
+    """Each shard is the one that the owner signed for this index, each slot the one that was signed."""
+    if request.index >= descriptor.n:
+        raise RemoteProtocolError("a shard index beyond n")
+    if len(request.shards) != len(descriptor.groups):
+        raise RemoteProtocolError("not one shard of every group")
+    if any(len(shard) != descriptor.shard_bytes for shard in request.shards):
+        raise RemoteProtocolError("a shard of another size than was signed")
+    if [hashlib.sha256(slot).digest() for slot in request.slots] != descriptor.slot_hashes:
+        raise RemoteProtocolError("a manifest slot that was not signed")
+    roots = [merkle.root(shard, descriptor.leaf_bytes) for shard in request.shards]
+    if roots != shard_ids_at(descriptor, request.index):
+        raise RemoteProtocolError("a shard whose Merkle root is not the signed id")
+
+
+def _names(entries: Iterable[HolderEntry], node: bytes) -> bool:
+    return any(entry.node == node for entry in entries)
+
+
+def _not_a_holder() -> RequestRefused:
+    return RequestRefused(
+        "only its owner and its other holders may read this", "show a claim of the asset's key", ErrorCode.ACCESS_DENIED
+    )

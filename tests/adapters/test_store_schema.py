@@ -1,0 +1,82 @@
+"""Settings, format and migrations of the database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import apsw
+import pytest
+
+from lockbox_node.adapters import store_schema
+from lockbox_node.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("number", [3_040_001, 3_051_002])
+def test_an_sqlite_with_the_wal_reset_defect_is_refused(number: int) -> None:
+    with pytest.raises(ConfigError, match=r"3\.51\.3 or later"):
+        store_schema.require_sqlite(number)
+
+
+def test_ours_is_new_enough() -> None:
+    store_schema.require_sqlite(3_051_003)
+    store_schema.require_sqlite(int(apsw.SQLITE_VERSION_NUMBER))
+
+
+def test_a_new_database_has_the_settings_that_durability_rests_on(tmp_path: Path) -> None:
+    connection = store_schema.open_database(tmp_path, b"")
+    wanted = {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "page_size": 4096,
+        "auto_vacuum": 2,
+        "wal_autocheckpoint": 0,
+        "checksum_verification": "1",
+        "application_id": store_schema.APPLICATION_ID,
+        "user_version": len(store_schema.MIGRATIONS),
+    }
+    assert {name: connection.execute(f"PRAGMA {name}").get for name in wanted} == wanted
+    assert not connection.execute("PRAGMA mmap_size").get
+    connection.close()
+    assert (tmp_path / store_schema.DATABASE).read_bytes()[20] == store_schema.CHECKSUM_BYTES
+
+
+def test_row_ids_of_an_unfinished_run_are_skipped(tmp_path: Path) -> None:
+    ids = []
+    for _ in range(2):
+        connection = store_schema.open_database(tmp_path, b"")
+        ids.append(int(connection.execute("SELECT next_rid FROM meta").get))
+        connection.close()
+    assert ids[1] - ids[0] == store_schema.RID_SKIP
+
+
+def test_a_database_of_a_later_program_is_refused(tmp_path: Path) -> None:
+    connection = store_schema.open_database(tmp_path, b"")
+    connection.execute(f"PRAGMA user_version={len(store_schema.MIGRATIONS) + 1}")
+    connection.close()
+    with pytest.raises(ConfigError, match="format"):
+        store_schema.open_database(tmp_path, b"")
+
+
+def test_a_database_without_page_checksums_is_refused(tmp_path: Path) -> None:
+    plain = apsw.Connection(str(tmp_path / store_schema.DATABASE))
+    plain.execute("CREATE TABLE t(a)")
+    plain.close()
+    with pytest.raises(ConfigError, match="no page checksums"):
+        store_schema.open_database(tmp_path, b"")
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / store_schema.DATABASE).write_bytes(b"not a database" * 1000)
+    with pytest.raises(ConfigError):
+        store_schema.open_database(tmp_path, b"")
+
+
+def test_a_lost_marker_is_written_again(tmp_path: Path) -> None:
+    store_schema.open_database(tmp_path, b"").close()
+    marker = (tmp_path / "STORE").read_text()
+    (tmp_path / "STORE").unlink()
+    store_schema.open_database(tmp_path, b"").close()
+    assert (tmp_path / "STORE").read_text() == marker

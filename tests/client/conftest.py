@@ -1,0 +1,42 @@
+"""A cluster of 24 nodes in 7 regions, and the wallet of one person."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tests.fakes.cluster import Cluster, a_wallet
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from trio.testing import MockClock
+
+    from lockbox_node.client.vault import Vault
+    from lockbox_node.client.wallet import Wallet
+
+NODES = 24
+
+
+@pytest.fixture
+async def cluster(autojump_clock: MockClock, nursery: trio.Nursery) -> Cluster:
+    """Running nodes."""
+    cluster = Cluster(NODES)
+    await nursery.start(cluster.run)
+    return cluster
+
+
+@pytest.fixture
+def wallet(cluster: Cluster, tmp_path: Path) -> Wallet:
+    """A fresh wallet."""
+    return a_wallet(cluster, tmp_path / "wallet")
+
+
+@pytest.fixture
+async def vault(cluster: Cluster, wallet: Wallet) -> AsyncIterator[Vault]:
+    """A joined client."""
+    async with cluster.client(wallet) as vault:
+        yield vault

@@ -1,0 +1,253 @@
+"""A network of whole storage nodes in memory, and clients of it: real rpc, real Storage, stores in memory.
+
+Members are known at once (no gossip): what a test says about who is dead is what every node says. Pointers are
+handed to the nearest nodes' stores directly.
+"""
+
+from __future__ import annotations
+
+import atexit
+import random
+import shutil
+import tempfile
+from collections import Counter
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from lockbox_node.client.vault import Ports, Vault, VaultParams, open_vault
+from lockbox_node.client.wallet import Wallet
+from lockbox_node.client.words import new_words
+from lockbox_node.core.regions import spread_regions
+from lockbox_node.core.storage_params import StoreParams
+from lockbox_node.errors import LockboxError
+from lockbox_node.ports import Answer, SlotView
+from lockbox_node.rpc.dispatch import Dispatcher, Route
+from lockbox_node.rpc.pool import Contact, Pool
+from lockbox_node.rpc.server import Server
+from lockbox_node.services.pointers import PointerSpreader
+from lockbox_node.services.storage import Storage
+from protocol.ids import Address, NetworkId, NodeId, distance
+from protocol.messages import (
+    RECORDS_MAX,
+    FindNode,
+    Members,
+    MemberState,
+    MemberUpdate,
+    Message,
+    Nodes,
+    Signed,
+    SyncMembers,
+)
+from tests.fakes.identities import NOW_UNIX_S, FakeIdentity, FakeNetwork
+from tests.fakes.memory_network import MemoryHub
+from tests.fakes.memory_store import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from lockbox_node.rpc.hello import Peer
+
+T = TypeVar("T")
+
+PASSPHRASE = "correct horse battery staple"
+
+
+class FixedClock:
+    """Wall time that moves with trio's."""
+
+    def now_unix_s(self) -> float:
+        """See the port."""
+        return NOW_UNIX_S + trio.current_time()
+
+
+class SeededEntropy:
+    """Entropy that is the same in every run."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = random.Random(seed)
+
+    def fill(self, buffer: bytearray | memoryview) -> None:
+        """See the port."""
+        buffer[:] = self._rng.randbytes(len(buffer))
+
+
+class InlineWorkers:
+    """No threads: what a simulation uses."""
+
+    async def run(self, fn: Callable[[], T]) -> T:
+        """See the port."""
+        await trio.lowlevel.checkpoint()
+        return fn()
+
+
+@dataclass
+class FakeNode:
+    """One storage node. What is set here changes how it behaves from now on."""
+
+    number: int
+    identity: FakeIdentity
+    store: MemoryStore
+    alive: bool = True
+    refuse: dict[type[Message], LockboxError] = field(default_factory=dict)  # request type -> what it answers
+    silent: set[type[Message]] = field(default_factory=set)  # request types that it never answers
+    bend: dict[type[Message], Callable[[Message], Message]] = field(default_factory=dict)  # what it says instead
+    asked: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def id(self) -> bytes:
+        """Its node id."""
+        return self.identity.id
+
+    @property
+    def host(self) -> str:
+        """Its host on the hub."""
+        return f"node{self.number}"
+
+
+class Cluster:
+    """The nodes, the hub, and what belongs to a client of them."""
+
+    def __init__(self, count: int, regions: int = 7, operators: int = 7) -> None:
+        self.authority = FakeNetwork()
+        self.hub = MemoryHub()
+        self.clock = FixedClock()
+        names = spread_regions(regions)
+        self.nodes: dict[bytes, FakeNode] = {}
+        for number in range(1, count + 1):
+            identity = self.authority.node(
+                number,
+                operator=f"op{number % operators + 1}",
+                region=names[number % regions],
+                address=f"node{number}:7420",
+            )
+            self.nodes[identity.id] = FakeNode(number, identity, MemoryStore(StoreParams(), self.clock))
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """All nodes, for ever."""
+        async with trio.open_nursery() as nursery:
+            for node in self.nodes.values():
+                await nursery.start(self._run_node, node)
+            task_status.started()
+
+    @asynccontextmanager
+    async def client(
+        self, wallet: Wallet, number: int = 1, params: VaultParams | None = None, *, guest: bool = False
+    ) -> AsyncIterator[Vault]:
+        """A joined vault over `wallet`."""
+        identity = self.authority.guest() if guest else self.authority.client(number)
+        network = self.hub.network(f"client{number}", identity.leaf)
+        ports = Ports(network, SeededEntropy(number), self.clock, InlineWorkers())
+        addresses = [f"{node.host}:7420" for node in self.nodes.values()][:3]
+        async with open_vault(ports, identity, wallet, addresses, params) as vault:
+            yield vault
+
+    def kill(self, *nodes: bytes) -> None:
+        """These nodes are gone, and everybody knows it."""
+        for node in nodes:
+            self.nodes[node].alive = False
+            self.hub.down.add(self.nodes[node].host)
+        for ours, theirs in self.hub.streams:
+            if {ours.peer_host, theirs.peer_host} & self.hub.down:
+                ours.lose()
+
+    def holding(self, address: bytes) -> list[FakeNode]:
+        """Nodes that keep a part of what stands at `address`."""
+        return [node for node in self.nodes.values() if _view(node, address).parts]
+
+    def nearest(self, target: bytes, count: int) -> list[FakeNode]:
+        """The nearest living nodes."""
+        living = [node for node in self.nodes.values() if node.alive]
+        return sorted(living, key=lambda node: distance(node.id, target))[:count]
+
+    async def _run_node(self, node: FakeNode, *, task_status: trio.TaskStatus[None]) -> None:
+        network = self.hub.network(node.host, node.identity.leaf)
+        dispatcher = Dispatcher()
+        pool = Pool(network, node.identity, dispatcher)
+        own = NodeId(node.id)
+        spreader = PointerSpreader(own, pool, self._contacts, node.store)
+        storage = Storage(
+            node.store,
+            own,
+            self.clock,
+            lambda target, count: [_record(one) for one in self.nearest(target, count)],
+            lambda target, count: [NodeId(one.id) for one in self.nearest(target, count)],
+            spreader.on_stored,
+        )
+        routes = [*storage.routes(), Route(SyncMembers, self._members), Route(FindNode, self._find_node)]
+        dispatcher.add(*(Route(route.request, partial(self._serve, node, route)) for route in routes))
+        server = Server(network, pool, node.identity, dispatcher)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(pool.run)
+            await nursery.start(spreader.run)
+            await nursery.start(server.run)
+            task_status.started()
+
+    @staticmethod
+    def _serve(node: FakeNode, route: Route, request: Message, peer: Peer, answer: Answer[Message]) -> None:
+        """What the node is told to do instead of serving, else serve."""
+        kind = type(request)
+        node.asked[kind.__name__] += 1
+        if kind in node.silent:
+            return
+        if kind in node.refuse:
+            answer(node.refuse[kind])
+            return
+        bend = node.bend.get(kind, lambda reply: reply)
+
+        def bent(reply: Message | LockboxError) -> None:
+            answer(reply if isinstance(reply, LockboxError) else bend(reply))
+
+        route.handler(request, peer, bent)  # type: ignore[call-arg]  # storage has synchronous handlers only
+
+    def _members(self, request: SyncMembers, _peer: Peer, answer: Answer[Message]) -> None:
+        later = sorted(node for node in self.nodes if node > request.after)
+        page = later[:RECORDS_MAX]
+        updates = [
+            MemberUpdate(MemberState(node, 1, 0 if self.nodes[node].alive else 2), _record(self.nodes[node]))
+            for node in page
+        ]
+        answer(Members(updates, [], len(later) > len(page)))
+
+    def _find_node(self, request: FindNode, _peer: Peer, answer: Answer[Message]) -> None:
+        answer(Nodes([_record(node) for node in self.nearest(request.target, request.count)]))
+
+    def _contacts(self, target: bytes, count: int) -> list[Contact]:
+        return [Contact(NodeId(node.id), (f"{node.host}:7420",)) for node in self.nearest(target, count)]
+
+
+def _record(node: FakeNode) -> Signed:
+    assert node.identity.record is not None
+    return node.identity.record
+
+
+def _view(node: FakeNode, address: bytes) -> SlotView:
+    box: list[SlotView | LockboxError] = []
+    node.store.look(Address(address), box.append)
+    view = box[0]
+    assert isinstance(view, SlotView)
+    return view
+
+
+@lru_cache(1)
+def _template(root_pem: bytes) -> tuple[Path, bytes, bytes, str]:
+    """A wallet made once: its directory, master key, network id and words. Argon2id takes 0.2 s each time."""
+    path = Path(tempfile.mkdtemp(prefix="lockbox-test-")) / "wallet"
+    entropy = SeededEntropy(99)
+    words = new_words(entropy)
+    with Wallet.create(path, words, PASSPHRASE, PASSPHRASE, root_pem, ["node1:7420"], None, None, entropy) as wallet:
+        atexit.register(shutil.rmtree, path.parent)
+        return path, bytes(wallet.master), wallet.network_id, words
+
+
+def a_wallet(cluster: Cluster, path: Path, seed: int = 1) -> Wallet:
+    """A wallet of that network in `path`; wallets of one seed have the same words."""
+    root_pem = cluster.authority.root.certificate.public_bytes(Encoding.PEM)
+    template, master, network_id, _ = _template(root_pem)
+    shutil.copytree(template, path)
+    return Wallet(path, bytearray(master), NetworkId(network_id), SeededEntropy(1000 + seed))

@@ -1,0 +1,124 @@
+"""One repair: what it fetches, checks, hands over and learns from the siblings."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from lockbox_node.core.placement import is_legal, neighbourhood
+from lockbox_node.core.repair import GuardParams, RepairParams
+from lockbox_node.core.tiers import ELITE, STANDARD, Tier
+from protocol.messages import (
+    Signed,
+)
+from tests.fakes.healing_cluster import Cluster, delete, look, running
+from tests.fakes.stripes import AssetSigner
+
+
+@pytest.mark.parametrize("tier", [STANDARD, ELITE], ids=lambda tier: tier.name)
+async def test_several_lost_shards_come_back_in_one_repair(tier: Tier, autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster()) as cluster:
+        part = await cluster.lock("a", tier, shard_bytes=100_000)
+        nodes = cluster.nearest_first(part)
+        cluster.kill(*nodes[1:4])
+        await trio.sleep(15)
+        assert is_legal(tier, await cluster.holders(part, nodes[0]))
+        assert cluster.sum("repairs_done") == 1
+        assert cluster.workers.runs > 1, "large shards are hashed in workers"
+
+
+async def test_damage_seen_only_while_repairing_is_mended_first(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster()) as cluster:
+        part = await cluster.lock("a")
+        steward, *others = cluster.nearest_first(part)
+        cluster.stores[steward].corrupt(part.address, part.descriptor_hash)
+        cluster.kill(others[3])
+        await trio.sleep(60)
+        assert is_legal(STANDARD, await cluster.holders(part, others[0]))
+
+
+async def test_liars_and_silent_siblings_are_passed_over(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster()) as cluster:
+        part = await cluster.lock("a")
+        nodes = cluster.nearest_first(part)
+        cluster.lying.add(nodes[1])
+        cluster.silent.add(nodes[2])
+        cluster.kill(nodes[4])
+        await trio.sleep(12)
+        cluster.silent.clear()
+        assert is_legal(STANDARD, await cluster.holders(part, nodes[0]))
+
+
+async def test_a_holder_that_refuses_is_passed_over(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster()) as cluster:
+        part = await cluster.lock("a")
+        nodes = cluster.nearest_first(part)
+        free = [cluster.candidate(node) for node in cluster.ids if node not in nodes]
+        cluster.refusing.add(neighbourhood(part.address, free)[0].node)
+        cluster.refusing.add(neighbourhood(part.address, free)[1].node)
+        cluster.kill(nodes[4])
+        await trio.sleep(30)
+        assert is_legal(STANDARD, await cluster.holders(part, nodes[0]))
+
+
+async def test_below_k_nothing_can_be_rebuilt(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster(), GuardParams(lost_share=0.9)) as cluster:
+        part = await cluster.lock("a")
+        nodes = cluster.nearest_first(part)
+        cluster.kill(*nodes[4:])
+        await trio.sleep(10)
+        assert cluster.sum("repairs_done") == 0
+        assert cluster.healings[nodes[0]].repairs_failed == 1
+        assert cluster.healings[nodes[0]].pending == 1
+
+
+async def test_a_deleted_stripe_is_not_repaired(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster()) as cluster:
+        part = await cluster.lock("a")
+        nodes = cluster.nearest_first(part)
+        cluster.kill(nodes[4])
+        await trio.sleep(1)
+        tombstone = AssetSigner("a").tombstone(1)
+        for node in nodes:
+            await delete(cluster.stores[node], tombstone, part)
+        await trio.sleep(30)
+        assert cluster.puts() == []
+        assert cluster.sum("pending") == 0
+
+
+async def test_two_stewards_at_once_do_not_leave_the_stripe_confused(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster(params=RepairParams(hold_off_s=0, sweep_s=20))) as cluster:
+        parts = [await cluster.lock(number) for number in range(10)]
+        cluster.kill(*cluster.ids[:3])  # without a hold-off all holders repair at the same moment
+        await trio.sleep(100)
+        assert cluster.sum("pending") == 0
+        for part in parts:
+            for node in cluster.nearest_first(part):
+                if node not in cluster.down:
+                    assert len(await cluster.holders(part, node)) == STANDARD.n
+
+
+async def test_a_deletion_that_passed_us_by_is_learned_before_a_repair(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster()) as cluster:
+        part = await cluster.lock("a")
+        nodes = cluster.nearest_first(part)
+        tombstone = AssetSigner("a").tombstone(1)
+        await delete(cluster.stores[nodes[1]], tombstone, part)
+        cluster.kill(nodes[4])
+        await trio.sleep(30)
+        assert cluster.puts() == []
+        view = await look(cluster.stores[nodes[0]], part.address)
+        assert view.parts == ()
+        assert view.tombstone == tombstone
+
+
+async def test_a_tombstone_of_somebody_else_buries_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster()) as cluster:
+        part = await cluster.lock("a")
+        nodes = cluster.nearest_first(part)
+        cluster.forged[nodes[1]] = AssetSigner("b").tombstone(1)
+        cluster.forged[nodes[2]] = Signed(b"nonsense", bytes(64))
+        cluster.kill(nodes[4])
+        await trio.sleep(30)
+        assert is_legal(STANDARD, await cluster.holders(part, nodes[0]))
