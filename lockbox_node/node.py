@@ -90,6 +90,7 @@ class Node:
         )
         rebuilder = Rebuilder(ports.store, self.pool, discovery, ports.workers, config.repair)
         self.healing = Healing(ports.store, discovery, rebuilder, config.repair, self.guard, changes)
+        ports.store.on_corrupt = lambda _address, _descriptor_hash: self.healing.sweep_soon()
         self.dispatcher.add(*self.membership.routes(), *self.discovery.routes(), *self.storage.routes())
         self.server = Server(ports.network, self.pool, self.announcer, self.dispatcher)
 

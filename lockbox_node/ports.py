@@ -119,6 +119,8 @@ class StoreFigures:
 class ShardStore(Protocol):
     """Durable stripes. Every method queues and returns; the answer comes once, when it is durable or read."""
 
+    on_corrupt: Callable[[Address, DescriptorHash], None]  # set by who repairs; called when a read found damage
+
     def put(self, part: StripePart, replaces: Sequence[bytes], answer: Answer[PutOutcome]) -> None:
         """Store (or replace in place) one part. Durable before the answer.
 

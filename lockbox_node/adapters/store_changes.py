@@ -138,7 +138,8 @@ class Changes:
                 if descriptor_hash == part.descriptor_hash:
                     entries = merge_entries(entries, old.entries)
                 self._remove(old, careful=careful)
-            entries = merge_entries(entries, self._take_pointer(part.address, part.descriptor_hash))
+            if pointer := self._take_pointer(part.address, part.descriptor_hash):
+                entries = merge_entries(entries, pointer)
             self._insert(part, entries, self.take_rid() if rid is None else rid)
         elif ruling.verdict is Verdict.HELD:
             self._merge_into(by_hash[part.descriptor_hash], entries)

@@ -52,7 +52,7 @@ async def read_mark(vault: Vault) -> SeenMark:
         if standing.presence is Presence.STANDS and not slots:
             raise NotEnoughShards("no holder of this wallet's mark answers", "start more holders, or wait and try again")
         marks = [_mark_of(vault, key, slot) for slot in slots]
-        version = max([slot.descriptor.version for slot in slots], default=standing.tombstone_version)
+        version = max([slot.descriptor.version for slot in slots], default=standing.finding.tombstone_version)
         return SeenMark(max(marks, default=0), max(version, 0), tuple(slot.table.descriptor_hash for slot in slots))
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lockbox_node.client.vault import Vault
     from lockbox_node.core.derivation import AssetKey
 
-SHOWN_ENOUGH = 9  # holders, the current_answers of the widest tier
+SHOWN_MIN, SHOWN_MAX = 3, 9  # current_answers of the narrowest and of the widest tier; half the holders between
 
 
 class Slot:
@@ -46,11 +46,17 @@ class Standing:
         self._public_key = key.public_key
         self._request = GetSlot(key.address, vault.claim(key, GetSlot))
         self._slots: dict[bytes, Slot] = {}
+        self.silent = 0  # holders that did not answer
 
     @property
     def presence(self) -> Presence:
         """What the nearest nodes say."""
         return self.finding.presence
+
+    @property
+    def shown(self) -> int:
+        """How many holders showed the slot that most of them show."""
+        return max((len(slot.shown_by) for slot in self._slots.values()), default=0)
 
     @property
     def slots(self) -> list[Slot]:
@@ -72,9 +78,10 @@ class Standing:
             return
         survey = Survey(vault, self._request, holders, self._take)
         survey.ask(len(holders))
-        wanted = min(SHOWN_ENOUGH, len(holders))
+        wanted = min(SHOWN_MAX, max(SHOWN_MIN, len(holders) // 2))
         deadline = trio.current_time() + vault.params.find_s
-        await survey.until(lambda: len(survey.answered) >= wanted, deadline, vault.params.hedge_find_s)
+        await survey.until(lambda: self.shown >= wanted, deadline, vault.params.hedge_find_s)
+        self.silent = len(survey.failed) + survey.pending
 
     def _holders(self) -> list[Member]:
         """Every holder that is a member, live ones first."""

@@ -123,7 +123,8 @@ class _Unlock:
     async def _read_root(self, finding: Finding, tier: Tier) -> tuple[Manifest, Fetch]:
         """The newest root stripe that can be read; the first trouble met when none can."""
         troubles: list[LockboxError] = []
-        for table in finding.tables():
+        # Of siblings, ours is the one that we signed; the other belongs to another machine with the same words.
+        for table in sorted(finding.tables(), key=self._rank):
             try:
                 manifest, fetch = await self._read(0, b"", table, tier)
             except LockboxError as error:
@@ -133,6 +134,9 @@ class _Unlock:
             self.maybe_stale = table.version < finding.tables()[0].version
             return manifest, fetch
         raise _worst(troubles)
+
+    def _rank(self, table: SlotTable) -> tuple[int, bool]:
+        return -table.version, table.descriptor_hash != self._asset.descriptor_hash
 
     async def _read_others(self, manifest: Manifest, plan: SegmentPlan) -> None:
         numbers = iter(range(1, plan.stripes))

@@ -46,7 +46,7 @@ from lockbox_node.errors import AssetNotFound, ConfigError, LockboxError, UsageE
 from protocol.certificates import NetworkRoot
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import ID_BYTES, Address
-from protocol.messages import U63, U8, Id32, Message
+from protocol.messages import U8, U63, Id32, Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -25,7 +25,9 @@ FILE_BYTES_MAX = 64 * 1024 * 1024
 def check_free(path: Path) -> None:
     """UsageError unless nothing, or an empty directory, stands at `path`."""
     try:
-        free = not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir()))
+        free = not os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        free = not os.path.lexists(path)
     except OSError as error:
         raise _unusable(path, error) from None
     if not free:

@@ -132,12 +132,13 @@ class Healing:
 
     async def _next_change(self) -> MemberDead | MemberAlive | None:
         """What the channel brings, or None when something is due."""
-        with trio.move_on_at(self._next_deadline(trio.current_time())) as self._nap:
-            try:
-                return await self._changes.receive()
-            except trio.EndOfChannel:
-                self._closed = True
-        return None
+        change: MemberDead | MemberAlive | None = None
+        try:
+            with trio.move_on_at(self._next_deadline(trio.current_time())) as self._nap:
+                change = await self._changes.receive()
+        except trio.EndOfChannel:
+            self._closed = True
+        return change
 
     def _wake(self) -> None:
         self._nap.deadline = -math.inf
@@ -166,6 +167,7 @@ class Healing:
             log.info("repair.trusted", members=len(self._members.alive()))
 
     async def _sweep(self, now: float) -> None:
+        self._next_sweep = math.inf  # what is asked for meanwhile brings it down again
         after = b""
         tiers: dict[int, Tier] = {}
         named: dict[NodeId, None] = {}
@@ -184,7 +186,7 @@ class Healing:
             self._guard.observe([*named, *self._members.alive()], now)
             self._observe(now)
             self._swept = True
-        self._next_sweep = now + self._sweep_interval(tuple(tiers.values()) or TIERS)
+        self._next_sweep = min(self._next_sweep, now + self._sweep_interval(tuple(tiers.values()) or TIERS))
 
     def _sweep_interval(self, tiers: tuple[Tier, ...]) -> float:
         return min(self._params.sweep(tier) for tier in tiers)

@@ -41,14 +41,14 @@ async def put_for_ever(store: ShardStoreFile, start: int) -> None:
         start += 1
 
 
-async def main(data_dir: str, start: str) -> None:
+async def main(data_dir: Path, start: int) -> None:
     """Serve until killed."""
     params = StoreParams(free_floor_bytes=0, free_floor_percent=0.0, checkpoint_wal_bytes=300_000, idle_s=0.01)
-    store = ShardStoreFile.open(Path(data_dir), params, FixedClock())
+    store = ShardStoreFile.open(data_dir, params, FixedClock())
     async with trio.open_nursery() as nursery:
         await nursery.start(store.run)
-        await put_for_ever(store, int(start))
+        await put_for_ever(store, start)
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:])
+    trio.run(main, Path(sys.argv[1]), int(sys.argv[2]))

@@ -34,7 +34,8 @@ def sealed() -> bytes:
 
 
 def test_the_passphrase_gives_back_key_and_network(sealed: bytes) -> None:
-    assert open_master(sealed, PASSPHRASE) == (MASTER, NETWORK)
+    master, network = open_master(sealed, PASSPHRASE)
+    assert (bytes(master), bytes(network)) == (MASTER, NETWORK)
     assert MASTER not in sealed
 
 

@@ -6,13 +6,16 @@ import os
 import stat
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lockbox_node.client import wallet_files
 from lockbox_node.client.wallet_files import check_free, create_directory, locked, read_file, replace_file
 from lockbox_node.errors import ConfigError, LockboxError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FILES = {"one": b"1", "two": b"2"}
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
     import trio
 
+Shape = dict[str, Any]
 PARAMS = StoreParams(capacity_bytes=2_000_000, free_floor_bytes=0, free_floor_percent=0.0)
-BIG = {"shard_bytes": 50_000, "groups": 4}  # a part above 64 KiB: a file of its own in the adapter
+BIG: Shape = {"shard_bytes": 50_000, "groups": 4}  # a part above 64 KiB: a file of its own in the adapter
 
 
 @dataclass
@@ -76,11 +78,11 @@ async def kept(request: pytest.FixtureRequest, tmp_path: Path, nursery: trio.Nur
 
 
 @pytest.fixture(params=[{}, BIG], ids=["small", "big"])
-def shape(request: pytest.FixtureRequest) -> dict[str, int]:
+def shape(request: pytest.FixtureRequest) -> Shape:
     return dict(request.param)
 
 
-async def test_a_part_comes_back_as_it_was_put(kept: Kept, shape: dict[str, int]) -> None:
+async def test_a_part_comes_back_as_it_was_put(kept: Kept, shape: Shape) -> None:
     part = make_stripe(1, slots=2, **shape).parts[3]
     assert await kept.put(part) == PutOutcome(())
     assert await kept.get(part) == part
@@ -98,7 +100,7 @@ async def test_what_is_not_there_is_missing(kept: Kept) -> None:
     assert await kept.look(make_stripe(1)) == SlotView((), (), None)
 
 
-async def test_an_equal_put_is_answered_as_stored_and_its_table_is_merged(kept: Kept, shape: dict[str, int]) -> None:
+async def test_an_equal_put_is_answered_as_stored_and_its_table_is_merged(kept: Kept, shape: Shape) -> None:
     first = make_stripe(1, **shape).parts[0]
     second = make_stripe(1, holders=[20, *range(1, 10)], **shape).parts[0]
     await kept.put(first)
@@ -135,7 +137,7 @@ async def test_at_most_as_many_identities_as_a_reply_carries_stand_at_an_address
     assert len((await kept.look(make_stripe(1))).parts) == SIBLINGS_MAX
 
 
-async def test_a_new_version_removes_what_it_replaces_and_nothing_else(kept: Kept, shape: dict[str, int]) -> None:
+async def test_a_new_version_removes_what_it_replaces_and_nothing_else(kept: Kept, shape: Shape) -> None:
     old, other = make_stripe(1, salt=1, **shape), make_stripe(1, salt=2)
     new = make_stripe(1, version=2)
     await kept.put(old.parts[0])
@@ -147,7 +149,7 @@ async def test_a_new_version_removes_what_it_replaces_and_nothing_else(kept: Kep
     assert await kept.get(other.parts[0]) == other.parts[0]
 
 
-async def test_an_older_version_never_wins(kept: Kept, shape: dict[str, int]) -> None:
+async def test_an_older_version_never_wins(kept: Kept, shape: Shape) -> None:
     new, old = make_stripe(1, version=2), make_stripe(1, **shape)
     await kept.put(new.parts[0])
     with pytest.raises(RequestRefused) as refused:
@@ -155,7 +157,7 @@ async def test_an_older_version_never_wins(kept: Kept, shape: dict[str, int]) ->
     assert (refused.value.code, refused.value.proof) == (ErrorCode.STALE, new.signed)
 
 
-async def test_what_was_deleted_stays_deleted(kept: Kept, shape: dict[str, int]) -> None:
+async def test_what_was_deleted_stays_deleted(kept: Kept, shape: Shape) -> None:
     stripe = make_stripe(1, version=3, **shape)
     await kept.put(stripe.parts[0])
     await kept.delete(stripe, 3)
@@ -188,7 +190,7 @@ async def test_a_deleted_address_takes_a_higher_version(kept: Kept) -> None:
     assert await kept.get(stripe.parts[0]) == stripe.parts[0]
 
 
-async def test_a_flipped_bit_is_never_served_and_is_told_once(kept: Kept, shape: dict[str, int]) -> None:
+async def test_a_flipped_bit_is_never_served_and_is_told_once(kept: Kept, shape: Shape) -> None:
     part = make_stripe(1, **shape).parts[2]
     await kept.put(part)
     kept.flip(part)
@@ -201,7 +203,7 @@ async def test_a_flipped_bit_is_never_served_and_is_told_once(kept: Kept, shape:
     assert [summary.corrupt for summary in await kept.summaries()] == [True]
 
 
-async def test_a_corrupt_part_is_replaced_in_place(kept: Kept, shape: dict[str, int]) -> None:
+async def test_a_corrupt_part_is_replaced_in_place(kept: Kept, shape: Shape) -> None:
     part = make_stripe(1, **shape).parts[2]
     await kept.put(part)
     kept.flip(part)
@@ -262,12 +264,12 @@ async def test_a_part_takes_over_the_table_of_its_pointer(kept: Kept) -> None:
     assert kept.store.figures().pointers == 0
 
 
-async def test_a_full_store_refuses_before_it_writes_and_still_deletes(kept: Kept, shape: dict[str, int]) -> None:
+async def test_a_full_store_refuses_before_it_writes_and_still_deletes(kept: Kept, shape: Shape) -> None:
     count = 0
-    with pytest.raises(StoreFull):
+    with contextlib.suppress(StoreFull):
         for count in range(10_000):
             await kept.put(make_stripe(count, **shape).parts[0])
-    assert count > 0
+    assert 0 < count < 9_999
     figures = kept.store.figures()
     assert figures.stripes == count
     assert figures.logical_bytes <= PARAMS.capacity_bytes

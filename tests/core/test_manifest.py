@@ -268,4 +268,3 @@ def test_wrong_shapes_are_our_mistake() -> None:
         seal_slots(manifest(), MASTER, ADDRESS, 1, 2, b"short")
     with pytest.raises(AssertionError):
         shuffled(2, bytes(SORT_KEY_BYTES))
-

@@ -106,6 +106,11 @@ class MemoryStore:
         ]
         self._serve(lambda: found, answer)
 
+    @property
+    def broken(self) -> str:
+        """Memory does not break."""
+        return ""
+
     def figures(self) -> StoreFigures:
         """Current counts."""
         size = sum(_size(kept.part) for kept in self._parts.values())
