@@ -161,8 +161,8 @@ def check_signature(signed: Signed, kind: type[Message], public_key: bytes) -> N
 def open_descriptor(signed: Signed) -> Descriptor:
     """Parse, check signature and inner consistency of a descriptor; RemoteProtocolError otherwise."""
     descriptor = parse(signed, Descriptor)
-    if not descriptor.k <= descriptor.n or any(len(group.shard_ids) != descriptor.n for group in descriptor.groups):
-        raise RemoteProtocolError("a descriptor whose groups do not have n shards each, or with k above n")
+    if descriptor.k >= descriptor.n or any(len(group.shard_ids) != descriptor.n for group in descriptor.groups):
+        raise RemoteProtocolError("a descriptor whose groups do not have n shards each, or without parity")
     if descriptor.code != CODE_CAUCHY or descriptor.hash != HASH_SHA256:
         raise RemoteProtocolError("a descriptor with a code or hash that is not known here")
     if bool(descriptor.groups) != (descriptor.shard_bytes > 0) or descriptor.leaf_bytes != leaf_bytes(

@@ -174,7 +174,7 @@ class Connection:
             self.closed = True
             self._why = why
             self._scope.cancel()
-            self._eased.unpark_all()
+            self._ease()
 
     def tend(self, now: float) -> None:
         """Drop a peer that takes nothing of what is queued for it."""
@@ -284,12 +284,12 @@ class Connection:
             if envelope.call not in self._forgotten:
                 raise RemoteProtocolError(_not_asked(envelope))
             self._forgotten.discard(envelope.call)
-            self._eased.unpark_all()
+            self._ease()
             return
         kind, answer = waiting
         reply = decode_reply(envelope, kind)
         del self._calls[envelope.call]
-        self._eased.unpark_all()
+        self._ease()
         answer(error_of(reply) if isinstance(reply, Refusal) else reply)
 
     async def _write(self) -> None:
@@ -300,13 +300,17 @@ class Connection:
                 await self._frames.stream.send_all(piece)
                 self._queued_bytes -= len(piece)
                 self.last_progress = self._last_sent = trio.current_time()
-                self._eased.unpark_all()
+                self._ease()
 
     def _push_refusal(self, call: int, number: int, refusal: Refusal) -> None:
         if self._queued_bytes > 2 * self._params.out_bytes_max:
             self.abort("the peer asks on and reads nothing")
         else:
             self._push(encode_refusal(call, number, refusal))
+
+    def _ease(self) -> None:
+        if self._eased:
+            self._eased.unpark_all()
 
     async def _something_to_write(self) -> None:
         while not self._out:
@@ -317,7 +321,8 @@ class Connection:
             self._last_sent = trio.current_time()
         self._out.append(frame)
         self._queued_bytes += len(frame)
-        self._work.unpark()
+        if self._work:
+            self._work.unpark()
 
     def _answering(self, call: int) -> bool:
         if self.closed:
@@ -325,7 +330,7 @@ class Connection:
         size = self._serving.pop(call, None)
         assert size is not None, "a call was answered twice"
         self._serving_bytes -= size
-        self._eased.unpark_all()
+        self._ease()
         return True
 
     def _next_call(self) -> int:

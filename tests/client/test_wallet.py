@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,6 +25,7 @@ from protocol.errors import ErrorCode
 from protocol.ids import Address
 from protocol.issuing import Terms, build_root
 
+if TYPE_CHECKING:
     from pathlib import Path
 
 WORDS = "zoo " * 23 + "vote"

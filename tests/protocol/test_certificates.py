@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 NETWORK = samples.network()
 NODE, OTHER = samples.node_chain(), samples.node_chain("other")
 IDENTITY = NODE[1]
+P384 = ec.derive_private_key(7, ec.SECP384R1())
 
 
 def refused(chain: Sequence[bytes]) -> None:
@@ -146,6 +147,9 @@ LEAF_RULES: dict[str, Callable[[Forgery], Forgery]] = {
     "two SANs": lambda leaf: dataclasses.replace(leaf, names=[*(leaf.names or []), forge.uri("lockbox://x")]),
     "a twofold SAN": lambda leaf: dataclasses.replace(leaf, names=(leaf.names or []) * 2),
     "a DNS name": lambda leaf: dataclasses.replace(leaf, names=[x509.DNSName("node.example")]),
+    "its URI as a DNS name": lambda leaf: dataclasses.replace(
+        leaf, names=[x509.DNSName(name.value) for name in leaf.names or []]
+    ),
     "an address": lambda leaf: dataclasses.replace(leaf, names=[x509.IPAddress(ipaddress.ip_address("::1"))]),
     "another issuer": lambda leaf: dataclasses.replace(leaf, issuer=forge.name((NameOID.COMMON_NAME, "other"))),
     "another signer": lambda leaf: dataclasses.replace(leaf, signer=samples.p256("other")),
@@ -200,12 +204,11 @@ def test_an_identity_that_breaks_a_rule_is_refused(rule: str) -> None:
     refused(chain_under(IDENTITY_RULES[rule](forge.identity())))
 
 
-@pytest.mark.parametrize(
-    "key", [ec.derive_private_key(7, ec.SECP384R1()), samples.ed("node")], ids=["P-384", "Ed25519"]
-)
+@pytest.mark.parametrize("key", [P384, samples.ed("node")], ids=["P-384", "Ed25519"])
 def test_an_identity_has_a_p256_key(key: forge.Key) -> None:
     own = forge.identity(key)
-    leaf = dataclasses.replace(forge.operational(), issuer=own.subject, names=own.names)
+    digest = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    leaf = dataclasses.replace(forge.operational(), issuer=own.subject, names=own.names, signer=key, digest=digest)
     refused([leaf.der(), own.der()])
 
 
@@ -224,9 +227,10 @@ def test_a_chain_that_shares_an_operator_differs_by_node() -> None:
         dataclasses.replace(forge.root(), constraints=x509.BasicConstraints(True, None)).der(),
         dataclasses.replace(forge.root(), constraints=x509.BasicConstraints(True, 0)).der(),
         dataclasses.replace(forge.root(), signer=samples.p256("other")).der(),
+        dataclasses.replace(forge.root(), key=P384, signer=P384).der(),
         dataclasses.replace(forge.root(), key=samples.ed("root"), signer=samples.ed("root"), digest=None).der(),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_a_root_that_breaks_a_rule_is_refused(root: bytes) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
@@ -276,6 +280,14 @@ def test_a_record_of_a_node_verifies() -> None:
 def test_a_record_that_its_chain_does_not_bear_out_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         verify_record(NETWORK, sign(samples.node_record(**changes), samples.ed("node leaf")))
+    assert caught.value.code is ErrorCode.NOT_A_MEMBER
+
+
+def test_a_client_has_no_record() -> None:
+    chain = [samples.role_leaf(Role.CLIENT)]
+    record = samples.node_record(node=verify_chain(NETWORK, chain).id, operator="", chain=chain)
+    with pytest.raises(RemoteProtocolError) as caught:
+        verify_record(NETWORK, sign(record, samples.ed("client")))
     assert caught.value.code is ErrorCode.NOT_A_MEMBER
 
 

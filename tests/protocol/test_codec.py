@@ -95,6 +95,11 @@ def test_an_answer_is_no_request_and_a_request_no_answer() -> None:
         decode_request(decode_envelope(body_of(encode_reply(1, Pong(1, 1), 2))))
     with pytest.raises(RemoteProtocolError):
         decode_reply(decode_envelope(body_of(encode_call(1, Ping(1)))), Ping)
+    hello = REPLIES["hello"][1]
+    with pytest.raises(RemoteProtocolError, match="where a call was expected"):
+        decode_request(decode_envelope(body_of(encode_reply(1, hello, 1))))
+    with pytest.raises(RemoteProtocolError, match="does not answer"):
+        decode_reply(decode_envelope(msgpack.packb([0, 1, 2, ["BUSY", "a refusal in a call"]])), Ping)
 
 
 def test_a_reply_to_another_request_is_refused_even_when_its_body_fits() -> None:

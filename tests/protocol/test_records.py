@@ -120,6 +120,7 @@ def test_nested_bodies_are_refused() -> None:
     "changes",
     [
         {"k": 6},
+        {"k": 5},
         {"groups": [Group([bytes(32)] * 5), Group([bytes(32)] * 4)]},
         {"n": 6},
         {"code": 2},

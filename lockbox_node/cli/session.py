@@ -1,0 +1,123 @@
+"""One command of `lockbox` against the network: open the wallet, join, do it, keep what was learned.
+
+SIGINT and SIGTERM cancel the work and not the connections, so that an interrupted lock can still be undone. Imported
+only by commands that need the network: it pulls in trio, TLS and the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from lockbox_node.adapters.clock import OsEntropy, SystemClock
+from lockbox_node.adapters.identity import ClientIdentity, NetworkFile
+from lockbox_node.adapters.tcp import TcpNetwork
+from lockbox_node.adapters.workers import ThreadWorkers
+from lockbox_node.client.greeting import Greeter
+from lockbox_node.client.members import addresses_of
+from lockbox_node.client.vault import Ports, Vault, open_vault
+from lockbox_node.errors import LockboxError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lockbox_node.client.wallet import Wallet
+
+T = TypeVar("T")
+
+CACHED_ADDRESSES = 16
+CACHED_BYTES_MAX = 64 * 1024
+BAR_AFTER_S = 1.0
+
+
+def in_network(wallet: Wallet, work: Callable[[Vault], Awaitable[T]]) -> T:
+    """Run `work` on a joined vault and return its result. LockboxError "interrupted" after Ctrl-C."""
+    return trio.run(_session, wallet, work)
+
+
+async def _session(wallet: Wallet, work: Callable[[Vault], Awaitable[T]]) -> T:
+    clock = SystemClock()
+    network = NetworkFile.load(wallet.network_file)
+    credential = wallet.credential
+    if credential is None:
+        identity = ClientIdentity.guest(network)
+    else:
+        identity = ClientIdentity.load(network, *credential, clock)
+    workers = ThreadWorkers(trio.CapacityLimiter(max(2, os.cpu_count() or 1)))
+    ports = Ports(TcpNetwork(identity), OsEntropy(), clock, workers)
+    cached = _cached(wallet)
+    addresses = [*wallet.bootstrap, *(address for address in cached if address not in wallet.bootstrap)]
+    results: list[T] = []
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_cancel_on_signal, nursery.cancel_scope)
+        async with open_vault(ports, Greeter(identity, clock), wallet, addresses) as vault:
+            results.append(await work(vault))
+            _cache(wallet, cached, addresses_of(vault.members, CACHED_ADDRESSES))
+        nursery.cancel_scope.cancel()
+    if not results:
+        raise LockboxError("interrupted; what was begun is undone", "run it again")
+    return results[0]
+
+
+async def _cancel_on_signal(
+    scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for _ in signals:
+            scope.cancel()
+
+
+def _cached(wallet: Wallet) -> list[str]:
+    """Addresses seen before; nothing is believed of them but that somebody may answer there."""
+    try:
+        seen = json.loads(wallet.load_members()[:CACHED_BYTES_MAX] or b"[]")
+    except ValueError:
+        return []
+    return [address for address in seen if isinstance(address, str)] if isinstance(seen, list) else []
+
+
+def _cache(wallet: Wallet, before: list[str], now: list[str]) -> None:
+    if now and now != before:
+        wallet.save_members(json.dumps(now).encode())
+
+
+@contextmanager
+def progress_bar(words: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A callback for (done bytes, all bytes) that draws a bar on a terminal, and only for what takes a while."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    started = trio_free_now()
+    shown: list[Callable[[int, int], None]] = []
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    bar = Progress(
+        TextColumn(words),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    task = bar.add_task(words, total=None)
+
+    def update(done: int, total: int) -> None:
+        if not shown and trio_free_now() - started > BAR_AFTER_S:
+            bar.start()
+            shown.append(update)
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield update
+    finally:
+        if shown:
+            bar.stop()
