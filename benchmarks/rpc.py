@@ -1,4 +1,4 @@
-"""Calls a second over one connection between two processes, loopback, mutual TLS: `python -m benchmarks.rpc [--reps 5]`.
+"""Calls a second over one connection of mutual TLS on loopback, two processes: `python -m benchmarks.rpc [--reps 5]`.
 
 A client asks a node, through the pool and the server as in production, with roles and rates checked. About 200 B each
 way, at 1 and at 64 calls in flight; 64 KiB replies besides. Median (lowest-highest) of the repetitions.
@@ -12,7 +12,6 @@ import statistics
 import tempfile
 import time
 from dataclasses import dataclass
-from multiprocessing.connection import Connection as Wire
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -33,6 +32,7 @@ from protocol.messages import FindHolders, GetSlot, Hello, Holders, Message, Sig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from multiprocessing.connection import Connection as Wire
 
     from lockbox_node.errors import LockboxError
     from lockbox_node.ports import Answer

@@ -8,6 +8,7 @@ store_schema, store_files, store_writer, store_reader.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -34,7 +35,7 @@ from protocol.errors import ErrorCode
 from protocol.ids import Address, DescriptorHash, NodeId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Sequence, Sized
     from pathlib import Path
 
     from lockbox_node.core.storage_params import StoreParams
@@ -69,6 +70,7 @@ class ShardStoreFile:
         self._read_wake = trio.Event()
         self._write_limiter = trio.CapacityLimiter(1)
         self._read_limiter = trio.CapacityLimiter(1)
+        self._wrote_at = self._read_at = -math.inf  # trio time of the last group
 
     @classmethod
     def open(cls, data_dir: Path, params: StoreParams, clock: WallClock, node: bytes = b"") -> ShardStoreFile:
@@ -191,7 +193,9 @@ class ShardStoreFile:
         quiet_s, more = self._params.idle_s, True
         while True:
             if self._writes:
+                await self._gather(self._writes, self._wrote_at)
                 await self._write_group()
+                self._wrote_at = trio.current_time()
                 quiet_s, more = self._params.idle_s, True
                 continue
             self._write_wake = trio.Event()
@@ -201,6 +205,15 @@ class ShardStoreFile:
                 more = await self._hop(self._writer.idle)
                 quiet_s = 0 if more else HOUSEKEEPING_S
                 self._publish()
+
+    async def _gather(self, queue: Sized, last_at: float) -> None:
+        """A store at work waits a moment for more: one flush and one hop then serve them all.
+
+        A request that comes alone, with nothing shortly before it, waits for nobody.
+        """
+        params = self._params
+        if len(queue) < params.gather_enough and trio.current_time() - last_at < params.gather_s:
+            await trio.sleep(params.gather_s)
 
     async def _write_group(self) -> None:
         group = self._take_writes()
@@ -214,7 +227,8 @@ class ShardStoreFile:
         for (request, answer), result in zip(group, results, strict=True):
             if isinstance(request, Quarantine):
                 self._doubted.discard((request.address, request.descriptor_hash))
-                self.on_corrupt(Address(request.address), DescriptorHash(request.descriptor_hash))
+                if result is True:  # not when the part was replaced meanwhile, or told of already
+                    self.on_corrupt(Address(request.address), DescriptorHash(request.descriptor_hash))
             answer(result)
         if self._writer.wal_pages * store_schema.PAGE_BYTES >= self._params.checkpoint_wal_bytes:
             await self._hop(self._writer.checkpoint)
@@ -249,6 +263,8 @@ class ShardStoreFile:
             if not self._reads:
                 self._read_wake = trio.Event()
                 await self._read_wake.wait()
+            await self._gather(self._reads, self._read_at)
+            self._read_at = trio.current_time()
             count = min(len(self._reads), self._params.read_group_max)
             group = [self._reads.popleft() for _ in range(count)]
             try:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from lockbox_node.core.storage_params import StoreParams
 
-Result = PutOutcome | None | LockboxError
+Result = PutOutcome | bool | None | LockboxError  # bool: whether a quarantine changed anything
 _PARTS = f"SELECT {PART_COLUMNS} FROM part WHERE address = ?"  # noqa: S608  # our column names
 _TOMB = "SELECT version FROM tomb WHERE address = ?"
 
@@ -90,7 +90,7 @@ class Changes:
             case Bury():
                 self._bury(request, careful=careful)
             case Quarantine():
-                self._quarantine(request)
+                return self._quarantine(request)
         return None
 
     def judge(self, request: Put, standing: Sequence[PartRow]) -> Ruling:
@@ -277,14 +277,15 @@ class Changes:
             ),
         )
 
-    def _quarantine(self, request: Quarantine) -> None:
+    def _quarantine(self, request: Quarantine) -> bool:
         sql = "UPDATE part SET corrupt = 1 WHERE rid = ? AND corrupt = 0 RETURNING big"
         big = self._connection.execute(sql, (request.rid,)).get
         if big is None:
-            return
+            return False
         self.tally.corrupt += 1
         if big:
             self._files.quarantine(name_of(request.address, request.rid))
+        return True
 
     def _descriptor(self, row: PartRow) -> Signed | None:
         """The signed descriptor of a part, None when its row is damaged."""

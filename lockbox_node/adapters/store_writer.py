@@ -80,10 +80,10 @@ class StoreWriter:
             self._changes.room_bytes = self._room_bytes()
             refused = self._stage(group, staged)
             results = self._run(group, staged, refused)
+            self._drop_unused(group, staged)
         except OSError as error:
             self.broken = f"a file could not be written: {os.strerror(error.errno or 0)}"
             results = [self._read_only()] * len(group)
-        self._drop_unused(group, staged, results)
         return results
 
     def _run(self, group: Sequence[Write], staged: dict[int, int], refused: dict[int, LockboxError]) -> list[Result]:
@@ -173,15 +173,22 @@ class StoreWriter:
         self._files.sync(names)
         return refused
 
-    def _drop_unused(self, group: Sequence[Write], staged: dict[int, int], results: list[Result]) -> None:
-        """Unlink the files of requests that did not go through; the sweep finds what is missed here."""
+    def _drop_unused(self, group: Sequence[Write], staged: dict[int, int]) -> None:
+        """Unlink the files that no row names: of refused and of repeated requests. The sweep finds what is missed."""
         names = []
         for place, rid in staged.items():
             request = group[place]
-            if isinstance(request, Put) and isinstance(results[place], LockboxError):
+            if isinstance(request, Put) and not self.broken and not self._is_row(rid):
                 names.append(name_of(request.part.address, rid))
-        if names and not self.broken:
-            self._files.unlink(names)
+        self._files.unlink(names)
+
+    def _is_row(self, rid: int) -> bool:
+        """Whether a part has this row id; where a damaged page hides the answer, its file is kept."""
+        try:
+            return self._connection.execute("SELECT 1 FROM part WHERE rid = ?", (rid,)).get is not None
+        except apsw.Error as error:
+            self._is_fatal(error)
+            return True
 
     # Between the groups
 
@@ -233,8 +240,7 @@ class StoreWriter:
         orphans = []
         for folder in range(self._swept, min(self._swept + SWEEP_FOLDERS, FANOUT)):
             for name, rid in self._files.names(folder):
-                known = self._connection.execute("SELECT 1 FROM part WHERE rid = ?", (rid,)).get
-                if rid < self._first_rid and known is None:
+                if rid < self._first_rid and not self._is_row(rid):
                     orphans.append(name)
             self._swept = folder + 1
         if orphans:

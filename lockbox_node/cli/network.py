@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,8 +28,7 @@ from lockbox_node.errors import LockboxError, UsageError
 
 SOCKET_NAME = "testnet.sock"
 STATE_NAME = "testnet.json"
-PORT = 7420
-HTTP_PORT = 7421
+PORT_FIRST, PORT_STEP, PORTS = 7420, 10, 100  # one port of these for all nodes; HTTP is the next one
 REGIONS_DEFAULT = 7
 OPERATORS_MIN = 5
 BOOTSTRAP_NODES = 7
@@ -126,6 +126,7 @@ class Testnet:
         self._directory = plan.directory
         self._members: dict[str, Member] = {}
         self._network = plan.directory / "network.pem"
+        self._claim, self._port = _claim_port()  # held as long as we live
 
     async def run(self, ready: Callable[[dict[str, Any]], None]) -> None:
         """Make what is missing, start all, call `ready` with the summary, serve the verbs until a signal."""
@@ -168,12 +169,12 @@ class Testnet:
         data = self._directory / name
         region = plan.regions[(number - 1) % len(plan.regions)]
         operator = f"op{(number - 1) % plan.operators + 1}"
-        bootstrap = tuple(f"127.1.{i}.1:{PORT}" for i in range(1, min(plan.nodes, BOOTSTRAP_NODES) + 1) if i != number)
+        bootstrap = tuple(f"127.1.{i}.1:{self._port}" for i in range(1, min(plan.nodes, BOOTSTRAP_NODES) + 1) if i != number)
         settings = NodeSettings(
             region=region,
             operator=operator,
-            listen=f"127.1.{number}.1:{PORT}",
-            http=f"127.1.{number}.1:{HTTP_PORT}",
+            listen=f"127.1.{number}.1:{self._port}",
+            http=f"127.1.{number}.1:{self._port + 1}",
             bootstrap=bootstrap,
         )
         create_node(data, self._network, replace(plan.config, node=settings))
@@ -313,6 +314,22 @@ class Testnet:
     def _told(members: list[Member], word: str) -> dict[str, object]:
         names = [member.name for member in members]
         return {"nodes": names, "done": word, "text": f"{', '.join(names)}: {word}"}
+
+
+def _claim_port() -> tuple[socket.socket, int]:
+    """A port for all nodes of one network, and the socket that claims it from other networks on this machine."""
+    for port in range(PORT_FIRST, PORT_FIRST + PORTS * PORT_STEP, PORT_STEP):
+        claim = socket.socket()
+        try:
+            claim.bind(("127.1.0.1", port))
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.1.1.1", port))
+        except OSError:
+            claim.close()
+        else:
+            return claim, port
+    raise LockboxError(f"{PORTS} test networks run on this machine already", "stop some")
 
 
 def _status_lines(rows: list[dict[str, Any]]) -> list[str]:

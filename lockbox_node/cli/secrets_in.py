@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lockbox_node.errors import UsageError
 
-PASSPHRASE_VARIABLE = "LOCKBOX_PASSPHRASE"
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PASSPHRASE_VARIABLE = "LOCKBOX_PASSPHRASE"  # noqa: S105 - the name, not the passphrase
 FILE_BYTES_MAX = 64 * 1024
 
 

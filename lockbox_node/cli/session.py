@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,7 +25,7 @@ from lockbox_node.client.vault import Ports, Vault, open_vault
 from lockbox_node.errors import LockboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from lockbox_node.client.wallet import Wallet
 
@@ -46,10 +45,7 @@ async def _session(wallet: Wallet, work: Callable[[Vault], Awaitable[T]]) -> T:
     clock = SystemClock()
     network = NetworkFile.load(wallet.network_file)
     credential = wallet.credential
-    if credential is None:
-        identity = ClientIdentity.guest(network)
-    else:
-        identity = ClientIdentity.load(network, *credential, clock)
+    identity = ClientIdentity.guest(network) if credential is None else ClientIdentity.load(network, *credential, clock)
     workers = ThreadWorkers(trio.CapacityLimiter(max(2, os.cpu_count() or 1)))
     ports = Ports(TcpNetwork(identity), OsEntropy(), clock, workers)
     cached = _cached(wallet)
@@ -95,7 +91,6 @@ def progress_bar(words: str) -> Iterator[Callable[[int, int], None] | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    started = trio_free_now()
     shown: list[Callable[[int, int], None]] = []
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -110,10 +105,14 @@ def progress_bar(words: str) -> Iterator[Callable[[int, int], None] | None]:
     )
     task = bar.add_task(words, total=None)
 
+    began: list[float] = []
+
     def update(done: int, total: int) -> None:
-        if not shown and trio_free_now() - started > BAR_AFTER_S:
+        began.append(trio.current_time())
+        if not shown and began[-1] - began[0] > BAR_AFTER_S:
             bar.start()
             shown.append(update)
+        del began[1:]
         bar.update(task, completed=done, total=total)
 
     try:

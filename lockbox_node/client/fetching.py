@@ -159,6 +159,7 @@ class Fetch:
                 self._ask(1)
 
     async def _judge(self, attempt: Attempt, outcome: Outcome) -> None:
+        attempt.posted = None  # its answer holds this attempt: a cycle
         if isinstance(outcome, LockboxError):
             again_s = again_after_s(outcome)
             if again_s is not None and attempt.tries < TRIES_MAX:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from protocol.ids import ClientId
 from protocol.messages import Hello
 
 if TYPE_CHECKING:
     from lockbox_node.ports import WallClock
     from protocol.certificates import NetworkRoot, Role
+    from protocol.ids import ClientId
 
 PROTOCOL_VERSIONS = [1]
 

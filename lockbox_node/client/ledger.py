@@ -58,8 +58,9 @@ class Ledger:
     async def _reserve(self) -> range:
         vault, wallet = self._vault, self._vault.wallet
         count, self._reserve_count = self._reserve_count, BLOCK
-        indices = await vault.workers.run(partial(wallet.reserve_indices, count))
         announced = wallet.mark
+        room = announced - wallet.next_index
+        indices = await vault.workers.run(partial(wallet.reserve_indices, min(count, room) if room > 0 else count))
         if indices.stop <= announced:
             return indices
         seen = await read_mark(vault)

@@ -62,7 +62,7 @@ class LockResult:
         return ExitCode.DONE if self.placed == self.wanted else ExitCode.DEGRADED
 
 
-class _IndexInUse(Exception):  # noqa: N818 - no error: the next index is tried
+class _IndexInUse(Exception):
     """Another machine with the same words uses this index."""
 
 
@@ -258,4 +258,3 @@ def _refusal(put: StripePut) -> LockboxError:
     return LockboxError(
         f"{said}; nothing was locked", "try again when more nodes are reachable", ErrorCode.INSUFFICIENT_NODES
     )
-

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lockbox_node.client.putting import StripePut
 from lockbox_node.client.finding import Presence
+from lockbox_node.client.putting import StripePut
 from lockbox_node.client.standing import Standing
 from lockbox_node.client.stripes import mixed_slots, signed_stripe
 from lockbox_node.core.derivation import AssetKey, wallet_key
@@ -50,7 +50,7 @@ async def read_mark(vault: Vault) -> SeenMark:
             )
         slots = standing.slots[:SIBLINGS_MAX]
         if standing.presence is Presence.STANDS and not slots:
-            raise NotEnoughShards("no holder of this wallet's mark answers", "start more holders, or wait and try again")
+            raise NotEnoughShards("no holder of this wallet's mark answers", "start holders, or wait and try again")
         marks = [_mark_of(vault, key, slot) for slot in slots]
         version = max([slot.descriptor.version for slot in slots], default=standing.finding.tombstone_version)
         return SeenMark(max(marks, default=0), max(version, 0), tuple(slot.table.descriptor_hash for slot in slots))
@@ -72,9 +72,7 @@ async def raise_mark(vault: Vault, seen: SeenMark, mark: int) -> None:
         seen = await read_mark(vault)
         if seen.mark >= mark:
             return
-    raise LockboxError(
-        "other machines keep changing this wallet at the same time", "try again", ErrorCode.CONFLICT
-    )
+    raise LockboxError("other machines keep changing this wallet at the same time", "try again", ErrorCode.CONFLICT)
 
 
 async def _put_mark(vault: Vault, seen: SeenMark, mark: int) -> StripePut:

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lockbox_node.core.placement import Candidate
 from lockbox_node.rpc.pool import Contact
 from protocol.certificates import NetworkRoot, verify_record
 from protocol.errors import RemoteProtocolError
 from protocol.ids import NodeId
-from protocol.messages import MemberUpdate, Signed
 from protocol.records import NodeRecord, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Mapping, Sequence
+
+    from protocol.messages import MemberUpdate, Signed
 
 ACTIVE = 1
 ALIVE, DEAD = 0, 2

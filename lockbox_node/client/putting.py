@@ -124,6 +124,7 @@ class StripePut:
 
     def _judge(self, attempt: Attempt, outcome: Outcome) -> None:
         node = attempt.holder.node
+        attempt.posted = None  # it holds the shards, and through its answer this attempt: a cycle
         current = self._pending.get(node) is attempt
         if isinstance(outcome, Stored):
             self.acknowledged.add(node)

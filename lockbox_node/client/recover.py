@@ -1,4 +1,4 @@
-"""Recover a wallet: every asset that its words have ever locked, found by asking the network for one index after another.
+"""Recover a wallet: every asset that its words have ever locked, found by asking for one index after another.
 
 The scan runs to the wallet's high-water mark and on until MISSES_IN_A_ROW indices in a row are surely absent.
 Deleted assets are no misses; an index about which too few nodes answer is unknown, never ends the scan, and is
@@ -8,7 +8,6 @@ Source: DESIGN, Client pipeline, Wallet.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -24,6 +23,8 @@ from lockbox_node.core.manifest import KIND_ASSET, open_slots
 from lockbox_node.errors import ExitCode, LockboxError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lockbox_node.client.standing import Slot
     from lockbox_node.client.vault import Vault
     from lockbox_node.core.derivation import AssetKey

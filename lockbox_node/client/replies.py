@@ -7,14 +7,16 @@ Bounded by the number of requests that its owner posts, each of which answers on
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
 
 from lockbox_node.errors import LockboxError
 from protocol.errors import ErrorCode
 from protocol.messages import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Key = TypeVar("Key")
 AGAIN_S_MIN = 0.05

@@ -8,11 +8,13 @@ output has no offsets, so there pieces wait for their turn.
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lockbox_node.core.sealing import wipe
 from lockbox_node.errors import LockboxError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Sink(Protocol):
@@ -100,7 +102,7 @@ class StreamSink:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def write_at(self, offset: int, piece: memoryview) -> None:  # noqa: ARG002 - pieces come in order
+    def write_at(self, offset: int, piece: memoryview) -> None:
         """Write a piece behind the last one."""
         done = 0
         while done < len(piece):

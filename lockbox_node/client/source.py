@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lockbox_node.core.sealing import wipe
 from lockbox_node.errors import AssetNotFound, LockboxError, UsageError
 from protocol.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 STDIN_BYTES_MAX = 64 * 1024 * 1024
 PIECE_BYTES = 1024 * 1024

@@ -61,9 +61,7 @@ class Standing:
     @property
     def slots(self) -> list[Slot]:
         """What no tombstone covers: the newest version first, the most held of a version first."""
-        standing = [
-            slot for slot in self._slots.values() if slot.descriptor.version > self.finding.tombstone_version
-        ]
+        standing = [slot for slot in self._slots.values() if slot.descriptor.version > self.finding.tombstone_version]
         return sorted(
             standing,
             key=lambda slot: (-slot.descriptor.version, -len(slot.table.holders), slot.table.descriptor_hash),

@@ -7,18 +7,19 @@ come back later (RATE_LIMITED, BUSY) is asked again then. Answers that come afte
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import trio
 
 from lockbox_node.client.replies import Outcome, again_after_s
 from lockbox_node.errors import LockboxError
-from protocol.messages import Message
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from lockbox_node.client.members import Member
     from lockbox_node.client.vault import Vault
+    from protocol.messages import Message
 
 AGAIN_MAX = 20  # how often one node may send us away before it counts as silent
 
@@ -63,9 +64,7 @@ class Survey:
             now = trio.current_time()
             if now >= deadline and not heard:
                 return
-            if not self.pending and not self._again:
-                self.ask(1)
-            elif now >= self._asked_at + hedge_s:
+            if (not self.pending and not self._again) or now >= self._asked_at + hedge_s:
                 self.ask(1)
 
     def _ask_again(self) -> None:

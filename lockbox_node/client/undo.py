@@ -34,7 +34,7 @@ async def undo(vault: Vault, data: Sequence[StripePut], root: StripePut | None) 
         for put in data:
             _delete(vault, _tombstone(vault, put), put.touched, replies)
         if root is not None:
-            await root.drain(deadline)
+            await root.drain(deadline - vault.params.undo_s / 2)  # the other half is for the deletes
             if not (root.siblings or root.taken):
                 _delete(vault, _tombstone(vault, root), root.acknowledged, replies)
         while replies.pending and await replies.take(deadline):

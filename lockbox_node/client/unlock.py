@@ -8,7 +8,6 @@ Source: DESIGN, Client pipeline, Unlock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,16 +17,16 @@ import trio
 from lockbox_node.client.fetching import Fetch
 from lockbox_node.client.finding import Finding
 from lockbox_node.client.stripes import key_of_stripe
+from lockbox_node.core.derivation import segment_key_into
 from lockbox_node.core.manifest import SegmentPlan, open_slots, plan_of, segment_context
 from lockbox_node.core.sealing import KEY_BYTES, OVERHEAD_BYTES, open_segment, wipe
-from lockbox_node.core.derivation import segment_key_into
 from lockbox_node.core.tiers import Tier, tier_numbered
 from lockbox_node.errors import LockboxError, NotEnoughShards
 from protocol.errors import ErrorCode
 from protocol.ids import Address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from lockbox_node.client.finding import SlotTable
     from lockbox_node.client.sink import Sink
@@ -210,16 +209,12 @@ class _Unlock:
             with memoryview(piece) as view:
                 self._sink.write_at(wanted.start, view[: len(wanted)])
 
-    def _plaintext(
-        self, manifest: Manifest, plan: SegmentPlan, fetch: Fetch
-    ) -> list[tuple[range, bytearray]]:
+    def _plaintext(self, manifest: Manifest, plan: SegmentPlan, fetch: Fetch) -> list[tuple[range, bytearray]]:
         """(range of the asset, plaintext with its padding) of each segment; the caller wipes them. Runs in a thread."""
         assert fetch.descriptor is not None
         sealed_bytes = fetch.descriptor.shard_bytes * fetch.descriptor.k
         if sealed_bytes != plan.sealed_bytes or max(manifest.order, default=0) >= len(fetch.descriptor.groups):
-            raise LockboxError(
-                "the stripe does not fit its manifest", "verify the asset", ErrorCode.METADATA_CORRUPT
-            )
+            raise LockboxError("the stripe does not fit its manifest", "verify the asset", ErrorCode.METADATA_CORRUPT)
         groups = [fetch.decode(group, sealed_bytes) for group in range(len(fetch.descriptor.groups))]
         pieces: list[tuple[range, bytearray]] = []
         try:

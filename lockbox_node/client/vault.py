@@ -8,7 +8,6 @@ time is corrected by the median of what the peers say, since claims and leases a
 from __future__ import annotations
 
 import statistics
-from collections.abc import AsyncIterator, Container, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ from protocol.ids import ID_BYTES, NodeId
 from protocol.messages import NUMBERS, Members, MemberUpdate, SyncMembers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Container, Sequence
 
     from lockbox_node.client.replies import Outcome
     from lockbox_node.client.wallet import Wallet
@@ -58,7 +57,7 @@ class VaultParams:
     shun_s: float = 10.0  # how long a node that failed us is left out
     refresh_s: float = 1.0  # the view is read again at most this often
     window_stripes: int = 3
-    window_bytes: int = 64 * 1024 * 1024
+    window_bytes: int = 96 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +73,7 @@ class Ports:
 class Vault:
     """The composition root of a client. `wallet` owns the master key."""
 
-    def __init__(
-        self, ports: Ports, local: LocalIdentity, wallet: Wallet, params: VaultParams | None = None
-    ) -> None:
+    def __init__(self, ports: Ports, local: LocalIdentity, wallet: Wallet, params: VaultParams | None = None) -> None:
         self.params = params or VaultParams()
         self.entropy = ports.entropy
         self.workers = ports.workers

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import trio
 
 from tests.fakes.cluster import Cluster, a_wallet
 
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    import trio
     from trio.testing import MockClock
 
     from lockbox_node.client.vault import Vault

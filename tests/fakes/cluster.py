@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -36,6 +36,7 @@ from protocol.ids import Address, NetworkId, NodeId, distance
 from protocol.messages import (
     RECORDS_MAX,
     FindNode,
+    HolderEntry,
     Members,
     MemberState,
     MemberUpdate,
@@ -86,23 +87,37 @@ class InlineWorkers:
         return fn()
 
 
+class LosingStore(MemoryStore):
+    """A store that can lose a part as a failed disk does: without a tombstone, without a word."""
+
+    def lose(self, address: bytes) -> None:
+        """Whatever is held at `address` is gone."""
+        for key in [key for key in self._parts if key[0] == address]:
+            del self._parts[key]
+
+
 @dataclass
 class FakeNode:
     """One storage node. What is set here changes how it behaves from now on."""
 
     number: int
     identity: FakeIdentity
-    store: MemoryStore
+    store: LosingStore
     alive: bool = True
     refuse: dict[type[Message], LockboxError] = field(default_factory=dict)  # request type -> what it answers
     silent: set[type[Message]] = field(default_factory=set)  # request types that it never answers
     bend: dict[type[Message], Callable[[Message], Message]] = field(default_factory=dict)  # what it says instead
+    unsayable: set[tuple[type[Message], bytes]] = field(default_factory=set)  # the same for one address only
     asked: Counter[str] = field(default_factory=Counter)
 
     @property
     def id(self) -> bytes:
         """Its node id."""
         return self.identity.id
+
+    def bury_in_silence(self, kind: type[Message], address: bytes) -> None:
+        """Never answer such a request about `address`."""
+        self.unsayable.add((kind, address))
 
     @property
     def host(self) -> str:
@@ -126,7 +141,7 @@ class Cluster:
                 region=names[number % regions],
                 address=f"node{number}:7420",
             )
-            self.nodes[identity.id] = FakeNode(number, identity, MemoryStore(StoreParams(), self.clock))
+            self.nodes[identity.id] = FakeNode(number, identity, LosingStore(StoreParams(), self.clock))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """All nodes, for ever."""
@@ -159,6 +174,18 @@ class Cluster:
     def holding(self, address: bytes) -> list[FakeNode]:
         """Nodes that keep a part of what stands at `address`."""
         return [node for node in self.nodes.values() if _view(node, address).parts]
+
+    def forget(self, node: FakeNode, address: bytes) -> None:
+        """The node loses its part; its operator knows nothing of it."""
+        node.store.lose(address)
+
+    def entries(self, node: FakeNode, address: bytes) -> tuple[HolderEntry, ...]:
+        """The holder table that a node keeps with its part."""
+        return _view(node, address).parts[0].entries
+
+    def descriptor(self, node: FakeNode, address: bytes) -> Signed:
+        """The signed descriptor of the part that a node keeps."""
+        return _view(node, address).parts[0].descriptor
 
     def nearest(self, target: bytes, count: int) -> list[FakeNode]:
         """The nearest living nodes."""
@@ -193,7 +220,7 @@ class Cluster:
         """What the node is told to do instead of serving, else serve."""
         kind = type(request)
         node.asked[kind.__name__] += 1
-        if kind in node.silent:
+        if kind in node.silent or (kind, getattr(request, "address", b"")) in node.unsayable:
             return
         if kind in node.refuse:
             answer(node.refuse[kind])
@@ -203,7 +230,8 @@ class Cluster:
         def bent(reply: Message | LockboxError) -> None:
             answer(reply if isinstance(reply, LockboxError) else bend(reply))
 
-        route.handler(request, peer, bent)  # type: ignore[call-arg]  # storage has synchronous handlers only
+        handler: Any = route.handler
+        handler(request, peer, bent)  # storage has synchronous handlers only
 
     def _members(self, request: SyncMembers, _peer: Peer, answer: Answer[Message]) -> None:
         later = sorted(node for node in self.nodes if node > request.after)

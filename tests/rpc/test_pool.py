@@ -10,7 +10,6 @@ import trio.testing
 
 from lockbox_node.errors import LockboxError, PeerUnreachable
 from lockbox_node.rpc.connection import ConnectionParams
-from lockbox_node.rpc.dials import Backoffs
 from lockbox_node.rpc.dispatch import Route
 from lockbox_node.rpc.pool import Contact, PoolParams
 from protocol.certificates import Role
@@ -44,34 +43,6 @@ async def test_a_request_dials_once_and_uses_the_connection_again(autojump_clock
         assert node.pinged_by == [client.identity.id] * 3
 
 
-async def test_a_posted_call_waits_for_its_connection(autojump_clock: MockClock) -> None:
-    async with world() as w:
-        client, node = await w.client(), await w.node()
-        answers: list[Message | LockboxError] = []
-        posted = client.pool.post(node.contact, PING, answers.append)
-        begun = posted.last_progress
-        await trio.sleep(1)
-        assert answers == [Pong(7, 1)]
-        assert posted.last_progress >= begun
-        client.pool.post(node.contact, PING, answers.append)
-        await trio.sleep(1)
-        assert len(answers) == 2
-
-
-async def test_a_forgotten_post_is_never_sent(autojump_clock: MockClock) -> None:
-    async with world() as w:
-        client, node = await w.client(), await w.node()
-        answers: list[Message | LockboxError] = []
-        client.pool.post(node.contact, PING, answers.append).forget()
-        await trio.sleep(1)
-        assert (answers, node.pinged_by) == ([], [])
-        posted = client.pool.post(node.contact, PING, answers.append)
-        posted.forget()
-        await trio.sleep(1)
-        assert answers == []
-        assert client.pool.connections()
-
-
 async def test_one_dial_is_in_flight_and_all_waiters_share_it(autojump_clock: MockClock) -> None:
     async with world(delay_s=0.1) as w:
         client, node = await w.client(), await w.node()
@@ -80,19 +51,6 @@ async def test_one_dial_is_in_flight_and_all_waiters_share_it(autojump_clock: Mo
                 nursery.start_soon(client.pool.request, node.contact, PING)
         assert len(w.hub.dials) == 1
         assert len(node.pinged_by) == 10
-
-
-async def test_waiters_share_an_error_and_each_gets_its_own(autojump_clock: MockClock) -> None:
-    async with world(delay_s=0.1) as w:
-        client, node = await w.client(), await w.node()
-        w.hub.down.add(node.host)
-        errors: list[Message | LockboxError] = []
-        for _ in range(3):
-            client.pool.post(node.contact, PING, errors.append)
-        await trio.sleep(0.15)
-        assert [type(error) for error in errors] == [PeerUnreachable] * 3
-        assert len({id(error) for error in errors}) == 3
-        assert len(w.hub.dials) == 1
 
 
 async def test_a_dial_outlives_the_waiter_that_began_it(autojump_clock: MockClock) -> None:
@@ -166,20 +124,6 @@ async def test_failures_are_backed_off_and_news_resets_them(autojump_clock: Mock
         await trio.sleep(0.2)
         assert await client.pool.request(node.contact, PING) == Pong(7, 1)
         assert client.pool.figures().dials_failed == 3
-
-
-def test_backoffs_double_to_a_limit_and_are_bounded() -> None:
-    backoffs, error = Backoffs(0.2, 0.5, 2), PeerUnreachable("gone")
-    ends = []
-    now = 0.0
-    for _ in range(4):
-        backoffs.failed(b"a", error, now)
-        ends.append(next(n / 10 for n in range(100) if backoffs.error(b"a", now + n / 10) is None))
-        now += 10
-    assert ends == [0.2, 0.4, 0.5, 0.5]
-    for key in (b"b", b"c"):
-        backoffs.failed(key, error, now)
-    assert backoffs.error(b"a", now - 10) is None
 
 
 async def test_the_other_direction_uses_the_same_connection(autojump_clock: MockClock) -> None:

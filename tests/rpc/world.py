@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
     from lockbox_node.ports import Answer
     from lockbox_node.rpc.hello import Peer
+    from tests.fakes.memory_network import MemoryStream
+
+
+CLIENT = FakeNetwork().client(1)
 
 
 @dataclass
@@ -107,3 +111,19 @@ async def world(capacity: int = 256 * 1024, delay_s: float = 0.0) -> AsyncIterat
     async with trio.open_nursery() as nursery:
         yield World(FakeNetwork(), MemoryHub(capacity, delay_s), nursery)
         nursery.cancel_scope.cancel()
+
+
+async def speak(w: World, first: bytes) -> tuple[MemoryStream, Party]:
+    """A peer that says `first` in place of Hello to a new node."""
+    node = await w.node(server_params=ServerParams(hello_timeout_s=5.0, hellos_max=1))
+    stream = await w.hub.network("raw", CLIENT.leaf).dial("node1", 7420)
+    if first:
+        await stream.send_all(first)
+    return stream, node
+
+
+async def read_all(stream: MemoryStream) -> bytes:
+    got, buffer = b"", memoryview(bytearray(65536))
+    while count := await stream.receive_into(buffer):
+        got += buffer[:count]
+    return got

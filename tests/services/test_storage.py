@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 
 from lockbox_node.core.admission import Downgrade
@@ -89,7 +90,9 @@ class Bench:
         """The code of the refusal."""
         with pytest.raises((LockboxError, RemoteProtocolError)) as caught:
             self.ask(request, peer)
-        return caught.value.code
+        error = caught.value
+        assert isinstance(error, LockboxError | RemoteProtocolError)
+        return error.code
 
 
 @pytest.fixture
@@ -97,15 +100,10 @@ def bench() -> Bench:
     return Bench()
 
 
-def put_of(stripe: Stripe, index: int = 0, **changes: Any) -> PutStripe:
+def put_of(stripe: Stripe, index: int = 0, changes: dict[str, object] | None = None) -> PutStripe:
     part = stripe.parts[index]
     request = PutStripe(part.descriptor, list(part.slots), index, list(part.shards), list(part.entries))
-    return replace_message(request, **changes)
-
-
-def replace_message(request: PutStripe, **changes: Any) -> PutStripe:
-    fields = {name: getattr(request, name) for name in request.__struct_fields__}
-    return PutStripe(**(fields | changes))
+    return msgspec.structs.replace(request, **(changes or {}))
 
 
 def get_of(stripe: Stripe, peer: Peer | None = CLIENT, operation: type[Message] = GetShards) -> GetShards:
@@ -150,8 +148,8 @@ def test_an_update_replaces_what_its_descriptor_names(bench: Bench) -> None:
         {"holders": [HolderEntry(10, node_of(1), 1)]},
     ],
 )
-def test_what_the_owner_did_not_sign_is_not_stored(bench: Bench, changes: dict[str, Any]) -> None:
-    assert bench.refused(put_of(make_stripe(1), **changes)) is ErrorCode.PROOF_INVALID
+def test_what_the_owner_did_not_sign_is_not_stored(bench: Bench, changes: dict[str, object]) -> None:
+    assert bench.refused(put_of(make_stripe(1), changes=changes)) is ErrorCode.PROOF_INVALID
     assert bench.store.figures().stripes == 0
     assert not bench.told
 
@@ -160,7 +158,7 @@ def test_a_foreign_signature_is_not_stored_even_when_the_body_is_known(bench: Be
     stripe = make_stripe(1)
     bench.ask(put_of(stripe))
     forged = Signed(stripe.signed.body, make_stripe(2).signed.signature)
-    assert bench.refused(put_of(stripe, descriptor=forged)) is ErrorCode.PROOF_INVALID
+    assert bench.refused(put_of(stripe, changes={"descriptor": forged})) is ErrorCode.PROOF_INVALID
 
 
 @pytest.mark.parametrize("tier", [(1, 5, 11), (0, 5, 10), (3, 2, 20)])

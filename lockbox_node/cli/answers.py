@@ -1,0 +1,178 @@
+"""What `lockbox` prints: results as the JSON objects of CONTRACT, and as words."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lockbox_node.core.tiers import TIERS
+from lockbox_node.errors import UsageError
+
+if TYPE_CHECKING:
+    from lockbox_node.client.lock import LockResult
+    from lockbox_node.client.recover import RecoverResult
+    from lockbox_node.client.unlock import UnlockResult
+    from lockbox_node.client.verify import VerifyResult
+    from lockbox_node.client.wallet import AssetEntry
+
+DAY_S = 86_400
+UNITS_S = {"d": DAY_S, "w": 7 * DAY_S, "y": 365 * DAY_S}
+
+
+def lease_seconds(text: str | None) -> int | None:
+    """ "365d", "2w" or "1y" in seconds; None for the tier's default. UsageError."""
+    if text is None:
+        return None
+    number, unit = text[:-1], text[-1:].lower()
+    if not (number.isascii() and number.isdecimal() and unit in UNITS_S and len(number) <= 6):
+        raise UsageError(f"{text!r} is not a lease", "give days, weeks or years, for example 30d, 4w, 1y")
+    return int(number) * UNITS_S[unit]
+
+
+def tier_name(asset: AssetEntry) -> str:
+    """The name of an asset's tier."""
+    return TIERS[asset.tier].name
+
+
+def day(unix_s: int) -> str:
+    """A date, UTC."""
+    return datetime.datetime.fromtimestamp(unix_s, datetime.UTC).date().isoformat()
+
+
+def file_name(asset: AssetEntry) -> str:
+    """Where an asset goes when nothing else is said: its label without any directory, else its id."""
+    name = Path(asset.label).name
+    return name if name not in ("", ".", "..") else f"{asset.asset_id}.bin"
+
+
+def asset_payload(asset: AssetEntry) -> dict[str, Any]:
+    """One asset of `list`, `show` and `recover`."""
+    return {
+        "asset": asset.asset_id,
+        "address": asset.address.hex(),
+        "label": asset.label,
+        "tier": tier_name(asset),
+        "size": asset.size,
+        "locked": day(asset.created_unix_s),
+        "lease_until": day(asset.lease_until_unix_s),
+        "version": asset.version,
+    }
+
+
+def lock_payload(locked: LockResult) -> dict[str, Any]:
+    """`lock --json`."""
+    return {
+        "asset": locked.asset.asset_id,
+        "address": locked.asset.address.hex(),
+        "tier": tier_name(locked.asset),
+        "size": locked.asset.size,
+        "shards": {"placed": locked.placed, "wanted": locked.wanted},
+        "decoys": locked.decoys,
+        "regions": list(locked.regions),
+        "margin": locked.margin.as_json(),
+        "seconds": round(locked.seconds, 4),
+    }
+
+
+def lock_words(locked: LockResult) -> str:
+    """`lock`: the asset id first, for `cut`."""
+    missing = locked.wanted - locked.placed
+    short = f", {missing} holders missing" if missing else ""
+    return (
+        f"{locked.asset.asset_id}  {locked.placed} of {locked.wanted} parts in {len(locked.regions)} regions{short}; "
+        f"{locked.margin.nodes} nodes or {locked.margin.regions} regions may vanish; {locked.seconds:.2f} s"
+    )
+
+
+def unlock_payload(unlocked: UnlockResult) -> dict[str, Any]:
+    """`unlock --json`. Grants are not asked yet: nobody verifies but the holders themselves."""
+    shards = unlocked.shards
+    return {
+        "asset": unlocked.asset.asset_id,
+        "address": unlocked.asset.address.hex(),
+        "tier": unlocked.tier.name,
+        "size": unlocked.manifest.size,
+        "verifiers": {"granted": 0, "quorum": 0, "asked": 0, "independent": 0},
+        "maybe_stale": unlocked.maybe_stale,
+        "shards": {
+            "fetched": shards.fetched,
+            "needed": shards.needed,
+            "corrupt": shards.corrupt,
+            "missing": shards.missing,
+        },
+        "seconds": round(unlocked.seconds, 4),
+    }
+
+
+def unlock_words(unlocked: UnlockResult, place: Path) -> str:
+    """`unlock`."""
+    stale = "; too few holders answered to be sure that this is the newest version" if unlocked.maybe_stale else ""
+    corrupt = f"; {unlocked.shards.corrupt} corrupt parts met and replaced" if unlocked.shards.corrupt else ""
+    return f"{place}  {unlocked.manifest.size:,} bytes in {unlocked.seconds:.2f} s{corrupt}{stale}"
+
+
+def verify_payload(verified: VerifyResult) -> dict[str, Any]:
+    """`verify --json`. `quorum` is that of certificates by verifiers, which are not asked yet."""
+    return {
+        "asset": verified.asset.asset_id,
+        "state": verified.state,
+        "holders": [
+            {
+                "node": line.node.hex(),
+                "region": line.region,
+                "stripe": line.stripe,
+                "index": line.index,
+                "verdict": line.verdict.value,
+            }
+            for line in verified.holders
+        ],
+        "quorum": 0,
+        "margin": verified.margin.as_json(),
+    }
+
+
+def verify_words(verified: VerifyResult) -> str:
+    """`verify`."""
+    lines = [f"{verified.asset.asset_id}  {verified.state}"]
+    lines += [
+        f"  stripe {line.stripe} index {line.index:>2}  {line.verdict.value:<8} {line.node.hex()[:8]}  {line.region}"
+        for line in verified.holders
+    ]
+    lines.append(f"  {verified.margin.nodes} nodes or {verified.margin.regions} regions may still vanish")
+    return "\n".join(lines)
+
+
+def recover_payload(recovered: RecoverResult) -> dict[str, Any]:
+    """`recover --json`."""
+    return {
+        "assets": [asset_payload(asset) for asset in recovered.assets],
+        "unknown": recovered.unknown,
+        "deleted": recovered.deleted,
+        "leftovers": recovered.leftovers,
+        "scanned": recovered.scanned,
+        "mark": recovered.mark if recovered.mark_known else None,
+    }
+
+
+def recover_words(recovered: RecoverResult, path: Path) -> str:
+    """`recover`."""
+    lines = [*table(recovered.assets), f"{len(recovered.assets)} assets are in the wallet {path}"]
+    if recovered.leftovers:
+        lines.append(f"{recovered.leftovers} remains of interrupted locks were passed over")
+    if recovered.unknown:
+        places = ", ".join(map(str, recovered.unknown))
+        lines.append(f"about index {places} too few nodes answer: there may be more; recover again later")
+    if not recovered.mark_known:
+        lines.append("nobody could say how many assets were locked: there may be more; recover again later")
+    return "\n".join(lines)
+
+
+def table(assets: list[AssetEntry]) -> list[str]:
+    """Assets as lines under a head."""
+    lines = [f"{'ASSET':<16}  {'TIER':<8}  {'BYTES':>15}  {'LOCKED':<10}  LABEL"]
+    lines += [
+        f"{one.asset_id:<16}  {tier_name(one):<8}  {one.size:>15,}  {day(one.created_unix_s)}  {one.label}"
+        for one in assets
+    ]
+    return lines

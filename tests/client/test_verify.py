@@ -1,0 +1,116 @@
+"""What `verify` says of healthy, damaged and lost assets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from lockbox_node.client.lock import lock
+from lockbox_node.client.source import BytesSource
+from lockbox_node.client.verify import Verdict, verify
+from lockbox_node.core.tiers import STANDARD, TIERS, Tier
+from lockbox_node.errors import AssetNotFound, ExitCode
+from protocol.messages import LeafProof, Message, Proof, Prove
+
+if TYPE_CHECKING:
+    from lockbox_node.client.vault import Vault
+    from lockbox_node.client.wallet import AssetEntry
+    from tests.fakes.cluster import Cluster, FakeNode
+
+
+async def locked(vault: Vault, tier: Tier = STANDARD, size: int = 1000) -> AssetEntry:
+    asset = (await lock(vault, BytesSource(bytearray(size)), tier)).asset
+    await trio.sleep(2)  # until the pointers are spread
+    return asset
+
+
+def holders(cluster: Cluster, asset: AssetEntry) -> list[FakeNode]:
+    return sorted(cluster.holding(asset.address), key=lambda node: node.id)
+
+
+@pytest.mark.parametrize("tier", TIERS, ids=[tier.name for tier in TIERS])
+async def test_an_asset_with_every_part_proved_is_healthy(vault: Vault, tier: Tier) -> None:
+    verified = await verify(vault, await locked(vault, tier))
+    assert (verified.state, verified.exit_code) == ("healthy", ExitCode.DONE)
+    assert [line.index for line in verified.holders] == list(range(tier.n))
+    assert {line.verdict for line in verified.holders} == {Verdict.HELD}
+    assert verified.margin.nodes == tier.n - tier.k
+    assert verified.margin.regions >= tier.regions_lost_max
+
+
+async def test_every_stripe_of_a_large_asset_is_verified(vault: Vault) -> None:
+    verified = await verify(vault, await locked(vault, size=6_000_000))
+    assert verified.state == "healthy"
+    assert len({line.stripe for line in verified.holders}) == 2
+    assert len(verified.holders) == 20
+
+
+async def test_dead_holders_degrade_an_asset_and_narrow_its_margin(cluster: Cluster, vault: Vault) -> None:
+    asset = await locked(vault)
+    dead = {node.id for node in holders(cluster, asset)[:2]}
+    cluster.kill(*dead)
+    verified = await verify(vault, asset)
+    assert (verified.state, verified.exit_code) == ("degraded", ExitCode.DEGRADED)
+    assert verified.margin.nodes == 3
+    assert {line.node for line in verified.holders if line.verdict is Verdict.SILENT} == dead
+
+
+@pytest.mark.parametrize(("gone", "state", "code"), [(4, "at-risk", 8), (5, "at-risk", 8), (6, "lost", 5)])
+async def test_the_state_follows_the_margin(cluster: Cluster, vault: Vault, gone: int, state: str, code: int) -> None:
+    asset = await locked(vault)
+    cluster.kill(*[node.id for node in holders(cluster, asset)[:gone]])
+    verified = await verify(vault, asset)
+    assert (verified.state, verified.exit_code) == (state, code)
+    assert verified.margin.nodes == 5 - gone
+
+
+async def test_an_asset_whose_holders_are_all_gone_is_lost_and_its_holders_are_named(
+    cluster: Cluster, vault: Vault
+) -> None:
+    asset = await locked(vault)
+    cluster.kill(*[node.id for node in holders(cluster, asset)])
+    verified = await verify(vault, asset)
+    assert verified.state == "lost"
+    assert len(verified.holders) == 10
+
+
+async def test_a_false_proof_is_corrupt_and_a_lost_part_is_missing(cluster: Cluster, vault: Vault) -> None:
+    asset = await locked(vault)
+    liar, loser, *_ = holders(cluster, asset)
+
+    def false(reply: Message) -> Message:
+        assert isinstance(reply, Proof)
+        first = reply.groups[0][0]
+        bent = LeafProof(first.leaf_index, bytes([first.leaf[0] ^ 1]) + first.leaf[1:], first.path)
+        return Proof(reply.index, [[bent, *reply.groups[0][1:]], *reply.groups[1:]])
+
+    liar.bend[Prove] = false
+    cluster.forget(loser, asset.address)
+    verdicts = {line.node: line.verdict for line in (await verify(vault, asset)).holders}
+    assert verdicts[liar.id] is Verdict.CORRUPT
+    assert verdicts[loser.id] is Verdict.MISSING
+
+
+async def test_a_proof_made_for_another_nonce_does_not_count(cluster: Cluster, vault: Vault) -> None:
+    asset = await locked(vault, size=2_000_000)  # leaves are drawn, not all shown
+    replayed: list[Message] = []
+
+    def replay(reply: Message) -> Message:
+        replayed.append(reply)
+        return replayed[0]
+
+    node = holders(cluster, asset)[0]
+    node.bend[Prove] = replay
+    assert (await verify(vault, asset)).state == "healthy"
+    verdicts = {line.node: line.verdict for line in (await verify(vault, asset)).holders}
+    assert verdicts[node.id] is Verdict.CORRUPT
+
+
+async def test_an_asset_that_nobody_knows_is_not_found(vault: Vault) -> None:
+    import msgspec
+
+    asset = await locked(vault)
+    with pytest.raises(AssetNotFound):
+        await verify(vault, msgspec.structs.replace(asset, index=77))
