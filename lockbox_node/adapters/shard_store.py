@@ -8,7 +8,6 @@ store_schema, store_files, store_writer, store_reader.
 
 from __future__ import annotations
 
-import math
 import os
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -30,6 +29,7 @@ from lockbox_node.adapters.store_reader import (
 from lockbox_node.adapters.store_rows import Bury, Merge, Put, Quarantine, Write
 from lockbox_node.adapters.store_writer import StoreWriter
 from lockbox_node.core.slots import corrupt_part
+from lockbox_node.core.gathering import Gathering
 from lockbox_node.errors import ConfigError, LockboxError
 from protocol.errors import ErrorCode
 from protocol.ids import Address, DescriptorHash, NodeId
@@ -70,7 +70,8 @@ class ShardStoreFile:
         self._read_wake = trio.Event()
         self._write_limiter = trio.CapacityLimiter(1)
         self._read_limiter = trio.CapacityLimiter(1)
-        self._wrote_at = self._read_at = -math.inf  # trio time of the last group
+        self._write_crowd = Gathering(params.gather_s, params.gather_enough)
+        self._read_crowd = Gathering(params.gather_s, params.gather_enough)
 
     @classmethod
     def open(cls, data_dir: Path, params: StoreParams, clock: WallClock, node: bytes = b"") -> ShardStoreFile:
@@ -193,9 +194,8 @@ class ShardStoreFile:
         quiet_s, more = self._params.idle_s, True
         while True:
             if self._writes:
-                await self._gather(self._writes, self._wrote_at)
+                await self._gather(self._writes, self._write_crowd)
                 await self._write_group()
-                self._wrote_at = trio.current_time()
                 quiet_s, more = self._params.idle_s, True
                 continue
             self._write_wake = trio.Event()
@@ -206,14 +206,13 @@ class ShardStoreFile:
                 quiet_s = 0 if more else HOUSEKEEPING_S
                 self._publish()
 
-    async def _gather(self, queue: Sized, last_at: float) -> None:
-        """A store at work waits a moment for more: one flush and one hop then serve them all.
-
-        A request that comes alone, with nothing shortly before it, waits for nobody.
-        """
-        params = self._params
-        if len(queue) < params.gather_enough and trio.current_time() - last_at < params.gather_s:
-            await trio.sleep(params.gather_s)
+    @staticmethod
+    async def _gather(queue: Sized, crowd: Gathering) -> None:
+        """Wait a moment for more to share one flush and one hop, if more are to be expected."""
+        wait_s = crowd.wait_s(len(queue))
+        if wait_s:
+            await trio.sleep(wait_s)
+        crowd.took(len(queue))
 
     async def _write_group(self) -> None:
         group = self._take_writes()
@@ -263,8 +262,7 @@ class ShardStoreFile:
             if not self._reads:
                 self._read_wake = trio.Event()
                 await self._read_wake.wait()
-            await self._gather(self._reads, self._read_at)
-            self._read_at = trio.current_time()
+            await self._gather(self._reads, self._read_crowd)
             count = min(len(self._reads), self._params.read_group_max)
             group = [self._reads.popleft() for _ in range(count)]
             try:

@@ -153,7 +153,8 @@ class _Lock:
                 await self._put_data(plan)
             await self._put(0)
         except BaseException:
-            await undo(self._vault, self._data, self._root)
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + self._vault.params.undo_s) as scope:
+                await undo(self._vault, self._data, self._root, scope.deadline)
             raise
         finally:
             for put in self._puts():

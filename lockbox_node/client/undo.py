@@ -26,19 +26,18 @@ if TYPE_CHECKING:
 REASON = "lock undone"
 
 
-async def undo(vault: Vault, data: Sequence[StripePut], root: StripePut | None) -> None:
-    """Delete at every holder; returns when all have answered or `undo_s` has passed. Shielded from cancellation."""
-    deadline = trio.current_time() + vault.params.undo_s
-    with trio.CancelScope(shield=True, deadline=deadline):
-        replies: Replies[bytes] = Replies()
-        for put in data:
-            _delete(vault, _tombstone(vault, put), put.touched, replies)
-        if root is not None:
-            await root.drain(deadline - vault.params.undo_s / 2)  # the other half is for the deletes
-            if not (root.siblings or root.taken):
-                _delete(vault, _tombstone(vault, root), root.acknowledged, replies)
-        while replies.pending and await replies.take(deadline):
-            pass
+async def undo(vault: Vault, data: Sequence[StripePut], root: StripePut | None, deadline: float) -> None:
+    """Delete at every holder; returns when all have answered or at `deadline` (trio time). The caller shields it."""
+    replies: Replies[bytes] = Replies()
+    for put in data:
+        _delete(vault, _tombstone(vault, put), put.touched, replies)
+    if root is not None:
+        # Half of the time for what is still to come, the other half for the deletes.
+        await root.drain((trio.current_time() + deadline) / 2)
+        if not (root.siblings or root.taken):
+            _delete(vault, _tombstone(vault, root), root.acknowledged, replies)
+    while replies.pending and await replies.take(deadline):
+        pass
 
 
 def _tombstone(vault: Vault, put: StripePut) -> Signed:

@@ -247,4 +247,6 @@ async def open_vault(
 
 async def _keep_connected(vault: Vault, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
     with scope:
-        await vault.pool.run(task_status=task_status)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(vault.pool.run)
+            task_status.started()

@@ -32,7 +32,7 @@ class StoreParams:
     inside_bytes_max: int = 64 * KIB  # parts above it become one file each
     group_requests_max: int = 256  # of one transaction
     group_bytes_max: int = 8 * MIB
-    gather_s: float = 0.003  # a store at work waits so long for more to share a flush, or a thread hop
+    gather_s: float = 0.012  # a crowded queue waits so long for more to share a flush, or a thread hop
     gather_enough: int = 8  # requests that wait: go at once
     write_queue_max: int = 4096  # requests that wait; beyond it BUSY
     write_queue_bytes_max: int = 64 * MIB

@@ -225,7 +225,7 @@ class Cluster:
         if kind in node.refuse:
             answer(node.refuse[kind])
             return
-        bend = node.bend.get(kind, lambda reply: reply)
+        bend = node.bend.get(kind, _same)
 
         def bent(reply: Message | LockboxError) -> None:
             answer(reply if isinstance(reply, LockboxError) else bend(reply))
@@ -247,6 +247,10 @@ class Cluster:
 
     def _contacts(self, target: bytes, count: int) -> list[Contact]:
         return [Contact(NodeId(node.id), (f"{node.host}:7420",)) for node in self.nearest(target, count)]
+
+
+def _same(reply: Message) -> Message:
+    return reply
 
 
 def _record(node: FakeNode) -> Signed:
