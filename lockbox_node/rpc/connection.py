@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
+from lockbox_node.core.gathering import Gathering
 from lockbox_node.errors import PeerUnreachable
 from lockbox_node.rpc.frames import Frames, pieces
 from lockbox_node.rpc.refusals import busy, error_of, refusal_of
@@ -62,6 +63,8 @@ class ConnectionParams:
     out_bytes_pause: int = 8 * 1024 * 1024  # queued out; above it reading pauses and `room` waits
     out_bytes_max: int = 64 * 1024 * 1024  # above it answers become BUSY; above twice as much the connection ends
     pause_s: float = 0.05
+    gather_s: float = 0.002  # frames of a crowded connection wait so long to share one send
+    gather_enough: int = 8
     stall_timeout_s: float = 30.0
 
 
@@ -88,6 +91,7 @@ class Connection:
         self._serving: dict[int, int] = {}  # call id of the peer -> bytes of its frame
         self._serving_bytes = 0
         self._out: list[bytes] = []
+        self._crowd = Gathering(params.gather_s, params.gather_enough)
         self._queued_bytes = 0
         self._last_sent = self.last_progress  # when bytes last went out, or began to wait
         self._work = trio.lowlevel.ParkingLot()  # the writer, while nothing is to be written
@@ -295,6 +299,9 @@ class Connection:
     async def _write(self) -> None:
         while True:
             await self._something_to_write()
+            if (wait_s := self._crowd.wait_s(len(self._out))) > 0:
+                await trio.sleep(wait_s)
+            self._crowd.took(len(self._out))
             out, self._out = self._out, []
             for piece in pieces(out):
                 await self._frames.stream.send_all(piece)
