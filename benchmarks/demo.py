@@ -9,6 +9,7 @@ import hashlib
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,7 +74,7 @@ def unlocked_equal(person: Person, asset: str, original: str, output: Path) -> d
 def until_healthy(person: Person, asset: str) -> float:
     """Seconds until `verify` says healthy; StepFailed after HEAL_TIMEOUT_S."""
     started = time.perf_counter()
-    while (state := person.json("verify", asset, expect=None)["state"]) != "healthy":
+    while (state := person.json("verify", asset, expect=None).get("state", "unknown")) != "healthy":
         require(time.perf_counter() - started < HEAL_TIMEOUT_S, f"still {state} after {HEAL_TIMEOUT_S:.0f} s")
         time.sleep(0.5)
     return time.perf_counter() - started
@@ -107,7 +108,8 @@ def tell(network: LocalNetwork, story: Story) -> None:
             unlocked_equal(bare, asset, sums[tier], bare.home / "out")
         facts.append(f"{len(assets)} assets found and unlocked byte-identical, with the guest certificate only")
 
-    region = network.nodes[2]["region"]
+    held_in = Counter(holder["region"] for holder in bare.json("verify", assets["standard"])["holders"])
+    region, lost = held_in.most_common(1)[0]
     with story.step(f"Region {region} burns: every node there is killed with SIGKILL", "a region may vanish") as facts:
         told = network.verb("kill-region", region)
         for tier, asset in assets.items():
@@ -115,7 +117,7 @@ def tell(network: LocalNetwork, story: Story) -> None:
             shards = said["shards"]
             assert isinstance(shards, dict)
             facts.append(f"{tier}: unlocked byte-identical, {shards['needed']} shards needed a group")
-        facts.append(f"dead: {', '.join(told['nodes'])}")
+        facts.append(f"{', '.join(told['nodes'])} are dead, and {lost} of the 10 Standard shards with them")
 
     with story.step("The network heals the Standard asset by itself", "lost shards are rebuilt elsewhere") as facts:
         took = until_healthy(bare, assets["standard"])

@@ -48,7 +48,9 @@ class Survey:
 
     def ask(self, count: int) -> None:
         """Put the question to the next `count` nodes."""
-        for _ in range(min(count, len(self._waiting))):
+        for _ in range(count):
+            if not self._waiting:  # checked each time: a node that fails at once asks the next one itself
+                return
             self._post(self._waiting.popleft(), AGAIN_MAX)
 
     async def until(self, done: Callable[[], bool], deadline: float, hedge_s: float) -> None:
