@@ -144,4 +144,6 @@ def local_network(nodes: int, *options: str, parent: Path | None = None) -> Iter
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
         shutil.rmtree(directory, ignore_errors=True)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from benchmarks.local_network import LocalNetwork, Person, command
+from benchmarks.local_network import BIN, PASSPHRASE, LocalNetwork, Person, command
 
 WAIT_S = 10
 
@@ -18,8 +22,8 @@ WAIT_S = 10
 def s_client(address: str, *options: str) -> subprocess.CompletedProcess[bytes]:
     """`openssl s_client` that sends a frame and reads what comes back."""
     return subprocess.run(
-        ["openssl", "s_client", "-connect", address, "-quiet", "-no_ign_eof", "-alpn", "lockbox/1", *options],
-        input=b"\0\0\0\x04\x94\0\0\x02\x90",
+        ["openssl", "s_client", "-connect", address, "-quiet", "-alpn", "lockbox/1", *options],
+        input=b"\0\0\0\x05\x94\0\0\x02\x90",
         capture_output=True,
         timeout=WAIT_S,
         check=False,
@@ -102,7 +106,8 @@ def test_garbage_on_the_port_ends_that_connection_only(
     bytes_sent: bytes, network: LocalNetwork, alice: Person, tmp_path: Path
 ) -> None:
     host, port = network.nodes[1]["address"].split(":")
-    with socket.create_connection((host, int(port)), timeout=WAIT_S) as plain:
+    received = b""
+    with socket.create_connection((host, int(port)), timeout=WAIT_S) as plain, suppress(OSError):  # a reset is no service
         plain.sendall(bytes_sent)
         plain.shutdown(socket.SHUT_WR)
         received = plain.recv(65536)
@@ -136,13 +141,11 @@ def test_a_second_daemon_on_the_same_data_dir_is_refused(network: LocalNetwork) 
 
 def test_the_data_dir_of_another_node_is_refused(network: LocalNetwork, tmp_path: Path) -> None:
     # A copy of one node's identity over the store of a third: the store knows whose it is.
-    import shutil
-
     network.verb("kill", "n24")
     try:
         data = Path(network.nodes[23]["data"])
         copy = tmp_path / "copy"
-        shutil.copytree(data, copy)
+        shutil.copytree(data, copy, ignore=shutil.ignore_patterns("control.sock"))
         shutil.rmtree(copy / "identity")
         shutil.copytree(Path(network.nodes[0]["data"]) / "identity", copy / "identity")
         done = command("lockbox-node", "run", "--config", str(copy / "node.toml"), expect=None)
@@ -156,11 +159,6 @@ def test_the_data_dir_of_another_node_is_refused(network: LocalNetwork, tmp_path
 def test_ctrl_c_in_the_middle_of_a_lock_leaves_nothing_that_blocks_the_next(
     network: LocalNetwork, tmp_path: Path
 ) -> None:
-    import signal
-    import time
-
-    from benchmarks.local_network import BIN, PASSPHRASE
-
     person = network.person("impatient")
     person.init()
     source = tmp_path / "large"
