@@ -28,6 +28,7 @@ from lockbox_node import control
 from lockbox_node.adapters.clock import OsEntropy, SystemClock
 from lockbox_node.adapters.identity import NetworkFile, NodeIdentity
 from lockbox_node.adapters.keystores import FileKeyStore
+from lockbox_node.adapters.member_cache import load_members, save_members
 from lockbox_node.adapters.shard_store import ShardStoreFile
 from lockbox_node.adapters.software_hash import software_hash
 from lockbox_node.adapters.tcp import TcpNetwork
@@ -36,9 +37,11 @@ from lockbox_node.config import Config, host_port, load
 from lockbox_node.errors import ConfigError, LockboxError
 from lockbox_node.node import Node, Ports
 from lockbox_node.observe.watch import Watch
+from protocol.messages import Signed
 
 PR_SET_DUMPABLE = 4
 RENEW_EVERY_S = 12 * 3600.0
+REMEMBER_EVERY_S = 5.0
 WORKERS_MAX = 2  # threads for long computations
 
 log = structlog.get_logger()
@@ -86,16 +89,20 @@ async def serve(config: Config, directory: Path) -> None:
     network = TcpNetwork(identity, host, port)
     software = software_hash()
     with closing(ShardStoreFile.open(data_dir, config.store, clock, identity.node_id)) as store:
-        ports = Ports(network, store, ThreadWorkers(trio.CapacityLimiter(WORKERS_MAX)), entropy, clock)
+        workers = ThreadWorkers(trio.CapacityLimiter(WORKERS_MAX))
+        ports = Ports(network, store, workers, entropy, clock)
         seed = bytearray(8)
         entropy.fill(seed)
-        node = Node(config, ports, identity, network_file.root, software, Random(int.from_bytes(seed, "big")))
+        members = data_dir / "members"
+        rng = Random(int.from_bytes(seed, "big"))
+        node = Node(config, ports, identity, network_file.root, software, rng, load_members(members))
         watch = Watch(config, node, identity, clock.now_unix_s)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 await nursery.start(store.run)
                 nursery.start_soon(_obey, signals, node, identity)
                 nursery.start_soon(_renew, node, identity)
+                nursery.start_soon(_remember, node, members, workers)
                 async with trio.open_nursery() as surroundings:
                     await surroundings.start(control.serve, data_dir / "control.sock", watch.verbs())
                     if config.node.http:
@@ -122,6 +129,21 @@ async def _renew(node: Node, identity: NodeIdentity) -> None:
     while True:
         await trio.sleep(RENEW_EVERY_S)
         await _renewed(node, identity)
+
+
+async def _remember(node: Node, path: Path, workers: ThreadWorkers) -> None:
+    """Keep the file of known members, for the next start."""
+    saved: list[Signed] = []
+    while True:
+        await trio.sleep(REMEMBER_EVERY_S)
+        records = node.membership.records()
+        if records != saved:
+            try:
+                await workers.run(partial(save_members, path, records))
+            except OSError as error:
+                log.warning("members.not_saved", reason=error.strerror)
+            else:
+                saved = records
 
 
 async def _renewed(node: Node, identity: NodeIdentity) -> None:

@@ -7,6 +7,7 @@ class runs in a seeded simulation. Stop order and why nobody cancels from outsid
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -29,6 +30,7 @@ from lockbox_node.services.pointers import PointerSpreader
 from lockbox_node.services.rebuilding import Rebuilder
 from lockbox_node.services.storage import Storage
 from protocol.certificates import NetworkRoot
+from protocol.messages import Signed
 
 CHANGES_MAX = 4096  # member changes waiting for healing; what does not fit is found by the sweep
 STOP_GRACE_S = 5.0
@@ -50,7 +52,8 @@ class Node:
     """One node, wired. `run` until `stop` is set."""
 
     def __init__(
-        self, config: Config, ports: Ports, identity: Operational, root: NetworkRoot, software: bytes, rng: Random
+        self, config: Config, ports: Ports, identity: Operational, root: NetworkRoot, software: bytes, rng: Random,
+        remembered: Sequence[Signed] = (),
     ) -> None:
         own = identity.node_id
         self.config = config
@@ -74,6 +77,7 @@ class Node:
             bootstrap,
             changes_send,
             ports.clock.now_unix_s,
+            remembered,
         )
         discovery = self.discovery
         self.pointers = PointerSpreader(

@@ -260,6 +260,7 @@ class Testnet:
         members = self._named(request["nodes"])
         await self._kill_members(members)
         await self._start(members)
+        await self._until_all_known()
         return self._told(members, "ready again")
 
     async def _pause(self, request: dict[str, Any], word: str) -> object:

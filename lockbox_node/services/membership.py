@@ -53,6 +53,7 @@ JOIN_TIMEOUT_S = 5.0
 JOIN_EVERY_S = 3.0  # while nobody is known
 RENEW_SHARE = 0.5  # of a record's life
 CLIENT_PAGE = 200
+REMEMBERED_MAX = 1000
 
 log = structlog.get_logger()
 
@@ -69,6 +70,7 @@ class MembershipService:
         bootstrap: Sequence[tuple[str, int]],
         changes: trio.MemorySendChannel[MemberDead | MemberAlive],
         now_unix_s: Callable[[], float],
+        remembered: Sequence[Signed] = (),
     ) -> None:
         self._machine = machine
         self._announcer = announcer
@@ -77,6 +79,7 @@ class MembershipService:
         self._bootstrap = bootstrap
         self._changes = changes
         self._now_unix_s = now_unix_s
+        self._remembered = remembered[:REMEMBERED_MAX]
         self._inbox_send, self._inbox = trio.open_memory_channel[Event](INBOX_MAX)
         self._nonce = 0
         self.dropped = 0  # events that found the inbox or the channel full
@@ -95,10 +98,17 @@ class MembershipService:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._drive)
             self._feed(OwnSigned(self._announcer.signed, self._announcer.record))
+            for signed in self._remembered:
+                self._learn(signed)
             await self._join_once()
             nursery.start_soon(self._join)
             nursery.start_soon(self._keep_record_fresh)
             task_status.started()
+
+    def records(self) -> list[Signed]:
+        """Records of the members believed alive: what a restart should remember, so that it needs no bootstrap."""
+        members = self._machine.members
+        return [members[node].signed for node in sorted(self._machine.alive())][:REMEMBERED_MAX]
 
     def set_state(self, state: NodeState) -> None:
         """Announce another state of ours."""
@@ -269,7 +279,6 @@ class MembershipService:
             return
         if record.expires_unix_s > self._now_unix_s() and is_dialable(record):
             self._feed(RecordLearned(signed, record))
-            self.joined.set()
 
     def _on_ping(self, request: Message, peer: Peer, answer: Answer[Message]) -> None:
         assert isinstance(request, Ping)
@@ -297,6 +306,7 @@ class MembershipService:
             return
         if peer.record is not None and peer.id not in self._machine.members:
             self._learn(peer.record)
+        self.joined.set()
         self._feed(HeardFrom(NodeId(peer.id)))
 
 

@@ -141,9 +141,9 @@ def test_a_second_daemon_on_the_same_data_dir_is_refused(network: LocalNetwork) 
 
 def test_the_data_dir_of_another_node_is_refused(network: LocalNetwork, tmp_path: Path) -> None:
     # A copy of one node's identity over the store of a third: the store knows whose it is.
-    network.verb("kill", "n24")
+    network.verb("kill", "n22")  # of the same operator as n01
     try:
-        data = Path(network.nodes[23]["data"])
+        data = Path(network.nodes[21]["data"])
         copy = tmp_path / "copy"
         shutil.copytree(data, copy, ignore=shutil.ignore_patterns("control.sock"))
         shutil.rmtree(copy / "identity")
@@ -153,7 +153,7 @@ def test_the_data_dir_of_another_node_is_refused(network: LocalNetwork, tmp_path
         assert done.stderr.count("\n") == 1
         assert "another node" in done.stderr
     finally:
-        network.verb("restart", "n24")
+        network.verb("restart", "n22")
 
 
 def test_ctrl_c_in_the_middle_of_a_lock_leaves_nothing_that_blocks_the_next(
