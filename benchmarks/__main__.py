@@ -11,8 +11,8 @@ import argparse
 import os
 import statistics
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -20,6 +20,9 @@ from benchmarks import disk, rpc, tls_stream
 from benchmarks.local_network import LocalNetwork, local_network
 from benchmarks.workload import Measured, Small, large, measured, vault_of
 from lockbox_node.core.tiers import tier_named
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NODES = 12
 REPEATS = 5

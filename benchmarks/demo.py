@@ -10,11 +10,14 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.local_network import CommandFailed, LocalNetwork, Person, local_network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 NODES = 24
 SECRET_BYTES = 1_200

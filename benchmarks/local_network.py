@@ -13,12 +13,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-PASSPHRASE = "correct horse battery staple"  # noqa: S105 - of a test network
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+PASSPHRASE = "correct horse battery staple"
 COMMAND_TIMEOUT_S = 180
 BIN = Path(sys.executable).parent
 
@@ -36,7 +38,7 @@ def command(*words: str, home: Path | None = None, expect: int | None = 0) -> su
     environment = {**os.environ, "LOCKBOX_PASSPHRASE": PASSPHRASE}
     if home is not None:
         environment["HOME"] = str(home)
-    done = subprocess.run(  # noqa: S603 - our own programs
+    done = subprocess.run(
         [str(BIN / words[0]), *words[1:]],
         capture_output=True,
         text=True,
@@ -128,9 +130,7 @@ def local_network(nodes: int, *options: str, parent: Path | None = None) -> Iter
     directory = Path(tempfile.mkdtemp(prefix="lockbox-", dir=parent))
     words = [str(BIN / "lockbox-testnet"), "up", "--nodes", str(nodes), "--dir", str(directory / "net"), "--json"]
     with (directory / "up.log").open("w") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own program
-            [*words, *options], stdout=subprocess.PIPE, stderr=log, text=True
-        )
+        process = subprocess.Popen([*words, *options], stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

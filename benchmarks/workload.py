@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 from mnemonic import Mnemonic
@@ -30,7 +30,11 @@ from lockbox_node.client.source import BytesSource, FileSource
 from lockbox_node.client.unlock import unlock
 from lockbox_node.client.vault import Ports, Vault, open_vault
 from lockbox_node.client.wallet import AssetEntry, Wallet
-from lockbox_node.core.tiers import Tier
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from lockbox_node.core.tiers import Tier
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 

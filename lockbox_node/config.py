@@ -8,11 +8,11 @@ relative to the directory of the file. `config/node.toml` in the repository is `
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 import types
 import typing
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from lockbox_node.core.admission import AdmissionParams
 from lockbox_node.core.membership import MembershipParams
@@ -21,7 +21,12 @@ from lockbox_node.core.routing_table import RoutingParams
 from lockbox_node.core.storage_params import StorageParams, StoreParams
 from lockbox_node.errors import ConfigError
 
+if typing.TYPE_CHECKING:
+    from pathlib import Path
+
 BOOTSTRAP_MAX = 64
+RECORD_TEXT_MAX = 64  # characters of an address, a region, an operator in a NodeRecord: SPEC.md, Signed records
+_UNROUTABLE = ("0.0.0.0", "::")  # noqa: S104  # what a node may listen on and nobody can dial
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,20 @@ class NodeSettings:
             host_port(address, "node.bootstrap")
         if len(self.bootstrap) > BOOTSTRAP_MAX:
             raise ConfigError(f"node.bootstrap names {len(self.bootstrap)} addresses; at most {BOOTSTRAP_MAX} are used")
+        for name in ("listen", "advertise", "region", "operator"):
+            if len(getattr(self, name)) > RECORD_TEXT_MAX:
+                raise ConfigError(f"node.{name} is longer than {RECORD_TEXT_MAX} characters", "give a shorter one")
+        host, port = host_port(self.advertised, "node.advertise")
+        if port == 0 or host in _UNROUTABLE:
+            raise ConfigError(
+                f"nobody can dial {self.advertised}, which this node would advertise",
+                "set node.advertise to the HOST:PORT by which others reach it",
+            )
+
+    @property
+    def advertised(self) -> str:
+        """What others dial."""
+        return self.advertise or self.listen
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +95,8 @@ class Config:
 def host_port(text: str, where: str) -> tuple[str, int]:
     """`"host:port"` taken apart; an IPv6 host stands in brackets. ConfigError that names `where`."""
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdecimal() or not 0 <= int(port) <= 65535:
+    whole = port.isascii() and port.isdecimal() and len(port) <= 5  # int() of thousands of digits raises
+    if not colon or not host or not whole or int(port) > 65535:
         raise ConfigError(f"{where} is {text!r}, which is not HOST:PORT", "for example 127.0.0.1:7420")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
@@ -111,8 +131,7 @@ def _toml(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML escapes what JSON does, and DEL
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     return repr(value)

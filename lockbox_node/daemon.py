@@ -12,15 +12,15 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from random import Random
 
-from lockbox_node.observe import logging  # before whatever imports structlog: it loads it without rich
+from lockbox_node.observe import logging, web  # before whatever imports structlog: it loads it without rich
 
 # isort: split
+from typing import TYPE_CHECKING
+
 import structlog
 import trio
 
@@ -37,7 +37,12 @@ from lockbox_node.config import Config, host_port, load
 from lockbox_node.errors import ConfigError, LockboxError
 from lockbox_node.node import Node, Ports
 from lockbox_node.observe.watch import Watch
-from protocol.messages import Signed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from protocol.messages import Signed
 
 PR_SET_DUMPABLE = 4
 RENEW_EVERY_S = 12 * 3600.0
@@ -96,7 +101,7 @@ async def serve(config: Config, directory: Path) -> None:
         members = data_dir / "members"
         rng = Random(int.from_bytes(seed, "big"))
         node = Node(config, ports, identity, network_file.root, software, rng, load_members(members))
-        watch = Watch(config, node, identity, clock.now_unix_s)
+        watch = Watch(node, identity, clock.now_unix_s)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 await nursery.start(store.run)
@@ -106,7 +111,8 @@ async def serve(config: Config, directory: Path) -> None:
                 async with trio.open_nursery() as surroundings:
                     await surroundings.start(control.serve, data_dir / "control.sock", watch.verbs())
                     if config.node.http:
-                        await surroundings.start(partial(watch.serve_http, config.node.http))
+                        http = host_port(config.node.http, "node.http")
+                        await surroundings.start(web.serve, web.Application(watch.pages()), *http)
                     async with trio.open_nursery() as running:
                         await running.start(node.run)
                         log.info("node.ready", node=identity.node_id.hex()[:8], region=config.node.region)

@@ -7,9 +7,9 @@ class runs in a seeded simulation. Stop order and why nobody cancels from outsid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -18,7 +18,6 @@ from lockbox_node.core.member_events import MemberAlive, MemberDead
 from lockbox_node.core.membership import Membership
 from lockbox_node.core.repair import Guard
 from lockbox_node.core.routing_table import RoutingTable
-from lockbox_node.ports import Entropy, Network, ShardStore, WallClock, Workers
 from lockbox_node.rpc.dispatch import Dispatcher
 from lockbox_node.rpc.pool import Pool
 from lockbox_node.rpc.server import Server
@@ -29,8 +28,13 @@ from lockbox_node.services.membership import MembershipService
 from lockbox_node.services.pointers import PointerSpreader
 from lockbox_node.services.rebuilding import Rebuilder
 from lockbox_node.services.storage import Storage
-from protocol.certificates import NetworkRoot
-from protocol.messages import Signed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lockbox_node.ports import Entropy, Network, ShardStore, WallClock, Workers
+    from protocol.certificates import NetworkRoot
+    from protocol.messages import Signed
 
 CHANGES_MAX = 4096  # member changes waiting for healing; what does not fit is found by the sweep
 STOP_GRACE_S = 5.0
@@ -52,7 +56,13 @@ class Node:
     """One node, wired. `run` until `stop` is set."""
 
     def __init__(
-        self, config: Config, ports: Ports, identity: Operational, root: NetworkRoot, software: bytes, rng: Random,
+        self,
+        config: Config,
+        ports: Ports,
+        identity: Operational,
+        root: NetworkRoot,
+        software: bytes,
+        rng: Random,
         remembered: Sequence[Signed] = (),
     ) -> None:
         own = identity.node_id
@@ -80,9 +90,7 @@ class Node:
             remembered,
         )
         discovery = self.discovery
-        self.pointers = PointerSpreader(
-            own, self.pool, discovery.nearest_contacts, ports.store, config.storage
-        )
+        self.pointers = PointerSpreader(own, self.pool, discovery.nearest_contacts, ports.store, config.storage)
         self.storage = Storage(
             ports.store,
             own,

@@ -78,7 +78,7 @@ def test_addresses_come_apart_with_brackets_for_ipv6() -> None:
     assert host_port("localhost:0", "x") == ("localhost", 0)
 
 
-@pytest.mark.parametrize("text", ["", ":1", "a:", "a:b", "a:99999", "a:-1", "a:１"])
+@pytest.mark.parametrize("text", ["", ":1", "a:", "a:b", "a:99999", "a:-1", "a:\uff11"])
 def test_what_is_not_host_and_port_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"x is"):
         host_port(text, "x")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 import pytest
@@ -14,6 +12,10 @@ import trio
 
 from lockbox_node import control
 from lockbox_node.errors import LockboxError, PeerUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
 
 
 async def echo(request: dict[str, Any]) -> object:

@@ -7,13 +7,16 @@ and it is replaced whole, by rename. A list of (body, signature) in MessagePack.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgpack
 import structlog
 
 from protocol.messages import Signed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 FILE_BYTES_MAX = 16 * 1024 * 1024
 

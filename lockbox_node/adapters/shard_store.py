@@ -28,8 +28,8 @@ from lockbox_node.adapters.store_reader import (
 )
 from lockbox_node.adapters.store_rows import Bury, Merge, Put, Quarantine, Write
 from lockbox_node.adapters.store_writer import StoreWriter
-from lockbox_node.core.slots import corrupt_part
 from lockbox_node.core.gathering import Gathering
+from lockbox_node.core.slots import corrupt_part
 from lockbox_node.errors import ConfigError, LockboxError
 from protocol.errors import ErrorCode
 from protocol.ids import Address, DescriptorHash, NodeId

@@ -7,16 +7,19 @@ disk does. Only the share asked for is touched, chosen by a seeded dice.
 from __future__ import annotations
 
 import random
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lockbox_node.errors import LockboxError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def corrupt(data_dir: Path, share: float, seed: int) -> int:
     """Flip one bit in about `share` (0 to 1) of the stripe parts of a node; how many were changed."""
     import apsw
 
-    dice = random.Random(seed)  # noqa: S311 - which bits to flip is no secret
+    dice = random.Random(seed)
     if not (data_dir / "shards.db").is_file():
         raise LockboxError(f"{data_dir} holds no shards.db", "has this node ever run?")
     changed = 0

@@ -10,11 +10,9 @@ from __future__ import annotations
 import json
 import signal
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -25,6 +23,10 @@ from lockbox_node.cli.processes import Daemon
 from lockbox_node.config import Config, NodeSettings, load, to_toml
 from lockbox_node.core.regions import REGIONS, spread_regions
 from lockbox_node.errors import LockboxError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
 SOCKET_NAME = "testnet.sock"
 STATE_NAME = "testnet.json"
@@ -53,9 +55,7 @@ class TestnetPlan:
     config: Config
 
     @classmethod
-    def of(
-        cls, nodes: int, directory: Path, regions: str, *, real_times: bool, policy: tuple[str, ...]
-    ) -> TestnetPlan:
+    def of(cls, nodes: int, directory: Path, regions: str, *, real_times: bool, policy: tuple[str, ...]) -> TestnetPlan:
         """Check the words of the command line. UsageError says what is wrong."""
         names = tuple(regions.split(",")) if regions else tuple(spread_regions(REGIONS_DEFAULT))
         for name in names:
@@ -147,7 +147,7 @@ class Testnet:
                             ends.start_soon(member.daemon.terminate)
 
     @staticmethod
-    async def _until_signal(signals: Any, scope: trio.CancelScope) -> None:
+    async def _until_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
         async for _ in signals:
             scope.cancel()
 
@@ -169,7 +169,9 @@ class Testnet:
         data = self._directory / name
         region = plan.regions[(number - 1) % len(plan.regions)]
         operator = f"op{(number - 1) % plan.operators + 1}"
-        bootstrap = tuple(f"127.1.{i}.1:{self._port}" for i in range(1, min(plan.nodes, BOOTSTRAP_NODES) + 1) if i != number)
+        bootstrap = tuple(
+            f"127.1.{i}.1:{self._port}" for i in range(1, min(plan.nodes, BOOTSTRAP_NODES) + 1) if i != number
+        )
         settings = NodeSettings(
             region=region,
             operator=operator,

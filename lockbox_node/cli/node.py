@@ -49,15 +49,16 @@ def run(config_path: Path) -> None:
     daemon.run(config_path)
 
 
-def _ask(config_path: Path, verb: str) -> Any:
+def _ask(config_path: Path, verb: str) -> dict[str, Any]:
     import trio
 
     from lockbox_node import control
     from lockbox_node.config import load
 
-    async def once() -> Any:
-        data_dir = config_path.absolute().parent / load(config_path).node.data_dir
-        return await control.ask(data_dir / "control.sock", verb)
+    path = config_path.absolute().parent / load(config_path).node.data_dir / "control.sock"
+
+    async def once() -> dict[str, Any]:
+        return await control.ask(path, verb)
 
     return trio.run(once)
 

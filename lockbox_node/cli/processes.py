@@ -12,11 +12,14 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
 from lockbox_node.errors import LockboxError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 READY_TIMEOUT_S = 60.0
 STOP_GRACE_S = 10.0

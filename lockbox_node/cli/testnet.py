@@ -79,8 +79,10 @@ def _ask(directory: Path, verb: str, as_json: bool, **arguments: object) -> None
     from lockbox_node import control
     from lockbox_node.cli.network import SOCKET_NAME
 
-    async def once() -> Any:
-        return await control.ask(directory.absolute() / SOCKET_NAME, verb, **arguments)
+    path = directory.absolute() / SOCKET_NAME
+
+    async def once() -> dict[str, Any]:
+        return await control.ask(path, verb, **arguments)
 
     answer = trio.run(once)
     emit(as_json, answer, answer["text"])

@@ -10,23 +10,27 @@ import datetime
 import importlib.metadata
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
-from lockbox_node.config import Config, host_port
 from lockbox_node.core.member_events import Status
 from lockbox_node.errors import UsageError
-from lockbox_node.node import Node
 from lockbox_node.observe.metrics import Metrics, Observed, RepairWork, StoreWork
-from lockbox_node.observe.web import Application, Pages
-from lockbox_node.observe.web import serve as serve_web
+from lockbox_node.observe.web import Pages
 from lockbox_node.services.announcing import NodeState
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lockbox_node.node import Node
+
 AWAIT_TIMEOUT_S = 60.0
-AWAIT_STEP_S = 0.1
+
+
+Verb = Callable[[dict[str, Any]], Awaitable[object]]
 
 
 class Dated(Protocol):
@@ -46,15 +50,14 @@ class Dated(Protocol):
 class Watch:
     """One node, looked at from outside."""
 
-    def __init__(self, config: Config, node: Node, identity: Dated, now_unix_s: Any) -> None:
-        self._config = config
+    def __init__(self, node: Node, identity: Dated, now_unix_s: Callable[[], float]) -> None:
         self._node = node
         self._identity = identity
         self._now_unix_s = now_unix_s
         self._started = trio.current_time()
         self._metrics = Metrics(self._observed())
 
-    def verbs(self) -> Mapping[str, Any]:
+    def verbs(self) -> Mapping[str, Verb]:
         """Answers of the control socket."""
         return {
             "status": self._status,
@@ -64,13 +67,9 @@ class Watch:
             "await-members": self._await_members,
         }
 
-    async def serve_http(
-        self, address: str, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """/health, /ready and /metrics on `address`."""
-        host, port = host_port(address, "node.http")
-        pages = Pages(self._not_ready, self._metrics.render)
-        await serve_web(Application(pages), host, port, task_status=task_status)
+    def pages(self) -> Pages:
+        """What /health, /ready and /metrics say."""
+        return Pages(self._not_ready, self._metrics.render)
 
     def _not_ready(self) -> list[str]:
         reasons = []
@@ -156,10 +155,13 @@ class Watch:
 
     async def _await_members(self, request: dict[str, Any]) -> object:
         """Return when at least `alive` members are alive and active, ourselves included."""
+        wanted = int(request["alive"])
         with trio.move_on_after(AWAIT_TIMEOUT_S):
-            while self._active() < int(request["alive"]):
-                await trio.sleep(AWAIT_STEP_S)
-            return {"alive": self._active()}
+            while True:
+                changed = self._node.membership.changed
+                if self._active() >= wanted:
+                    return {"alive": self._active()}
+                await changed.wait()
         raise UsageError(f"only {self._active()} members are alive and active after {AWAIT_TIMEOUT_S:.0f} s")
 
     def _active(self) -> int:

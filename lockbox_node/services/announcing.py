@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from lockbox_node.ports import WallClock
 from protocol.certificates import NetworkRoot, Role
-from protocol.ids import NodeId
 from protocol.messages import Hello, Signed
 from protocol.records import NodeRecord, sign
+
+if TYPE_CHECKING:
+    from lockbox_node.ports import WallClock
+    from protocol.ids import NodeId
 
 PROTOCOL_VERSIONS = [1]
 RECORD_LIFE_S = 24 * 3600

@@ -8,22 +8,26 @@ but neither invent nor alter one. Source: DESIGN section 4, Finding and Knowing.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from lockbox_node.config import host_port
 from lockbox_node.core.member_events import Status
-from lockbox_node.core.membership import Membership
 from lockbox_node.core.placement import Candidate
-from lockbox_node.core.routing_table import RoutingTable
 from lockbox_node.errors import ConfigError
-from lockbox_node.ports import Answer
 from lockbox_node.rpc.dispatch import Route
-from lockbox_node.rpc.hello import Peer
 from lockbox_node.rpc.pool import Contact
 from lockbox_node.services.announcing import Announcer, NodeState
 from protocol.ids import NodeId, distance
 from protocol.messages import FindNode, Message, Nodes, Signed
-from protocol.records import NodeRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from lockbox_node.core.membership import Membership
+    from lockbox_node.core.routing_table import RoutingTable
+    from lockbox_node.ports import Answer
+    from lockbox_node.rpc.hello import Peer
+    from protocol.records import NodeRecord
 
 
 def contact_of(record: NodeRecord) -> Contact:
@@ -124,4 +128,3 @@ class Discovery:
     def _find_node(self, request: Message, _peer: Peer, answer: Answer[Message]) -> None:
         assert isinstance(request, FindNode)
         answer(Nodes(self.nearest(request.target, request.count)))
-

@@ -8,10 +8,11 @@ what was lost. What is published and does not fit is found again by the sweep of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 import trio
+import trio.lowlevel
 
 from lockbox_node.core.member_events import (
     Action,
@@ -32,13 +33,8 @@ from lockbox_node.core.member_events import (
     StateHeard,
     Tick,
 )
-from lockbox_node.core.membership import Membership
 from lockbox_node.errors import LockboxError, PeerUnreachable
-from lockbox_node.ports import Answer
-from lockbox_node.rpc.connection import Connection
 from lockbox_node.rpc.dispatch import Route
-from lockbox_node.rpc.hello import Peer
-from lockbox_node.rpc.pool import Pool
 from lockbox_node.services.announcing import Announcer, NodeState
 from lockbox_node.services.discovery import Discovery, is_dialable
 from protocol.certificates import Role, verify_record
@@ -46,6 +42,15 @@ from protocol.errors import RemoteProtocolError
 from protocol.ids import NodeId
 from protocol.messages import UPDATES_MAX, Done, Gossip, Members, MemberUpdate, Message, Ping, Pong, Signed, SyncMembers
 from protocol.records import NodeRecord, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lockbox_node.core.membership import Membership
+    from lockbox_node.ports import Answer
+    from lockbox_node.rpc.connection import Connection
+    from lockbox_node.rpc.hello import Peer
+    from lockbox_node.rpc.pool import Pool
 
 INBOX_MAX = 4096
 PUSH_PULL_TIMEOUT_S = 10.0
@@ -84,6 +89,7 @@ class MembershipService:
         self._nonce = 0
         self.dropped = 0  # events that found the inbox or the channel full
         self.joined = trio.Event()
+        self.changed = trio.Event()  # set, and replaced, at each change of a member
 
     def routes(self) -> list[Route]:
         """Handlers for the server."""
@@ -126,7 +132,7 @@ class MembershipService:
         for action in self._machine.handle(OwnSigned(signed, record), trio.current_time()):
             if isinstance(action, Spread):
                 self._spread(action)
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
 
     # The machine's driver
 
@@ -160,6 +166,8 @@ class MembershipService:
         else:
             self._pool.reset_backoff(change.node)
         self._pool.pin(self._machine.neighbours())
+        self.changed.set()
+        self.changed = trio.Event()
         try:
             self._changes.send_nowait(change)
         except (trio.WouldBlock, trio.BrokenResourceError):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lockbox_node.adapters.member_cache import load_members, save_members
 from protocol.messages import Signed
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RECORDS = [Signed(b"one", b"s" * 64), Signed(b"two", b"t" * 64)]
 

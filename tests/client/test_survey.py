@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lockbox_node.client.survey import Survey
 from lockbox_node.errors import LockboxError, PeerUnreachable
 from protocol.messages import Done, Message, Ping
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks.local_network import LocalNetwork, Person, local_network
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NODES = 24
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks.demo import until_healthy
-from benchmarks.local_network import LocalNetwork, Person
 from lockbox_node.core.tiers import TIERS, Tier, tier_named
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.local_network import LocalNetwork, Person
 
 FILE_BYTES = 3_000_000
 

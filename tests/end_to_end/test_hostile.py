@@ -8,13 +8,16 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks.local_network import BIN, PASSPHRASE, LocalNetwork, Person, command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 WAIT_S = 10
 
@@ -107,7 +110,10 @@ def test_garbage_on_the_port_ends_that_connection_only(
 ) -> None:
     host, port = network.nodes[1]["address"].split(":")
     received = b""
-    with socket.create_connection((host, int(port)), timeout=WAIT_S) as plain, suppress(OSError):  # a reset is no service
+    with (
+        socket.create_connection((host, int(port)), timeout=WAIT_S) as plain,
+        suppress(OSError),
+    ):  # a reset is no service
         plain.sendall(bytes_sent)
         plain.shutdown(socket.SHUT_WR)
         received = plain.recv(65536)

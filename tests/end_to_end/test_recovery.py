@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.local_network import LocalNetwork, Person
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.local_network import LocalNetwork, Person
 
 
 @pytest.fixture(scope="module")
