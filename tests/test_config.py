@@ -82,3 +82,26 @@ def test_addresses_come_apart_with_brackets_for_ipv6() -> None:
 def test_what_is_not_host_and_port_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"x is"):
         host_port(text, "x")
+
+
+def test_control_characters_in_a_name_survive_the_file(tmp_path: Path) -> None:
+    config = replace(Config(), node=NodeSettings(operator="a\nb\x7f\t\x00é", region="x"))
+    assert load(written(tmp_path, to_toml(config))) == config
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:7420", "[::]:7420", "127.0.0.1:0"])
+def test_what_nobody_can_dial_is_not_advertised(listen: str) -> None:
+    with pytest.raises(ConfigError, match="nobody can dial"):
+        NodeSettings(listen=listen)
+    assert NodeSettings(listen=listen, advertise="node.example:7420").advertised == "node.example:7420"
+
+
+@pytest.mark.parametrize("key", ["region", "operator", "advertise"])
+def test_what_does_not_fit_into_a_record_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"node.{key} is longer"):
+        NodeSettings(**{key: "x" * 80 + ":1"})  # type: ignore[arg-type]
+
+
+def test_a_port_of_thousands_of_digits_is_refused() -> None:
+    with pytest.raises(ConfigError):
+        host_port("a:" + "1" * 5000, "x")
