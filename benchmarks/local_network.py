@@ -134,8 +134,10 @@ def local_network(nodes: int, *options: str, parent: Path | None = None) -> Iter
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the network did not start: {(directory / 'up.log').read_text().strip()}")
+        if '"ready"' not in line:
+            raise RuntimeError(
+                line.strip() or f"the network did not start: {(directory / 'up.log').read_text().strip()}"
+            )
         yield LocalNetwork(directory / "net", json.loads(line), process)
     finally:
         process.send_signal(signal.SIGINT)

@@ -53,17 +53,20 @@ class NodeSettings:
         for name in ("listen", "advertise", "region", "operator"):
             if len(getattr(self, name)) > RECORD_TEXT_MAX:
                 raise ConfigError(f"node.{name} is longer than {RECORD_TEXT_MAX} characters", "give a shorter one")
+
+    @property
+    def advertised(self) -> str:
+        """What others dial."""
+        return self.advertise or self.listen
+
+    def require_advertisable(self) -> None:
+        """ConfigError when nobody could dial what a node that runs would advertise."""
         host, port = host_port(self.advertised, "node.advertise")
         if port == 0 or host in _UNROUTABLE:
             raise ConfigError(
                 f"nobody can dial {self.advertised}, which this node would advertise",
                 "set node.advertise to the HOST:PORT by which others reach it",
             )
-
-    @property
-    def advertised(self) -> str:
-        """What others dial."""
-        return self.advertise or self.listen
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ async def serve(
             await connections.start(trio.serve_listeners, answerer.answer_one, [trio.SocketListener(listener)])
             task_status.started()
     finally:
-        path.unlink(missing_ok=True)
+        _remove(path)
 
 
 class _Answerer:
@@ -94,14 +94,14 @@ class _Answerer:
             return _framed(_refused(LockboxError(f"{name} failed in the daemon", "look at its log; this is a defect")))
 
 
-async def ask(path: Path, verb: str, **arguments: object) -> Any:
-    """Ask the daemon behind `path`. PeerUnreachable when none runs; its refusal as LockboxError of the same exit code."""
+async def ask(path: Path, verb: str, **arguments: object) -> dict[str, Any]:
+    """Ask the daemon behind `path`. PeerUnreachable when none runs; its refusal with its exit code."""
     if len(os.fsencode(path)) > SOCKET_PATH_MAX:
         return await _ask_in_directory(path, verb, arguments)
     return await _ask_at(str(path), path, verb, arguments)
 
 
-async def _ask_in_directory(path: Path, verb: str, arguments: dict[str, object]) -> Any:
+async def _ask_in_directory(path: Path, verb: str, arguments: dict[str, object]) -> dict[str, Any]:
     """Reach a socket whose path is too long for sun_path, through the directory's descriptor."""
     try:
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -113,7 +113,7 @@ async def _ask_in_directory(path: Path, verb: str, arguments: dict[str, object])
         os.close(directory)
 
 
-async def _ask_at(address: str, path: Path, verb: str, arguments: dict[str, object]) -> Any:
+async def _ask_at(address: str, path: Path, verb: str, arguments: dict[str, object]) -> dict[str, Any]:
     try:
         stream = await trio.open_unix_socket(address)
     except (OSError, RuntimeError):
@@ -126,7 +126,8 @@ async def _ask_at(address: str, path: Path, verb: str, arguments: dict[str, obje
             raise PeerUnreachable("the daemon ended while it was asked", "look at its log") from None
     if "error" in answer:
         raise _error_of(answer["error"])
-    return answer.get("ok")
+    said: dict[str, Any] = answer["ok"]
+    return said
 
 
 def _nobody_at(path: Path) -> PeerUnreachable:
@@ -138,7 +139,7 @@ def _refused(error: LockboxError) -> dict[str, object]:
     return {"error": fields}
 
 
-def _error_of(fields: Any) -> LockboxError:
+def _error_of(fields: dict[str, Any]) -> LockboxError:
     """The error that the daemon told, of a kind with the same exit code."""
     try:
         code, exit_code = ErrorCode(fields["code"]), ExitCode(fields["exit"])
@@ -148,10 +149,14 @@ def _error_of(fields: Any) -> LockboxError:
         return LockboxError("the daemon refused in words of another version", "use the program that it runs")
 
 
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
 def _listen(path: Path) -> trio.socket.SocketType:
     plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        path.unlink(missing_ok=True)
+        _remove(path)
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         mask = os.umask(0o177)
         try:

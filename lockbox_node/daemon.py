@@ -2,7 +2,8 @@
 
 SIGTERM and SIGINT end it in order; SIGHUP renews the operational certificate from the files. READY=1 goes out when the
 store is open, the port is bound and the first attempt to join is over (sd_notify(3)). Core dumps are off, so that no
-key reaches a disk that way.
+key reaches a disk that way. What is wrong with the files is one ConfigError before anything is bound; a defect of ours
+is logged with its traceback and ends the process.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from lockbox_node.adapters.software_hash import software_hash
 from lockbox_node.adapters.tcp import TcpNetwork
 from lockbox_node.adapters.workers import ThreadWorkers
 from lockbox_node.config import Config, host_port, load
+from lockbox_node.core.regions import region_named
 from lockbox_node.errors import ConfigError, LockboxError
 from lockbox_node.node import Node, Ports
 from lockbox_node.observe.watch import Watch
@@ -44,8 +46,10 @@ if TYPE_CHECKING:
 
     from protocol.messages import Signed
 
+PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 RENEW_EVERY_S = 12 * 3600.0
+RENEW_RETRY_S = 600.0  # after a failure: the leaf lives for 24 h
 REMEMBER_EVERY_S = 5.0
 WORKERS_MAX = 2  # threads for long computations
 
@@ -55,23 +59,47 @@ log = structlog.get_logger()
 def run(config_path: Path) -> None:
     """Run until SIGTERM or SIGINT. ConfigError and its kin before anything is bound or written."""
     config = load(config_path)
+    region_named(config.node.region)
+    config.node.require_advertisable()
     logging.configure(config.log.level)
     no_core_dumps()
-    trio.run(serve, config, config_path.absolute().parent)
+    try:
+        trio.run(serve, config, config_path.absolute().parent)
+    except Exception as error:
+        if not _expected(error):
+            log.exception("daemon.failed")
+        raise
+
+
+def _expected(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(_expected(inner) for inner in error.exceptions)
+    return isinstance(error, LockboxError)
+
+
+def die_with(parent: int) -> None:
+    """Be killed when our parent, process `parent`, ends; at once when it has ended already (prctl(2))."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 def no_core_dumps() -> None:
     """No core file and no ptrace by the same user: memory stays ours."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    _prctl(PR_SET_DUMPABLE, 0)
 
 
 def notify(words: str) -> None:
-    """Tell the service manager, if there is one (sd_notify(3))."""
+    """Tell the service manager, if there is one (sd_notify(3)). Never waits for it."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as manager:
         try:
             manager.sendto(words.encode(), "\0" + address[1:] if address.startswith("@") else address)
         except OSError as error:
@@ -96,6 +124,7 @@ async def serve(config: Config, directory: Path) -> None:
     with closing(ShardStoreFile.open(data_dir, config.store, clock, identity.node_id)) as store:
         workers = ThreadWorkers(trio.CapacityLimiter(WORKERS_MAX))
         ports = Ports(network, store, workers, entropy, clock)
+        store.on_broken = _report_broken
         seed = bytearray(8)
         entropy.fill(seed)
         members = data_dir / "members"
@@ -116,8 +145,8 @@ async def serve(config: Config, directory: Path) -> None:
                     async with trio.open_nursery() as running:
                         await running.start(node.run)
                         log.info("node.ready", node=identity.node_id.hex()[:8], region=config.node.region)
-                        notify("READY=1\nSTATUS=serving")
-                    notify("STOPPING=1")
+                        if not node.stop.is_set():
+                            notify("READY=1\nSTATUS=serving")
                     surroundings.cancel_scope.cancel()
                 nursery.cancel_scope.cancel()
     log.info("node.stopped")
@@ -128,13 +157,16 @@ async def _obey(signals: AsyncIterator[int], node: Node, identity: NodeIdentity)
         if number == signal.SIGHUP:
             await _renewed(node, identity)
         else:
+            log.info("node.stopping", signal=signal.Signals(number).name)
+            notify("STOPPING=1")
             node.stop.set()
 
 
 async def _renew(node: Node, identity: NodeIdentity) -> None:
+    wait_s = RENEW_EVERY_S
     while True:
-        await trio.sleep(RENEW_EVERY_S)
-        await _renewed(node, identity)
+        await trio.sleep(wait_s)
+        wait_s = RENEW_EVERY_S if await _renewed(node, identity) else RENEW_RETRY_S
 
 
 async def _remember(node: Node, path: Path, workers: ThreadWorkers) -> None:
@@ -152,12 +184,17 @@ async def _remember(node: Node, path: Path, workers: ThreadWorkers) -> None:
                 saved = records
 
 
-async def _renewed(node: Node, identity: NodeIdentity) -> None:
-    """A new operational leaf, without a restart; the old one stays when the files cannot be used."""
+async def _renewed(node: Node, identity: NodeIdentity) -> bool:
+    """A new operational leaf, without a restart; the old one stays, and False is returned, when it cannot be made."""
     try:
         await identity.renew()
     except LockboxError as error:
         log.error("identity.not_renewed", reason=error.message)
-        return
+        return False
     node.membership.renew_record()
     log.info("identity.renewed")
+    return True
+
+
+def _report_broken(why: str) -> None:
+    log.error("store.broken", reason=why)

@@ -1,8 +1,9 @@
 """The composition root of a node: which machine gets which ports, and in which order things start and stop.
 
 Infrastructure (store, pool, server, membership) outlives work (healing, pointers), so that work can end over a living
-network: work first, then a farewell to the members, then the rest. Everything real comes in through `Ports`; the same
-class runs in a seeded simulation. Stop order and why nobody cancels from outside: STYLE, trio.
+network: repairs under way end first, then the other work, a farewell goes to the members, and the rest ends. Everything
+real comes in through `Ports`; the same class runs in a seeded simulation. Stop order and why nobody cancels from
+outside: STYLE, trio.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
+import structlog
 import trio
 
 from lockbox_node.config import Config, host_port
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from lockbox_node.ports import Entropy, Network, ShardStore, WallClock, Workers
     from protocol.certificates import NetworkRoot
     from protocol.messages import Signed
+
+log = structlog.get_logger()
 
 CHANGES_MAX = 4096  # member changes waiting for healing; what does not fit is found by the sweep
 STOP_GRACE_S = 5.0
@@ -69,14 +73,15 @@ class Node:
         self.config = config
         self.store = ports.store
         self.stop = trio.Event()
-        address = config.node.advertise or config.node.listen
-        standing = Standing((address,), config.node.region, config.store.capacity_bytes, software)
-        self.announcer = Announcer(identity, root, standing, ports.clock)
+        standing = Standing((config.node.advertised,), config.node.region, config.store.capacity_bytes, software)
+        self.announcer = Announcer(identity, root, standing, ports.clock, self._free_tenths)
         self.machine = Membership(own, config.membership, Random(rng.getrandbits(64)))
         self.discovery = Discovery(self.announcer, self.machine, RoutingTable(own, config.routing))
         self.guard = Guard(config.guard)
         self.dispatcher = Dispatcher(config.admission)
         self.pool = Pool(ports.network, self.announcer, self.dispatcher)
+        discovery = self.discovery
+        self.pointers = PointerSpreader(own, self.pool, discovery.nearest_contacts, ports.store, config.storage)
         changes_send, changes = trio.open_memory_channel[MemberDead | MemberAlive](CHANGES_MAX)
         bootstrap = [host_port(peer, "node.bootstrap") for peer in config.node.bootstrap]
         self.membership = MembershipService(
@@ -87,10 +92,9 @@ class Node:
             bootstrap,
             changes_send,
             ports.clock.now_unix_s,
+            self.pointers.on_joined,
             remembered,
         )
-        discovery = self.discovery
-        self.pointers = PointerSpreader(own, self.pool, discovery.nearest_contacts, ports.store, config.storage)
         self.storage = Storage(
             ports.store,
             own,
@@ -103,28 +107,61 @@ class Node:
         rebuilder = Rebuilder(ports.store, self.pool, discovery, ports.workers, config.repair)
         self.healing = Healing(ports.store, discovery, rebuilder, config.repair, self.guard, changes)
         ports.store.on_corrupt = lambda _address, _descriptor_hash: self.healing.sweep_soon()
+        ports.store.on_broken = self._on_broken
+        self.pool.on_lost = self.membership.connection_lost
         self.dispatcher.add(*self.membership.routes(), *self.discovery.routes(), *self.storage.routes())
         self.server = Server(ports.network, self.pool, self.announcer, self.dispatcher)
 
     @property
     def joined(self) -> bool:
-        """Whether anybody else is known, or nobody else is needed."""
+        """Whether another node was reached since the start, or none is needed."""
         return self.membership.joined.is_set()
 
+    def _free_tenths(self) -> int:
+        """Tenths of the capacity that are free; 0 when nothing more should come: full, or the store is broken."""
+        if self.store.broken:
+            return 0
+        capacity_bytes = self.config.store.capacity_bytes
+        free_bytes = max(0, capacity_bytes - self.store.figures().logical_bytes)
+        return min(10, 10 * free_bytes // max(1, capacity_bytes))
+
+    def _on_broken(self, why: str) -> None:
+        """The store became read-only: it refuses puts itself, and our record stops inviting them."""
+        log.error("store.broken", reason=why)
+        self.membership.renew_record()
+
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run until `stop`; started with the port when everything serves."""
+        """Run until `stop`, which may be set at any time; started with the port when everything serves."""
         async with trio.open_nursery() as infrastructure:
             await infrastructure.start(self.pool.run)
             port = await infrastructure.start(self.server.run)
-            await infrastructure.start(self.membership.run)
-            self.membership.set_state(NodeState.ACTIVE)
+            await self._join(infrastructure)
             async with trio.open_nursery() as work:
                 await work.start(self.pointers.run)
-                await work.start(self.healing.run)
-                task_status.started(port)
-                await self.stop.wait()
-                work.cancel_scope.deadline = trio.current_time() + STOP_GRACE_S
+                async with trio.open_nursery() as repairs:
+                    await repairs.start(self.healing.run)
+                    task_status.started(port)
+                    await self.stop.wait()
+                    self._end_repairs()
+                    repairs.cancel_scope.deadline = trio.current_time() + STOP_GRACE_S
                 work.cancel_scope.cancel()
             with trio.move_on_after(FAREWELL_S):
                 await self.membership.leave()
             infrastructure.cancel_scope.cancel()
+
+    async def _join(self, infrastructure: trio.Nursery) -> None:
+        """Start membership, which tries to join first; a stop meanwhile cuts that."""
+        async with trio.open_nursery() as attempt:
+            attempt.start_soon(self._cut_by_stop, attempt.cancel_scope)
+            await infrastructure.start(self.membership.run)
+            self.membership.set_state(NodeState.ACTIVE)
+            attempt.cancel_scope.cancel()
+
+    async def _cut_by_stop(self, scope: trio.CancelScope) -> None:
+        await self.stop.wait()
+        scope.cancel()
+
+    def _end_repairs(self) -> None:
+        """Repairs under way may end, within the grace; no other begins."""
+        self.healing.pause()
+        self.membership.stop_publishing()

@@ -120,6 +120,7 @@ class ShardStore(Protocol):
     """Durable stripes. Every method queues and returns; the answer comes once, when it is durable or read."""
 
     on_corrupt: Callable[[Address, DescriptorHash], None]  # set by who repairs; called when a read found damage
+    on_broken: Callable[[str], None]  # set by who announces us; called once, when the store became read-only, with why
 
     def put(self, part: StripePart, replaces: Sequence[bytes], answer: Answer[PutOutcome]) -> None:
         """Store (or replace in place) one part. Durable before the answer.

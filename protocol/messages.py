@@ -164,7 +164,7 @@ class FindNode(Message, frozen=True):
 
 
 class Nodes(Message, frozen=True):
-    """Signed NodeRecords, nearest first."""
+    """Signed NodeRecords: who has answered the asked node first, then the others, both nearest first."""
 
     records: Annotated[list[Signed], Meta(max_length=FIND_NODE_MAX)]
 

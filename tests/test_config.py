@@ -92,8 +92,10 @@ def test_control_characters_in_a_name_survive_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("listen", ["0.0.0.0:7420", "[::]:7420", "127.0.0.1:0"])
 def test_what_nobody_can_dial_is_not_advertised(listen: str) -> None:
     with pytest.raises(ConfigError, match="nobody can dial"):
-        NodeSettings(listen=listen)
-    assert NodeSettings(listen=listen, advertise="node.example:7420").advertised == "node.example:7420"
+        NodeSettings(listen=listen).require_advertisable()
+    advertised = NodeSettings(listen=listen, advertise="node.example:7420")
+    advertised.require_advertisable()
+    assert advertised.advertised == "node.example:7420"
 
 
 @pytest.mark.parametrize("key", ["region", "operator", "advertise"])

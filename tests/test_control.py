@@ -184,9 +184,8 @@ async def test_a_verb_that_is_no_word_is_refused(verb: object, path: Path) -> No
             await control.ask(path, verb)  # type: ignore[arg-type]
 
 
-async def test_a_refusal_in_words_of_another_version_is_told_as_such(path: Path) -> None:
+def test_a_refusal_in_words_of_another_version_is_told_as_such() -> None:
     assert control._error_of({"code": "NEW"}).message.startswith("the daemon refused")
-    assert control._error_of(3).message.startswith("the daemon refused")
 
 
 async def test_a_directory_that_cannot_be_listened_in_is_a_configuration_error(tmp_path: Path) -> None:

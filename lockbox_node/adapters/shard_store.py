@@ -70,8 +70,8 @@ class ShardStoreFile:
         self._read_wake = trio.Event()
         self._write_limiter = trio.CapacityLimiter(1)
         self._read_limiter = trio.CapacityLimiter(1)
-        self._write_crowd = Gathering(params.gather_s, params.gather_enough)
-        self._read_crowd = Gathering(params.gather_s, params.gather_enough)
+        self._write_crowd = Gathering(params.gather_write_s, params.gather_enough)
+        self._read_crowd = Gathering(params.gather_read_s, params.gather_enough)
 
     @classmethod
     def open(cls, data_dir: Path, params: StoreParams, clock: WallClock, node: bytes = b"") -> ShardStoreFile:

@@ -40,6 +40,14 @@ def day(unix_s: int) -> str:
     return datetime.datetime.fromtimestamp(unix_s, datetime.UTC).date().isoformat()
 
 
+def label_of(path: Path) -> str:
+    """The label of a file that is given none: its name, without what no label may hold."""
+    from lockbox_node.core.manifest import LABEL_BYTES_MAX  # pulls in cryptography, which `--help` does without
+
+    name = "".join(letter for letter in path.name if letter.isprintable())
+    return name.encode()[:LABEL_BYTES_MAX].decode(errors="ignore")
+
+
 def file_name(asset: AssetEntry) -> str:
     """Where an asset goes when nothing else is said: its label without any directory, else its id."""
     name = Path(asset.label).name

@@ -1,65 +1,68 @@
 """Damage done on purpose to the stored shards of one node of a test network.
 
-Bits are flipped where the shards lie, in the database and in the big files, while the daemon runs: what a failing
-disk does. Only the share asked for is touched, chosen by a seeded dice.
+One bit of a shard is flipped where it lies, in the database (through the checksum VFS, so that the page is sound and
+the shard is not) or in its large file, while the daemon runs: what a disk does that lies. Which shards and which bits
+is chosen by a seeded dice.
 """
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lockbox_node.errors import LockboxError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-
-def corrupt(data_dir: Path, share: float, seed: int) -> int:
-    """Flip one bit in about `share` (0 to 1) of the stripe parts of a node; how many were changed."""
     import apsw
 
+BUSY_MS = 10_000  # the daemon may hold the write lock
+
+
+def corrupt(data_dir: Path, share: float, seed: int) -> int:
+    """Flip one bit in every stored shard, or in about `share` (0 to 1) of them; how many were changed."""
+    from lockbox_node.adapters import store_schema
+
+    if not (data_dir / store_schema.DATABASE).is_file():
+        raise LockboxError(f"{data_dir} holds no {store_schema.DATABASE}", "has this node ever run?")
     dice = random.Random(seed)
-    if not (data_dir / "shards.db").is_file():
-        raise LockboxError(f"{data_dir} holds no shards.db", "has this node ever run?")
     changed = 0
-    database = apsw.Connection(str(data_dir / "shards.db"))
+    database = store_schema.connect(data_dir / store_schema.DATABASE)
     try:
-        database.set_busy_timeout(10_000)
+        database.set_busy_timeout(BUSY_MS)
         with database:
-            for (rid,) in list(database.execute("SELECT rid FROM body")):
-                if dice.random() < share:
-                    changed += _flip_row(database, rid, dice)
+            parts: list[Any] = database.execute("SELECT rid, address, big, shards, shard_bytes FROM part").fetchall()
+            for rid, address, big, shards, shard_bytes in parts:
+                starts = [number * shard_bytes for number in range(shards) if dice.random() < share]
+                bits = [start * 8 + dice.randrange(shard_bytes * 8) for start in starts]
+                changed += _flip_file(data_dir, address, rid, bits) if big else _flip_row(database, rid, bits)
     finally:
         database.close()
-    for path in sorted((data_dir / "big").glob("*/*")):
-        if dice.random() < share:
-            changed += _flip_file(path, dice)
     return changed
 
 
-def _flip_row(database: object, rid: int, dice: random.Random) -> int:
-    import apsw
-
-    assert isinstance(database, apsw.Connection)
-    row = database.execute("SELECT data FROM body WHERE rid = ?", (rid,)).fetchone()
-    if row is None or not row[0]:
+def _flip_row(database: apsw.Connection, rid: int, bits: list[int]) -> int:
+    row = database.execute("SELECT shards FROM body WHERE rid = ?", (rid,)).fetchone()
+    if row is None or not bits:
         return 0
     body = bytearray(row[0])
-    body[dice.randrange(len(body))] ^= 1 << dice.randrange(8)
-    database.execute("UPDATE body SET data = ? WHERE rid = ?", (bytes(body), rid))
-    return 1
+    for bit in bits:
+        body[bit // 8] ^= 1 << bit % 8
+    database.execute("UPDATE body SET shards = ? WHERE rid = ?", (bytes(body), rid))
+    return len(bits)
 
 
-def _flip_file(path: Path, dice: random.Random) -> int:
-    header = 256
-    size = path.stat().st_size
-    if size <= header:
+def _flip_file(data_dir: Path, address: bytes, rid: int, bits: list[int]) -> int:
+    from lockbox_node.adapters.store_files import HEADER_BYTES, name_of
+
+    try:
+        with (data_dir / "big" / name_of(address, rid)).open("r+b") as file:
+            for bit in bits:
+                file.seek(HEADER_BYTES + bit // 8)
+                byte = file.read(1)[0]
+                file.seek(HEADER_BYTES + bit // 8)
+                file.write(bytes([byte ^ 1 << bit % 8]))
+    except FileNotFoundError:  # in quarantine: damaged already
         return 0
-    with path.open("r+b") as file:
-        at = dice.randrange(header, size)
-        file.seek(at)
-        byte = file.read(1)[0]
-        file.seek(at)
-        file.write(bytes([byte ^ 1 << dice.randrange(8)]))
-    return 1
+    return len(bits)

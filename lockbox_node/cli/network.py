@@ -1,8 +1,8 @@
-"""A test network that runs: its plan, its directory, its daemons, and the verbs that `lockbox-testnet` sends it.
+"""A test network that runs: its plan, its directory, its daemons.
 
 Node i is called n01, n02, ... and listens on 127.1.i.1; regions and operators are dealt in turn. One authority signs
-all; one client certificate lies beside it. The process that runs `up` owns every daemon, so a daemon killed from
-outside is simply down until somebody restarts it.
+all; one client certificate lies beside it. The process that runs `up` owns every daemon: a daemon killed from outside
+is simply down until somebody restarts it, and none outlives `up`, however that ends. The verbs: `cli.verbs`.
 """
 
 from __future__ import annotations
@@ -10,32 +10,36 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import tempfile
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from lockbox_node.observe import logging  # before whatever imports structlog: it loads it without rich
+
+# isort: split
+
 from lockbox_node import control
-from lockbox_node.cli import faults
 from lockbox_node.cli.authority import create_authority, create_client, create_node, issue
 from lockbox_node.cli.processes import Daemon
-from lockbox_node.config import Config, NodeSettings, load, to_toml
+from lockbox_node.config import Config, NodeSettings
 from lockbox_node.core.regions import REGIONS, spread_regions
-from lockbox_node.errors import LockboxError, UsageError
+from lockbox_node.errors import ConfigError, LockboxError, PeerUnreachable, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
     from pathlib import Path
 
-SOCKET_NAME = "testnet.sock"
 STATE_NAME = "testnet.json"
 PORT_FIRST, PORT_STEP, PORTS = 7420, 10, 100  # one port of these for all nodes; HTTP is the next one
+NODES_MAX = 250  # node i listens on 127.1.i.1
 REGIONS_DEFAULT = 7
 OPERATORS_MIN = 5
 BOOTSTRAP_NODES = 7
 KNOWN_TIMEOUT_S = 60.0
 STARTS_AT_ONCE = 8
+END_TIMEOUT_S = 30.0  # all daemons together, after which they go as we go
 
 # Short times, so that a test sees in seconds what a real network does in minutes (--real-times leaves the tiers' own).
 HOLD_OFF_S = 3.0
@@ -69,23 +73,28 @@ class TestnetPlan:
                 guard=replace(config.guard, quiet_s=GUARD_S),
             )
         for word in policy:
-            config = _with_policy(config, word)
+            config = with_policy(config, word)
         return cls(nodes, directory, names, max(OPERATORS_MIN, len(names)), config)
 
 
-def _with_policy(config: Config, word: str) -> Config:
-    key, equals, value = word.partition("=")
-    if key == "healing" and value in ("on", "off"):
-        return replace(config, repair=replace(config.repair, enabled=value == "on"))
+def with_policy(config: Config, word: str) -> Config:
+    """`config` with one KEY=VALUE of a test network's policy. UsageError."""
+    key, _, value = word.partition("=")
+    repair, guard = config.repair, config.guard
     try:
-        if equals and key == "hold-off":
-            return replace(config, repair=replace(config.repair, hold_off_s=float(value)))
-        if equals and key == "sweep":
-            return replace(config, repair=replace(config.repair, sweep_s=float(value)))
-        if equals and key == "guard":
-            return replace(config, guard=replace(config.guard, quiet_s=float(value)))
+        match key:
+            case "healing" if value in ("on", "off"):
+                return replace(config, repair=replace(repair, enabled=value == "on"))
+            case "hold-off":
+                return replace(config, repair=replace(repair, hold_off_s=float(value)))
+            case "sweep":
+                return replace(config, repair=replace(repair, sweep_s=float(value)))
+            case "guard":
+                return replace(config, guard=replace(guard, quiet_s=float(value)))
     except ValueError:
         raise UsageError(f"{word!r}: {value!r} is not a number of seconds") from None
+    except ConfigError as error:
+        raise UsageError(f"{word!r} cannot be: {error.message}", error.hint) from None
     raise UsageError(f"{word!r} is not a policy of a test network", "healing=on|off, hold-off=S, sweep=S, guard=S")
 
 
@@ -101,6 +110,10 @@ class Member:
     operator: str
     data: Path
     daemon: Daemon = field(repr=False)
+
+    async def ask(self, verb: str, **arguments: object) -> dict[str, Any]:
+        """Ask the running daemon. LockboxError, PeerUnreachable."""
+        return await control.ask(self.data / "control.sock", verb, **arguments)
 
     def described(self) -> dict[str, object]:
         """The line of CONTRACT's `up --json`."""
@@ -121,202 +134,173 @@ class Testnet:
 
     __test__ = False
 
-    def __init__(self, plan: TestnetPlan) -> None:
-        self._plan = plan
+    def __init__(self, plan: TestnetPlan, progress: Callable[[str], None]) -> None:
+        """`progress` takes words for a person who waits."""
+        self.plan = plan
+        self.config = plan.config  # of nodes to come
+        self.members: dict[str, Member] = {}
+        self._progress = progress
         self._directory = plan.directory
-        self._members: dict[str, Member] = {}
         self._network = plan.directory / "network.pem"
-        self._claim, self._port = _claim_port()  # held as long as we live
+        self._claim: socket.socket | None = None  # held as long as we run
+        self._port = 0
 
-    async def run(self, ready: Callable[[dict[str, Any]], None]) -> None:
-        """Make what is missing, start all, call `ready` with the summary, serve the verbs until a signal."""
+    async def run(
+        self, ready: Callable[[dict[str, Any]], None], verbs: Callable[[Testnet], dict[str, control.Verb]], path: Path
+    ) -> None:
+        """Make what is missing, start all, call `ready` with the summary, serve `verbs` at `path` until a signal."""
         started = trio.current_time()
-        self._prepare()
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        logging.configure("error")
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGCHLD) as signals:
             try:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._until_signal, signals, nursery.cancel_scope)
-                    await self._start(list(self._members.values()))
-                    await self._until_all_known()
-                    await nursery.start(control.serve, self._directory / SOCKET_NAME, self._verbs())
-                    ready(self._summary() | {"seconds": round(trio.current_time() - started, 2)})
+                    nursery.start_soon(self._obey, signals, nursery.cancel_scope)
+                    self._prepare()
+                    await self.add(self.plan.nodes)
+                    await nursery.start(control.serve, path, verbs(self))
+                    ready(self.summary() | {"seconds": round(trio.current_time() - started, 2)})
             finally:
-                with trio.CancelScope(shield=True):
-                    async with trio.open_nursery() as ends:
-                        for member in self._members.values():
-                            ends.start_soon(member.daemon.terminate)
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + END_TIMEOUT_S):
+                    await self._end()
 
-    @staticmethod
-    async def _until_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-        async for _ in signals:
-            scope.cancel()
+    async def _end(self) -> None:
+        """Every daemon stopped, in order if it can be."""
+        async with trio.open_nursery() as ends:
+            for member in self.members.values():
+                ends.start_soon(member.daemon.terminate)
+        if self._claim is not None:
+            self._claim.close()
+
+    async def _obey(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        """SIGINT and SIGTERM end the network; SIGCHLD says that a daemon ended: it is reaped."""
+        async for number in signals:
+            if number != signal.SIGCHLD:
+                scope.cancel()
+            for member in self.members.values():
+                _ = member.daemon.pid  # reaps
 
     def _prepare(self) -> None:
-        if (self._directory / STATE_NAME).exists():
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            taken = (self._directory / STATE_NAME).exists()
+            with tempfile.TemporaryFile(dir=self._directory):  # writable?
+                pass
+        except OSError as error:
+            raise UsageError(f"{self._directory} cannot be used: {error.strerror}", "give another --dir") from None
+        if taken:
             raise UsageError(f"{self._directory} holds a test network already", "give another --dir, or remove it")
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._claim, self._port = _claim_port()
         authority = self._directory / "ca"
         create_authority(authority, "testnet")
         self._network.write_bytes((authority / "network.pem").read_bytes())
         create_client(self._directory / "client.key", self._directory / "client.csr")
         issue(authority, self._directory / "client.csr", "client", self._directory / "client.pem")
-        for number in range(1, self._plan.nodes + 1):
-            self._create(number)
-        self._save()
 
-    def _create(self, number: int) -> Member:
-        plan, name = self._plan, f"n{number:02d}"
+    async def add(self, count: int) -> list[Member]:
+        """`count` new nodes, ready, and known to all others that run. UsageError, LockboxError."""
+        if len(self.members) + count > NODES_MAX:
+            raise UsageError(f"a test network has at most {NODES_MAX} nodes, this one has {len(self.members)}")
+        members = [self._create() for _ in range(count)]
+        await self.start(members)
+        return members
+
+    def _create(self) -> Member:
+        number = len(self.members) + 1
+        plan, name = self.plan, f"n{number:02d}"
         data = self._directory / name
         region = plan.regions[(number - 1) % len(plan.regions)]
         operator = f"op{(number - 1) % plan.operators + 1}"
-        bootstrap = tuple(
-            f"127.1.{i}.1:{self._port}" for i in range(1, min(plan.nodes, BOOTSTRAP_NODES) + 1) if i != number
-        )
+        first = range(1, min(plan.nodes, BOOTSTRAP_NODES) + 1)
         settings = NodeSettings(
             region=region,
             operator=operator,
             listen=f"127.1.{number}.1:{self._port}",
             http=f"127.1.{number}.1:{self._port + 1}",
-            bootstrap=bootstrap,
+            bootstrap=tuple(f"127.1.{other}.1:{self._port}" for other in first if other != number),
         )
-        create_node(data, self._network, replace(plan.config, node=settings))
+        create_node(data, self._network, replace(self.config, node=settings))
         node_id = issue(self._directory / "ca", data / "identity" / "node.csr", "node", data / "identity" / "node.pem")
         daemon = Daemon(name, data / "node.toml", self._directory / f"{name}.log")
         member = Member(name, node_id, settings.listen, settings.http, region, operator, data, daemon)
-        self._members[name] = member
+        self.members[name] = member
         return member
 
-    async def _start(self, members: list[Member]) -> None:
+    async def start(self, members: list[Member]) -> None:
+        """Start these, and return when every running node knows every other. LockboxError of the first that failed.
+
+        One that fails does not keep the others from starting.
+        """
         limiter = trio.CapacityLimiter(STARTS_AT_ONCE)
+        failures: list[LockboxError] = []
+        ready = 0
 
         async def one(member: Member) -> None:
+            nonlocal ready
             async with limiter:
-                await member.daemon.start()
+                try:
+                    await member.daemon.start()
+                except LockboxError as error:
+                    failures.append(error)
+                    return
+            ready += 1
+            self._progress(f"starting {len(members)} nodes: {ready} ready")
 
+        self._progress(f"starting {len(members)} nodes: 0 ready")
         async with trio.open_nursery() as nursery:
             for member in members:
                 nursery.start_soon(one, member)
-        self._save()
+        self.save()
+        if failures:
+            raise failures[0]
+        self._progress("waiting until all nodes know each other...")
+        await self._until_all_known()
+
+    def running(self) -> list[Member]:
+        """Members whose daemon is up."""
+        return [member for member in self.members.values() if member.daemon.state == "up"]
 
     async def _until_all_known(self) -> None:
-        """Wait until every running node knows every other as alive."""
-        up = [member for member in self._members.values() if member.daemon.observe() == "up"]
+        up = self.running()
+        ids = [member.node_id for member in up]
         with trio.move_on_after(KNOWN_TIMEOUT_S) as scope:
-            for member in up:
-                await control.ask(member.data / "control.sock", "await-members", alive=len(up))
+            async with trio.open_nursery() as nursery:
+                for member in up:
+                    nursery.start_soon(_knows, member, ids)
         if scope.cancelled_caught:
-            raise LockboxError(f"the nodes did not all find each other within {KNOWN_TIMEOUT_S:.0f} s")
+            raise LockboxError(
+                f"the nodes did not all find each other within {KNOWN_TIMEOUT_S:.0f} s", "look at their logs"
+            )
 
-    def _summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
+        """The line of CONTRACT's `up --json`."""
         return {
             "dir": str(self._directory),
-            "bootstrap": [member.address for member in list(self._members.values())[:BOOTSTRAP_NODES]],
+            "bootstrap": [member.address for member in list(self.members.values())[:BOOTSTRAP_NODES]],
             "network": str(self._network),
             "client_cert": str(self._directory / "client.pem"),
             "client_key": str(self._directory / "client.key"),
-            "nodes": [member.described() for member in self._members.values()],
+            "nodes": [member.described() for member in self.members.values()],
         }
 
-    def _save(self) -> None:
-        (self._directory / STATE_NAME).write_text(json.dumps(self._summary(), indent=1))
+    def save(self) -> None:
+        """Write down who is there, for people and scripts."""
+        (self._directory / STATE_NAME).write_text(json.dumps(self.summary(), indent=1))
 
-    # The verbs of the socket
-
-    def _verbs(self) -> dict[str, control.Verb]:
-        return {
-            "kill": self._kill,
-            "restart": self._restart,
-            "stop": partial(self._pause, word="stopped"),
-            "cont": partial(self._pause, word="running again"),
-            "kill-region": self._kill_region,
-            "add": self._add,
-            "corrupt": self._corrupt,
-            "policy": self._policy,
-            "status": self._status,
-        }
-
-    def _named(self, names: list[str]) -> list[Member]:
+    def named(self, names: Iterable[str]) -> list[Member]:
+        """The members of these names, each once. UsageError."""
         for name in names:
-            if name not in self._members:
-                raise UsageError(f"there is no node {name!r}", f"the nodes are {', '.join(self._members)}")
-        return [self._members[name] for name in names]
+            if name not in self.members:
+                raise UsageError(f"there is no node {name!r}", f"the nodes are {', '.join(self.members)}")
+        return [self.members[name] for name in dict.fromkeys(names)]
 
-    async def _kill(self, request: dict[str, Any]) -> object:
-        return await self._kill_members(self._named(request["nodes"]))
 
-    async def _kill_region(self, request: dict[str, Any]) -> object:
-        members = [member for member in self._members.values() if member.region == request["region"]]
-        if not members:
-            raise UsageError(f"no node is in region {request['region']!r}", f"in use: {', '.join(self._plan.regions)}")
-        return await self._kill_members(members)
-
-    async def _kill_members(self, members: list[Member]) -> object:
-        for member in members:
-            member.daemon.signal(signal.SIGKILL)
-        for member in members:
-            await member.daemon.kill()
-        self._save()
-        return self._told(members, "killed")
-
-    async def _restart(self, request: dict[str, Any]) -> object:
-        members = self._named(request["nodes"])
-        await self._kill_members(members)
-        await self._start(members)
-        await self._until_all_known()
-        return self._told(members, "ready again")
-
-    async def _pause(self, request: dict[str, Any], word: str) -> object:
-        members = self._named(request["nodes"])
-        for member in members:
-            member.daemon.pause() if word == "stopped" else member.daemon.resume()
-        return self._told(members, word)
-
-    async def _add(self, request: dict[str, Any]) -> object:
-        first = len(self._members) + 1
-        members = [self._create(number) for number in range(first, first + request["count"])]
-        await self._start(members)
-        await self._until_all_known()
-        self._save()
-        return self._told(members, "added and ready")
-
-    async def _corrupt(self, request: dict[str, Any]) -> object:
-        members = self._named(request["nodes"])
-        changed = 0
-        for number, member in enumerate(members):
-            damage = partial(faults.corrupt, member.data, request["share"], request["seed"] + number)
-            changed += await trio.to_thread.run_sync(damage)
-        return {**self._told(members, f"corrupted, {changed} stripe parts changed"), "changed": changed}
-
-    async def _policy(self, request: dict[str, Any]) -> object:
-        for word in request["settings"]:
-            if word not in ("healing=on", "healing=off"):
-                raise UsageError(f"{word!r} cannot be changed while nodes run", "healing=on or healing=off")
-            self._plan = replace(self._plan, config=_with_policy(self._plan.config, word))
-        told = []
-        for member in self._members.values():
-            config = load(member.data / "node.toml")
-            (member.data / "node.toml").write_text(
-                to_toml(replace(config, repair=replace(config.repair, enabled=self._plan.config.repair.enabled)))
-            )
-            if member.daemon.observe() == "up":
-                await control.ask(member.data / "control.sock", "healing", enabled=self._plan.config.repair.enabled)
-                told.append(member)
-        return self._told(told, " ".join(request["settings"]))
-
-    async def _status(self, _request: dict[str, Any]) -> object:
-        rows = []
-        for member in self._members.values():
-            row: dict[str, object] = {**member.described(), "state": member.daemon.observe()}
-            if row["state"] == "up":
-                with trio.move_on_after(5):
-                    row["status"] = await control.ask(member.data / "control.sock", "status")
-            rows.append(row)
-        return {"nodes": rows, "text": "\n".join(_status_lines(rows))}
-
-    @staticmethod
-    def _told(members: list[Member], word: str) -> dict[str, object]:
-        names = [member.name for member in members]
-        return {"nodes": names, "done": word, "text": f"{', '.join(names)}: {word}"}
+async def _knows(member: Member, ids: list[str]) -> None:
+    """Return when `member` believes all these alive; one that ended meanwhile is not waited for."""
+    try:
+        await member.ask("await-members", nodes=ids)
+    except PeerUnreachable:
+        if member.daemon.state == "up":
+            raise
 
 
 def _claim_port() -> tuple[socket.socket, int]:
@@ -325,24 +309,12 @@ def _claim_port() -> tuple[socket.socket, int]:
         claim = socket.socket()
         try:
             claim.bind(("127.1.0.1", port))
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(("127.1.1.1", port))
+            for used in (port, port + 1):
+                with socket.socket() as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.1.1.1", used))
         except OSError:
             claim.close()
         else:
             return claim, port
     raise LockboxError(f"{PORTS} test networks run on this machine already", "stop some")
-
-
-def _status_lines(rows: list[dict[str, Any]]) -> list[str]:
-    lines = ["NODE  STATE    REGION          OPERATOR  ALIVE  DEAD  STRIPES  REPAIRED  PENDING"]
-    for row in rows:
-        said = row.get("status") or {}
-        members, repairs = said.get("members", {}), said.get("repairs", {})
-        lines.append(
-            f"{row['name']:<5} {row['state']:<8} {row['region']:<15} {row['operator']:<9} "
-            f"{members.get('alive', '-'):>5} {members.get('dead', '-'):>5} {said.get('stripes', '-'):>8} "
-            f"{repairs.get('done', '-'):>9} {repairs.get('pending', '-'):>8}"
-        )
-    return lines

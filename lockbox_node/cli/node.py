@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-from lockbox_node.cli import authority
 from lockbox_node.cli.output import emit, json_option, program, reporting
 
 _CONFIG = click.option(
@@ -32,24 +31,31 @@ def main() -> None:
     """
 
 
-main.add_command(authority.ca)
-main.add_command(authority.node_init)
+_AUTHORITY = "lockbox_node.cli.authority"
+main.add_later("ca", _AUTHORITY, "ca", "Make a network and sign its certificates.")
+main.add_later("init", _AUTHORITY, "node_init", "Make the files of a new node.")
 
 
 @main.command()
 @_CONFIG
+@click.option("--die-with", type=int, hidden=True, help="Be killed when this process, our parent, ends.")
 @reporting
-def run(config_path: Path) -> None:
+def run(config_path: Path, die_with: int | None) -> None:
     """Run the daemon until SIGTERM.
 
     Example: lockbox-node run --config /var/lib/lockbox/node.toml
     """
     from lockbox_node import daemon
 
+    if die_with is not None:
+        daemon.die_with(die_with)
     daemon.run(config_path)
 
 
 def _ask(config_path: Path, verb: str) -> dict[str, Any]:
+    import lockbox_node.observe.logging  # noqa: F401  # first: it loads structlog without rich
+
+    # isort: split
     import trio
 
     from lockbox_node import control
@@ -104,6 +110,19 @@ def members(config_path: Path, as_json: bool) -> None:
         for row in said["members"]
     ]
     emit(as_json, said, "\n".join(lines))
+
+
+@main.command()
+@_CONFIG
+@json_option
+@reporting
+def resume(config_path: Path, as_json: bool) -> None:
+    """Trust the present view of the network again, so that repair goes on.
+
+    Example: lockbox-node resume --config /var/lib/lockbox/node.toml
+    """
+    said = _ask(config_path, "resume")
+    emit(as_json, said, "the view of the network is trusted" if said["view_trusted"] else "the view is still doubted")
 
 
 @main.command(name="software-hash")

@@ -8,7 +8,7 @@ stderr: CONTRACT, What people rely on.
 from __future__ import annotations
 
 import functools
-import importlib.metadata
+import importlib
 import json
 import sys
 import traceback
@@ -17,18 +17,52 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
 
-from lockbox_node.errors import ConfigError, ExitCode, KeyStoreError, LockboxError, UsageError
+from lockbox_node.errors import ConfigError, ExitCode, KeyStoreError, LockboxError, RequestRefused, UsageError
 from protocol.errors import ErrorCode, ProtocolError
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_LOCAL_CODES: dict[type[LockboxError], str] = {UsageError: "USAGE", ConfigError: "CONFIG", KeyStoreError: "KEYSTORE"}
+
+class Defect(LockboxError):
+    """A mistake of ours: the only thing that ends as INTERNAL without a peer having said so."""
+
+
+_LOCAL_CODES: dict[type[LockboxError], str] = {
+    UsageError: "USAGE",
+    ConfigError: "CONFIG",
+    KeyStoreError: "KEYSTORE",
+    Defect: "INTERNAL",
+    RequestRefused: "INTERNAL",
+    LockboxError: "FAILED",  # of this machine: a full disk, a file that changed, Ctrl-C
+}
 
 
 class Program(click.Group):
-    """A group that is a whole program: wrong usage and Ctrl-C end as the contract says."""
+    """A group that is a whole program: wrong usage and Ctrl-C end as the contract says.
+
+    A command whose module takes long to load is named with `add_later` and imported when it is asked for.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # whatever click's group takes
+        super().__init__(*args, **kwargs)
+        self._later: dict[str, tuple[str, str]] = {}  # command -> module, name of the command in it
+
+    def add_later(self, name: str, module: str, attribute: str, summary: str) -> None:
+        """The command `name` is `attribute` of `module`, which is not imported for the help: that shows `summary`."""
+        self.add_command(click.Command(name, short_help=summary))
+        self._later[name] = (module, attribute)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that `args` begin with, imported now if need be, and the other arguments."""
+        name, command, others = super().resolve_command(ctx, args)
+        if name in self._later:
+            module, attribute = self._later[name]
+            command = getattr(importlib.import_module(module), attribute)
+        return name, command, others
 
     def main(
         self,
@@ -71,6 +105,8 @@ def program(name: str) -> Callable[[Callable[..., Any]], Program]:
 def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
         return
+    import importlib.metadata  # as slow as all the rest of this module
+
     try:
         version = importlib.metadata.version("lockbox-node")
     except importlib.metadata.PackageNotFoundError:  # run from a checkout
@@ -112,7 +148,7 @@ def answerable(error: BaseException) -> LockboxError:
         return LockboxError(str(leaf), "check the files and the peer", getattr(leaf, "code", ErrorCode.INTERNAL))
     frames = traceback.extract_tb(leaf.__traceback__)
     place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
-    return LockboxError(f"{type(leaf).__name__} at {place}", "this is a defect; please report it with this line")
+    return Defect(f"{type(leaf).__name__} at {place}", "this is a defect; please report it with this line")
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
@@ -140,7 +176,7 @@ def report(name: str, error: LockboxError, *, as_json: bool) -> ExitCode:
 
 
 def code_of(error: LockboxError) -> str:
-    """The code that the error line shows: the wire's, or for local troubles USAGE, CONFIG, KEYSTORE."""
+    """The code that the error line shows: the wire's, or for local troubles USAGE, CONFIG, KEYSTORE, FAILED."""
     if error.code is not ErrorCode.INTERNAL:
         return error.code.value
     return next((code for kind, code in _LOCAL_CODES.items() if isinstance(error, kind)), error.code.value)

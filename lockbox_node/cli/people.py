@@ -149,7 +149,7 @@ def lock(
         _opened(wallet, passphrase_file) as opened,
         progress_bar("locking") as progress,
     ):
-        name = label or ("" if path == STDIN else Path(path).name)
+        name = label or ("" if path == STDIN else answers.label_of(Path(path)))
         locked = in_network(
             opened,
             lambda vault: lock_asset(vault, source, wanted, label=name, lease_s=lease_s, progress=progress),
@@ -270,7 +270,8 @@ def recover(
 ) -> int:
     """Bring a wallet back from its 24 words and recovery passphrase, with every asset it ever locked.
 
-    Without a certificate this works too, as the network's guest.
+    Without a certificate this works too, as the network's guest. Where the wallet of these words stands already, it
+    is brought up to date.
 
     Example: lockbox recover --network network.pem --bootstrap node.example:7420
     """
@@ -286,8 +287,13 @@ def recover(
     from lockbox_node.client.recover import recover as recover_assets
     from lockbox_node.client.wallet import Wallet
 
-    path = _make_wallet(wallet, words, recovery, passphrase, network, (*bootstrap, *more_bootstrap), cert, key)
+    path = _wallet_path(wallet)
+    again = path.is_dir() and any(path.iterdir())
+    if not again:
+        _make_wallet(wallet, words, recovery, passphrase, network, (*bootstrap, *more_bootstrap), cert, key)
     with Wallet.open(path, passphrase, OsEntropy()) as opened:
+        if again:
+            opened.check_words(words, recovery)
         recovered = in_network(opened, recover_assets)
     emit(as_json, {"wallet": str(path), **answers.recover_payload(recovered)}, answers.recover_words(recovered, path))
     return recovered.exit_code

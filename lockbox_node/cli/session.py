@@ -10,9 +10,10 @@ import json
 import os
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
 import trio
 
 from lockbox_node.adapters.clock import OsEntropy, SystemClock
@@ -55,7 +56,8 @@ async def _session(wallet: Wallet, work: Callable[[Vault], Awaitable[T]]) -> T:
         await nursery.start(_cancel_on_signal, nursery.cancel_scope)
         async with open_vault(ports, Greeter(identity, clock), wallet, addresses) as vault:
             results.append(await work(vault))
-            _cache(wallet, cached, addresses_of(vault.members, CACHED_ADDRESSES))
+            with suppress(LockboxError):  # a full disk must not make a failure of what was done
+                _cache(wallet, cached, addresses_of(vault.members, CACHED_ADDRESSES))
         nursery.cancel_scope.cancel()
     if not results:
         raise LockboxError("interrupted; what was begun is undone", "run it again")
@@ -74,10 +76,9 @@ async def _cancel_on_signal(
 def _cached(wallet: Wallet) -> list[str]:
     """Addresses seen before; nothing is believed of them but that somebody may answer there."""
     try:
-        seen = json.loads(wallet.load_members()[:CACHED_BYTES_MAX] or b"[]")
-    except ValueError:
+        return msgspec.json.decode(wallet.load_members()[:CACHED_BYTES_MAX] or b"[]", type=list[str])
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return []
-    return [address for address in seen if isinstance(address, str)] if isinstance(seen, list) else []
 
 
 def _cache(wallet: Wallet, before: list[str], now: list[str]) -> None:

@@ -16,6 +16,7 @@ import click
 
 from lockbox_node.cli.output import emit, program, reporting
 
+SOCKET_NAME = "testnet.sock"
 _DIRECTORY = click.option(
     "--dir",
     "directory",
@@ -35,7 +36,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--nodes", required=True, type=click.IntRange(1, 200), help="How many daemons.")
+@click.option("--nodes", required=True, type=click.IntRange(1, 250), help="How many daemons.")
 @_DIRECTORY
 @click.option("--regions", default="", help="Names of the region table with commas; default: 7 far apart.")
 @click.option("--latency", type=click.Choice(["none"]), default="none", help="Delays between regions.")
@@ -59,10 +60,12 @@ def up(
     import trio
 
     from lockbox_node.cli.network import Testnet, TestnetPlan
+    from lockbox_node.cli.verbs import verbs_of
 
     plan = TestnetPlan.of(nodes, directory.absolute(), regions, real_times=real_times, policy=policy)
 
     def ready(summary: dict[str, Any]) -> None:
+        _progress("")
         if as_json:
             print(json.dumps({"ready": True, **summary}), flush=True)
             return
@@ -70,14 +73,25 @@ def up(
         click.echo(f"stop with Ctrl-C; status with: lockbox-testnet status --dir {directory}")
         sys.stdout.flush()
 
-    trio.run(Testnet(plan).run, ready)
+    try:
+        trio.run(Testnet(plan, _progress).run, ready, verbs_of, plan.directory / SOCKET_NAME)
+    finally:
+        _progress("")
+
+
+def _progress(words: str) -> None:
+    """Overwrite one line on a terminal; nothing elsewhere."""
+    if sys.stderr.isatty():
+        click.echo(f"\r\x1b[K{words}", nl=False, err=True)
 
 
 def _ask(directory: Path, verb: str, as_json: bool, **arguments: object) -> None:
+    import lockbox_node.observe.logging  # noqa: F401  # first: it loads structlog without rich
+
+    # isort: split
     import trio
 
     from lockbox_node import control
-    from lockbox_node.cli.network import SOCKET_NAME
 
     path = directory.absolute() / SOCKET_NAME
 

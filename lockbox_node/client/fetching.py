@@ -80,6 +80,14 @@ class Fetch:
 
         NotEnoughShards when all were asked in vain.
         """
+        try:
+            await self._gather(k)
+        finally:
+            for attempt in self._pending:
+                if attempt.posted is not None:
+                    attempt.posted.forget()
+
+    async def _gather(self, k: int) -> None:
         self._ask(k)
         moved_at = trio.current_time()
         while not self._complete():
@@ -90,12 +98,9 @@ class Fetch:
                     moved_at = trio.current_time()
                     await self._judge(attempt, outcome)
             moved_at = max([moved_at, *(self._progress(attempt) for attempt in self._pending)])
-            if trio.current_time() >= moved_at + self._vault.params.get_s:
+            if trio.current_time() >= moved_at + self._vault.params.get_s and not self._complete():
                 raise self._short(k)
             self._look_after()
-        for attempt in self._pending:
-            if attempt.posted is not None:
-                attempt.posted.forget()
 
     def decode(self, group: int, length: int) -> memoryview:
         """The first `length` bytes of a group."""

@@ -18,7 +18,7 @@ from lockbox_node.client.survey import Survey
 from lockbox_node.errors import AssetNotFound, PeerUnreachable
 from protocol.errors import RemoteProtocolError
 from protocol.ids import address_of
-from protocol.messages import FindHolders, HolderEntry, Holders, HolderTable, Message, Signed
+from protocol.messages import SIBLINGS_MAX, FindHolders, HolderEntry, Holders, HolderTable, Message, Signed
 from protocol.records import open_tombstone
 
 if TYPE_CHECKING:
@@ -29,16 +29,22 @@ if TYPE_CHECKING:
 FIRST_ANSWERS = 3
 MISS_NODES = 20
 MISS_REGIONS = 3
-VERSIONS_MAX = 16  # slot identities kept per address: a liar cannot make us try more
+VERSIONS_MAX = MISS_NODES * SIBLINGS_MAX  # slot identities kept per address: all that so many answers can name
 
 
 @dataclass(slots=True)
 class SlotTable:
-    """Who holds one slot identity: (shard index, node id) -> sequence."""
+    """Who holds one slot identity: (shard index, node id) -> sequence; `told_by` = the nodes that named it."""
 
     version: int
     descriptor_hash: bytes
     holders: dict[tuple[int, bytes], int] = field(default_factory=dict)
+    told_by: set[bytes] = field(default_factory=set)
+
+    @property
+    def credible(self) -> bool:
+        """Two nodes say so: one alone can invent any number of versions, and cost us a wait for each."""
+        return len(self.told_by) > 1
 
     def merge(self, entries: Iterable[HolderEntry]) -> None:
         """Take table lines; the higher sequence wins."""
@@ -66,7 +72,7 @@ class Finding:
         self._tables: dict[tuple[int, bytes], SlotTable] = {}
         self.tombstone_version = -1
         self._absent: set[bytes] = set()
-        self._near = vault.members.nearest(address, MISS_NODES, trio.current_time())
+        self._near = vault.members.nearest_verified(address, MISS_NODES, trio.current_time())
         order = vault.members.distinct_operators(self._near, FIRST_ANSWERS)
         self.survey = Survey(vault, FindHolders(address), order, self._take)
 
@@ -76,9 +82,14 @@ class Finding:
         return len(self.survey.answered)
 
     def tables(self) -> list[SlotTable]:
-        """Slot identities that no tombstone covers: newest version first, the most held of a version first."""
+        """Slot identities that no tombstone covers: those that several nodes name first, of them the newest version,
+        the most held of a version first.
+        """
         standing = [table for table in self._tables.values() if table.version > self.tombstone_version]
-        return sorted(standing, key=lambda table: (-table.version, -len(table.holders), table.descriptor_hash))
+        return sorted(
+            standing,
+            key=lambda table: (not table.credible, -table.version, -len(table.holders), table.descriptor_hash),
+        )
 
     def table(self, version: int, descriptor_hash: bytes) -> SlotTable | None:
         """The table of one slot identity."""
@@ -122,7 +133,8 @@ class Finding:
         deadline = trio.current_time() + params.find_s
         survey = self.survey
         survey.ask(max(FIRST_ANSWERS, current_answers))
-        await survey.until(lambda: self.answers >= FIRST_ANSWERS, deadline, params.hedge_find_s)
+        soon = trio.current_time() + params.first_s
+        await survey.until(lambda: self.answers >= FIRST_ANSWERS, soon, params.hedge_find_s)
         if not self.tables():
             survey.ask(MISS_NODES)
             await survey.until(lambda: bool(self.tables()), deadline, params.hedge_find_s)
@@ -157,13 +169,15 @@ class Finding:
         if not reply.tables and reply.tombstone is None:
             self._absent.add(node)
         for table in reply.tables:
-            self._merge(table)
+            self._merge(node, table)
 
-    def _merge(self, table: HolderTable) -> None:
+    def _merge(self, node: bytes, table: HolderTable) -> None:
         identity = (table.version, table.descriptor_hash)
         if table.address != self.address or (identity not in self._tables and len(self._tables) >= VERSIONS_MAX):
             return
-        self._tables.setdefault(identity, SlotTable(*identity)).merge(table.entries)
+        known = self._tables.setdefault(identity, SlotTable(*identity))
+        known.merge(table.entries)
+        known.told_by.add(node)
 
     def bury(self, signed: Signed | None) -> None:
         """Take a tombstone that came with an answer, if one did."""

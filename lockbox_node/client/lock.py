@@ -8,7 +8,6 @@ Source: DESIGN, Client pipeline, Lock.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,14 +24,13 @@ from lockbox_node.client.wallet import AssetEntry
 from lockbox_node.core.manifest import checked_label, plan_segments
 from lockbox_node.core.placement import Candidate, place
 from lockbox_node.core.sealing import ASSET_SALT_BYTES
-from lockbox_node.errors import ExitCode, LockboxError, RequestRefused, UsageError
+from lockbox_node.errors import ExitCode, LockboxError, UsageError
 from protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lockbox_node.client.source import Source
     from lockbox_node.client.vault import Vault
+    from lockbox_node.core.derivation import AssetKey
     from lockbox_node.core.manifest import SegmentPlan
     from lockbox_node.core.tiers import Tier
     from protocol.ids import Address
@@ -91,13 +89,27 @@ async def lock(
         except _IndexInUse:
             continue
         asset = job.asset()
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + vault.params.undo_s):
-            await vault.ledger.remember(asset)  # it stands in the network by now
+        await _remember(vault, asset)
         return job.result(asset, trio.current_time() - started)
     raise LockboxError(
         "other machines use this wallet's words at the same time, far ahead of this one",
         "run `lockbox recover` here to catch up",
         ErrorCode.CONFLICT,
+    )
+
+
+async def _remember(vault: Vault, asset: AssetEntry) -> None:
+    """Into the wallet's list, whatever was cancelled: the asset stands in the network by now."""
+    why = "the wallet is in use"
+    try:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + vault.params.undo_s):
+            await vault.ledger.remember(asset)
+            return
+    except LockboxError as error:
+        why = error.message
+    raise LockboxError(
+        f"{asset.asset_id} is locked, but the wallet could not note it: {why}",
+        "nothing is lost: `lockbox recover` brings it into the list",
     )
 
 
@@ -116,13 +128,11 @@ def _recipe(vault: Vault, index: int, source: Source, tier: Tier, label: str, le
     master = vault.wallet.master
     asset_salt = bytes(fresh(ASSET_SALT_BYTES, vault.entropy))
     now_unix_s = int(vault.now_unix_s())
-    with key_of_stripe(master, index, asset_salt, 0) as root:
-        address = root.address
     return Recipe(
         master=master,
         asset_index=index,
         asset_salt=asset_salt,
-        address=address,
+        root=key_of_stripe(master, index, asset_salt, 0),
         version=FIRST_VERSION,
         tier=tier,
         plan=plan_segments(source.size, tier),
@@ -143,42 +153,54 @@ class _Lock:
         self._done_bytes = 0
         self._data: list[StripePut] = []
         self._root: StripePut | None = None
+        self._keys: list[AssetKey] = [recipe.root]
 
     async def run(self) -> None:
         """Put every stripe, or leave nothing. _IndexInUse when the root's address is somebody else's."""
         plan = self._recipe.plan
         try:
-            self._holders(self._recipe.address)  # a network that cannot carry the tier is told before any work
+            # Before any work: a network that cannot carry the tier is told.
+            holders = self._holders(self._recipe.address)
             if plan.stripes > 1:
                 await self._put_data(plan)
-            await self._put(0)
+                holders = self._holders(self._recipe.address)
+            await self._put(0, holders)
         except BaseException:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + self._vault.params.undo_s) as scope:
                 await undo(self._vault, self._data, self._root, scope.deadline)
             raise
         finally:
-            for put in self._puts():
-                put.stripe.key.wipe()
+            for key in self._keys:
+                key.wipe()
 
     async def _put_data(self, plan: SegmentPlan) -> None:
         """Stripes 1 and up, a few at a time."""
         numbers = iter(range(1, plan.stripes))
+        failures: list[Exception] = []
         async with trio.open_nursery() as nursery:
+
+            async def put_from() -> None:
+                try:
+                    for number in numbers:
+                        await self._put(number)
+                except (LockboxError, _IndexInUse) as error:
+                    failures.append(error)
+                    nursery.cancel_scope.cancel()
+
             for _ in range(min(_window(self._vault, self._recipe), plan.stripes - 1)):
-                nursery.start_soon(self._put_from, numbers)
+                nursery.start_soon(put_from)
+        if failures:
+            raise failures[0]
 
-    async def _put_from(self, numbers: Iterator[int]) -> None:
-        for number in numbers:
-            await self._put(number)
-
-    async def _put(self, number: int) -> None:
+    async def _put(self, number: int, holders: dict[int, Candidate] | None = None) -> None:
         vault, recipe = self._vault, self._recipe
         work = partial(prepare, recipe, number, self._source, vault.entropy)
         large = _stripe_bytes(recipe) >= WORKER_BYTES_MIN
         stripe = await vault.workers.run(work) if large else work()
+        self._keys.append(stripe.key)
         if number == 0:
             self._source.check_unchanged()
-        put = StripePut(vault, stripe, self._holders(stripe.address))
+        put = StripePut(vault, stripe, holders or self._holders(stripe.address))
         if number == 0:
             self._root = put
         else:
@@ -187,7 +209,7 @@ class _Lock:
         if put.in_use:
             raise _IndexInUse
         if len(put.stored) < recipe.tier.durable_min:
-            raise _refusal(put)
+            raise put.refusal("nothing was locked")
         put.release()
         self._tell(number)
 
@@ -245,17 +267,3 @@ def _window(vault: Vault, recipe: Recipe) -> int:
     """How many stripes may be in flight: each is held once coded and once as the frames that wait to be sent."""
     params = vault.params
     return max(1, min(params.window_stripes, params.window_bytes // (2 * _stripe_bytes(recipe))))
-
-
-def _refusal(put: StripePut) -> LockboxError:
-    """Why too few holders took a stripe: what most of them said, else how many were missing."""
-    tier = put.stripe.tier
-    refused = [error for error in put.refusals if isinstance(error, RequestRefused)]
-    common = Counter(error.code for error in refused).most_common(1)
-    said = f"only {len(put.stored)} of {tier.n} holders stored a stripe, {tier.durable_min} are needed"
-    if common and common[0][1] > tier.n - tier.durable_min:
-        error = next(error for error in refused if error.code == common[0][0])
-        return LockboxError(f"{said}; most refused: {error.message}; nothing was locked", error.hint, error.code)
-    return LockboxError(
-        f"{said}; nothing was locked", "try again when more nodes are reachable", ErrorCode.INSUFFICIENT_NODES
-    )

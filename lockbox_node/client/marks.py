@@ -64,11 +64,7 @@ async def raise_mark(vault: Vault, seen: SeenMark, mark: int) -> None:
         if len(put.stored) >= put.stripe.tier.durable_min:
             return
         if not put.taken:
-            raise LockboxError(
-                f"only {len(put.stored)} nodes keep this wallet's mark, {put.stripe.tier.durable_min} are needed",
-                "try again when more nodes are reachable",
-                ErrorCode.INSUFFICIENT_NODES,
-            )
+            raise put.refusal("this wallet's mark was not raised, and nothing was locked")
         seen = await read_mark(vault)
         if seen.mark >= mark:
             return

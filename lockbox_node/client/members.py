@@ -94,16 +94,24 @@ class MemberView:
             record = parse(signed, NodeRecord)
         except RemoteProtocolError:
             return  # whoever sent it: a record that does not parse is no member
-        if record.node != node or (have is not None and have.record.sequence >= record.sequence):
+        if record.node != node:
             return
-        if have is not None or len(self._members) < MEMBERS_MAX:
-            self._members[node] = Member(
-                signed,
-                record,
-                Contact(NodeId(node), tuple(record.addresses)),
-                Candidate(node, record.region, record.operator),
-                int.from_bytes(node, "big"),
-            )
+        if have is None:
+            if len(self._members) < MEMBERS_MAX:
+                self._members[node] = _member(signed, record)
+        elif record.sequence > have.record.sequence:
+            self._replace(have, signed, record)
+        elif not self.verify(node):  # the newer one was invented, to hide this one
+            self._members[node] = _member(signed, record)
+
+    def _replace(self, have: Member, signed: Signed, record: NodeRecord) -> None:
+        """A newer record of a known member, if it holds: a false one must not take the good one's place."""
+        try:
+            verify_record(self._root, signed)
+        except RemoteProtocolError:
+            return
+        member = self._members[record.node] = _member(signed, record)
+        member.alive, member.shunned_until, member.verified = have.alive, have.shunned_until, True
 
     def shun(self, node: bytes, until: float) -> None:
         """It failed us: neither asked nor chosen before `until`, unless nothing else is left."""
@@ -123,6 +131,14 @@ class MemberView:
         near = heapq.nsmallest(count, live, key=lambda member: member.number ^ goal)
         near.sort(key=lambda member: member.shunned_until > now)
         return near
+
+    def nearest_verified(self, target: bytes, count: int, now: float) -> list[Member]:
+        """The same, each with a verified record: invented members cannot crowd out the real ones."""
+        while True:
+            near = self.nearest(target, count, now)
+            good = [member for member in near if self.verify(member.record.node)]
+            if len(good) == len(near):
+                return good
 
     def candidates(self, target: bytes, now: float, count: int, without: Container[bytes] = ()) -> list[Candidate]:
         """The `count` nearest that may hold a new shard: alive, active, with room, not shunned, record verified."""
@@ -162,6 +178,16 @@ class MemberView:
         first = list(seen.values())
         leading = {member.record.node for member in first}
         return first + [member for member in members if member.record.node not in leading]
+
+
+def _member(signed: Signed, record: NodeRecord) -> Member:
+    return Member(
+        signed,
+        record,
+        Contact(NodeId(record.node), tuple(record.addresses)),
+        Candidate(record.node, record.region, record.operator),
+        int.from_bytes(record.node, "big"),
+    )
 
 
 def addresses_of(view: MemberView, count: int) -> list[str]:

@@ -1,12 +1,14 @@
 """Put one stripe durably onto its holders: one request each, all in parallel, callbacks and no task per holder.
 
 A holder that refuses, breaks or makes no progress for `stall_s` is replaced by the next eligible one, so that a hung
-node costs a second and not the lock. When anybody was replaced, the final holder table is told to all. What the put
-has touched is kept, for the undo. Source: DESIGN, Client pipeline, Lock.
+node costs a second and not the lock. Where nobody can replace it, it is waited for a while longer; what comes late from
+a replaced one counts while nobody else has the index. When anybody was replaced, the final holder table is told to all.
+What the put has touched is kept, for the undo. Source: DESIGN, Client pipeline, Lock.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -16,6 +18,7 @@ from lockbox_node.client.replies import Replies, again_after_s
 from lockbox_node.core.placement import replacement
 from lockbox_node.errors import LockboxError, RequestRefused
 from lockbox_node.ports import entries_of
+from protocol.errors import ErrorCode
 from protocol.messages import HolderTable, PutStripe, Stored, TellHolders
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ NEVER = float("inf")
 class Attempt:
     """One holder asked to keep one shard index. Times are trio's."""
 
-    __slots__ = ("again_at", "holder", "index", "posted", "posted_at", "tries")
+    __slots__ = ("again_at", "alone", "holder", "index", "posted", "posted_at", "tries")
 
     def __init__(self, index: int, holder: Candidate) -> None:
         self.index = index
@@ -43,6 +46,7 @@ class Attempt:
         self.posted_at = 0.0
         self.again_at = NEVER
         self.tries = 0
+        self.alone = False  # nobody can replace it
 
 
 class StripePut:
@@ -65,6 +69,7 @@ class StripePut:
         self._replies: Replies[Attempt] = Replies()
         self._failed: set[bytes] = set()
         self._replaced = 0
+        self._table: list[HolderEntry] | None = None
         self._sequence = 1
 
     @property
@@ -90,6 +95,18 @@ class StripePut:
             for attempt, outcome in come:
                 self._judge(attempt, outcome)
 
+    def refusal(self, consequence: str) -> LockboxError:
+        """Why too few holders took the stripe: what most of them said, else how many were missing."""
+        tier = self.stripe.tier
+        refused = [error for error in self.refusals if isinstance(error, RequestRefused)]
+        common = Counter(error.code for error in refused).most_common(1)
+        said = f"only {len(self.stored)} of {tier.n} holders stored a stripe, {tier.durable_min} are needed"
+        if common and common[0][1] > tier.n - tier.durable_min:
+            error = next(error for error in refused if error.code == common[0][0])
+            return LockboxError(f"{said}; most refused: {error.message}; {consequence}", error.hint, error.code)
+        hint = "try again when more nodes are reachable"
+        return LockboxError(f"{said}; {consequence}", hint, ErrorCode.INSUFFICIENT_NODES)
+
     def release(self) -> None:
         """Let go of the shards; what is needed for an undo stays."""
         self.stripe = self.stripe.without_shards()
@@ -109,7 +126,15 @@ class StripePut:
         attempt.posted = self._vault.post(member, request, self._replies.answer_to(attempt))
 
     def _entries(self) -> list[HolderEntry]:
-        return list(entries_of(((index, one.node) for index, one in self._holders.items()), self._sequence))
+        """The table as it is planned now; made once for all who are asked between two changes."""
+        if self._table is None:
+            places = ((index, one.node) for index, one in self._holders.items())
+            self._table = list(entries_of(places, self._sequence))
+        return self._table
+
+    def _assign(self, index: int, holder: Candidate) -> None:
+        self._holders[index] = holder
+        self._table = None
 
     def _next_moment(self) -> float:
         """When the next holder counts as stalled, or may be asked again."""
@@ -120,7 +145,8 @@ class StripePut:
             return NEVER
         params = self._vault.params
         progress = attempt.posted.last_progress if attempt.posted is not None else attempt.posted_at
-        return min(progress + params.stall_s, attempt.posted_at + params.put_s)
+        stall_s = params.patience_s if attempt.alone else params.stall_s
+        return min(progress + stall_s, attempt.posted_at + params.put_s)
 
     def _judge(self, attempt: Attempt, outcome: Outcome) -> None:
         node = attempt.holder.node
@@ -131,7 +157,10 @@ class StripePut:
             self.siblings |= any(sibling_of(self.stripe, other) for other in outcome.siblings)
             if current:
                 del self._pending[node]
+            if attempt.index not in self.stored and (current or attempt.index not in self._holders):
                 self.stored[attempt.index] = attempt.holder
+                if not current:
+                    self._assign(attempt.index, attempt.holder)
             return
         assert isinstance(outcome, LockboxError)
         if isinstance(outcome, RequestRefused):
@@ -152,29 +181,39 @@ class StripePut:
                 self._ask(attempt)
             elif self._stalls_at(attempt) <= now:
                 self._vault.shun(attempt.holder.node)
-                self._fail(attempt)
+                self._fail(attempt, patient=not attempt.alone and now < attempt.posted_at + self._vault.params.put_s)
 
-    def _fail(self, attempt: Attempt) -> None:
-        """Give the index to the next eligible node; without one it stays open."""
-        del self._pending[attempt.holder.node]
+    def _fail(self, attempt: Attempt, *, patient: bool = False) -> None:
+        """Give the index to the next eligible node; without one it stays open, or with whom we can be `patient`."""
         del self._holders[attempt.index]
+        self._table = None
         self._failed.add(attempt.holder.node)
+        holder = self._next_holder(attempt.index)
+        if holder is None and patient:
+            attempt.alone = True
+            self._assign(attempt.index, attempt.holder)
+            return
+        del self._pending[attempt.holder.node]
+        if holder is not None:
+            self._replaced += 1
+            self._assign(attempt.index, holder)
+            self._ask(Attempt(attempt.index, holder))
+
+    def _next_holder(self, index: int) -> Candidate | None:
         tier, address = self.stripe.tier, self.stripe.address
         if self._replaced >= REPLACED_PER_INDEX_MAX * tier.n:
-            return
+            return None
         candidates = self._vault.candidates(address, without=self._failed)
         try:
-            holder = replacement(tier, address, candidates, self._holders, attempt.index)
+            return replacement(tier, address, candidates, self._holders, index)
         except LockboxError as error:
             self.refusals.append(error)
-            return
-        self._replaced += 1
-        self._holders[attempt.index] = holder
-        self._ask(Attempt(attempt.index, holder))
+            return None
 
     async def _tell(self) -> None:
         """Give every holder the final table; those who do not answer in time learn it from one another."""
         self._sequence += 1
+        self._table = None
         stripe, vault = self.stripe, self._vault
         table = HolderTable(stripe.address, stripe.version, stripe.descriptor_hash, self._entries())
         claim = vault.claim(stripe.key, TellHolders)

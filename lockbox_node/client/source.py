@@ -125,7 +125,11 @@ def read_stream(descriptor: int) -> BytesSource:
     pieces: list[bytearray] = []
     while True:
         piece = bytearray(PIECE_BYTES)
-        count = _fill(descriptor, piece)
+        try:
+            count = _fill(descriptor, piece)
+        except OSError as error:
+            BytesSource(piece, *pieces).close()
+            raise LockboxError(f"cannot read standard input: {error.strerror}", "give a file, or pipe one") from None
         if count < PIECE_BYTES:
             last = piece[:count]
             wipe(piece)

@@ -47,7 +47,7 @@ class Recipe:
     master: bytearray
     asset_index: int
     asset_salt: bytes
-    address: Address  # of the asset: its root stripe's
+    root: AssetKey  # of the root stripe, whose address is the asset's; whoever made it wipes it
     version: int
     tier: Tier
     plan: SegmentPlan
@@ -55,9 +55,14 @@ class Recipe:
     created_unix_s: int
     lease_until_unix_s: int
 
+    @property
+    def address(self) -> Address:
+        """Of the asset."""
+        return self.root.address
+
     def key(self, number: int) -> AssetKey:
         """The key of stripe `number`; the caller wipes it."""
-        return key_of_stripe(self.master, self.asset_index, self.asset_salt, number)
+        return key_of_stripe(self.master, self.asset_index, self.asset_salt, number) if number else self.root
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +116,14 @@ def prepare(recipe: Recipe, number: int, source: Source, entropy: Entropy) -> St
         wipe(plaintext)
         wipe(throwaway)
     key = recipe.key(number)
-    slots = mixed_slots(manifest, recipe.master, key.address, recipe.version, tier, entropy)
-    return signed_stripe(
-        key, tier, recipe.version, groups, slots, recipe.created_unix_s, recipe.lease_until_unix_s, replaces=()
-    )
+    try:
+        slots = mixed_slots(manifest, recipe.master, key.address, recipe.version, tier, entropy)
+        return signed_stripe(
+            key, tier, recipe.version, groups, slots, recipe.created_unix_s, recipe.lease_until_unix_s, replaces=()
+        )
+    except BaseException:
+        key.wipe()
+        raise
 
 
 def signed_stripe(

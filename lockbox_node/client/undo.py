@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from lockbox_node.client.replies import Replies
+from lockbox_node.client.replies import Replies, again_after_s
 from protocol.messages import Delete
 from protocol.records import Tombstone, sign
 
@@ -28,16 +28,15 @@ REASON = "lock undone"
 
 async def undo(vault: Vault, data: Sequence[StripePut], root: StripePut | None, deadline: float) -> None:
     """Delete at every holder; returns when all have answered or at `deadline` (trio time). The caller shields it."""
-    replies: Replies[bytes] = Replies()
+    deletes = _Deletes(vault)
     for put in data:
-        _delete(vault, _tombstone(vault, put), put.touched, replies)
+        deletes.ask(_tombstone(vault, put), put.touched)
     if root is not None:
         # Half of the time for what is still to come, the other half for the deletes.
         await root.drain((trio.current_time() + deadline) / 2)
         if not (root.siblings or root.taken):
-            _delete(vault, _tombstone(vault, root), root.acknowledged, replies)
-    while replies.pending and await replies.take(deadline):
-        pass
+            deletes.ask(_tombstone(vault, root), root.acknowledged)
+    await deletes.finish(deadline)
 
 
 def _tombstone(vault: Vault, put: StripePut) -> Signed:
@@ -45,8 +44,31 @@ def _tombstone(vault: Vault, put: StripePut) -> Signed:
     return sign(Tombstone(stripe.key.public_key, stripe.version, int(vault.now_unix_s()), REASON), stripe.key)
 
 
-def _delete(vault: Vault, tombstone: Signed, nodes: Iterable[bytes], replies: Replies[bytes]) -> None:
-    for node in nodes:
-        member = vault.members.get(node)
-        if member is not None:
-            vault.post(member, Delete(tombstone), replies.answer_to(node))
+class _Deletes:
+    """Tombstones under way; whoever asks us to come back later (BUSY, RATE_LIMITED) is asked again then."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._replies: Replies[tuple[bytes, Signed]] = Replies()
+        self._again: list[tuple[float, bytes, Signed]] = []
+
+    def ask(self, tombstone: Signed, nodes: Iterable[bytes]) -> None:
+        """Send it to each of `nodes`."""
+        for node in nodes:
+            member = self._vault.members.get(node)
+            if member is not None:
+                self._vault.post(member, Delete(tombstone), self._replies.answer_to((node, tombstone)))
+
+    async def finish(self, deadline: float) -> None:
+        """Return when all have answered, or at `deadline` (trio time)."""
+        while (self._replies.pending or self._again) and trio.current_time() < deadline:
+            moments = [at for at, _, _ in self._again]
+            for (node, tombstone), outcome in await self._replies.take(min([deadline, *moments])):
+                again_s = again_after_s(outcome)
+                if again_s is not None:
+                    self._again.append((trio.current_time() + again_s, node, tombstone))
+            now = trio.current_time()
+            due = [entry for entry in self._again if entry[0] <= now]
+            self._again = [entry for entry in self._again if entry[0] > now]
+            for _, node, tombstone in due:
+                self.ask(tombstone, [node])

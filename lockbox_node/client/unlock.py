@@ -115,7 +115,7 @@ class _Unlock:
         if plan.stripes > 1:
             await self._read_others(manifest, plan)
         current = await finding.settle(tier.current_answers)
-        newest = finding.tables()[0].version if finding.tables() else self._version
+        newest = max((table.version for table in finding.tables()), default=self._version)
         self.maybe_stale |= not current or newest > self._version
         return manifest
 
@@ -130,18 +130,28 @@ class _Unlock:
                 troubles.append(error)
                 continue
             self._version = table.version
-            self.maybe_stale = table.version < finding.tables()[0].version
             return manifest, fetch
         raise _worst(troubles)
 
-    def _rank(self, table: SlotTable) -> tuple[int, bool]:
-        return -table.version, table.descriptor_hash != self._asset.descriptor_hash
+    def _rank(self, table: SlotTable) -> tuple[bool, int, bool]:
+        return not table.credible, -table.version, table.descriptor_hash != self._asset.descriptor_hash
 
     async def _read_others(self, manifest: Manifest, plan: SegmentPlan) -> None:
         numbers = iter(range(1, plan.stripes))
+        failures: list[LockboxError] = []
         async with trio.open_nursery() as nursery:
+
+            async def read_from() -> None:
+                try:
+                    await self._read_from(numbers, manifest, plan)
+                except LockboxError as error:
+                    failures.append(error)
+                    nursery.cancel_scope.cancel()
+
             for _ in range(min(WINDOW_STRIPES, plan.stripes - 1)):
-                nursery.start_soon(self._read_from, numbers, manifest, plan)
+                nursery.start_soon(read_from)
+        if failures:
+            raise failures[0]
 
     async def _read_from(self, numbers: Iterator[int], root: Manifest, plan: SegmentPlan) -> None:
         tier = tier_numbered(root.tier)

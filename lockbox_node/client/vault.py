@@ -47,9 +47,11 @@ class VaultParams:
     hedge_join_s: float = 0.3  # until the next address is tried too
     sync_s: float = 5.0
     find_s: float = 5.0
+    first_s: float = 1.5  # then what few nodes say of an address is tried
     hedge_find_s: float = 0.3
     hedge_get_s: float = 0.15  # at least; four times the usual answer time when that is more
-    get_s: float = 5.0  # without a byte from anybody
+    get_s: float = 3.0  # without a byte from anybody
+    patience_s: float = 5.0  # the same for a holder that nobody can replace
     stall_s: float = 1.0  # a holder without progress is replaced
     put_s: float = 30.0  # a holder is replaced, however busily it sends
     prove_s: float = 5.0
@@ -197,6 +199,8 @@ class Vault:
             async def dial(address: str, failed: trio.Event) -> None:
                 host, _, port = address.rpartition(":")
                 try:
+                    if not address.isascii() or not host or not port.isdecimal():
+                        raise PeerUnreachable(f"{address!r} is not host:port", "give --bootstrap HOST:PORT")
                     connection = await self.pool.connect_address(host, int(port))
                 except LockboxError as error:
                     failures.append(error)

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Meta
 
 from lockbox_node.client.chance import fresh
@@ -30,7 +29,6 @@ from lockbox_node.client.wallet_files import (
     read_file,
     replace_file,
 )
-from lockbox_node.client.words import master_of
 from lockbox_node.core.derivation import state_key_into
 from lockbox_node.core.sealing import (
     KEY_BYTES,
@@ -43,7 +41,6 @@ from lockbox_node.core.sealing import (
     wipe,
 )
 from lockbox_node.errors import AssetNotFound, ConfigError, LockboxError, UsageError
-from protocol.certificates import NetworkRoot
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import ID_BYTES, Address
 from protocol.messages import U8, U63, Id32, Message
@@ -135,6 +132,8 @@ class Wallet:
         check_free(path)
         network_id = _network_of(network_pem)
         check_passphrase(wallet_passphrase)  # before the slow part
+        from lockbox_node.client.words import master_of  # slow to import, and the others do without
+
         wallet = cls(path, master_of(words, recovery_passphrase, network_id), network_id, entropy)
         try:
             files = {
@@ -156,7 +155,8 @@ class Wallet:
     def open(cls, path: Path, passphrase: str, entropy: Entropy) -> Wallet:
         """Open the wallet in `path`. Takes 0.2 s.
 
-        ConfigError when there is none or it is damaged, KeyStoreError (ACCESS_DENIED) for the wrong passphrase.
+        ConfigError when there is none, KeyStoreError (ACCESS_DENIED) for the wrong passphrase, METADATA_CORRUPT when
+        its list is damaged.
         """
         sealed = read_file(path / KEY_NAME)
         if sealed is None:
@@ -164,11 +164,6 @@ class Wallet:
         master, network_id = open_master(sealed, passphrase)
         wallet = cls(path, master, network_id, entropy)
         try:
-            if _network_of(read_file(wallet.network_file) or b"") != network_id:
-                raise ConfigError(
-                    f"{wallet.network_file} is of another network than this wallet",
-                    "put back the network.pem that the wallet was made with",
-                )
             wallet._load()
         except BaseException:
             wallet.close()
@@ -187,6 +182,20 @@ class Wallet:
     ) -> None:
         self.close()
 
+    def check_words(self, words: str, recovery_passphrase: str) -> None:
+        """UsageError unless this wallet was made of these words and recovery passphrase. Takes 0.1 s."""
+        from lockbox_node.client.words import master_of
+
+        theirs = master_of(words, recovery_passphrase, self.network_id)
+        try:
+            if not hmac.compare_digest(theirs, self.master):
+                raise UsageError(
+                    f"{self.path} exists already and is the wallet of other words or another recovery passphrase",
+                    "a wallet is never overwritten: choose another place with --wallet",
+                )
+        finally:
+            wipe(theirs)
+
     def change_passphrase(self, passphrase: str) -> None:
         """Seal the master key by another passphrase. Words, recovery passphrase and assets stay as they are."""
         sealed = seal_master(self.master, passphrase, self.network_id, self._entropy)
@@ -196,8 +205,14 @@ class Wallet:
 
     @property
     def network_file(self) -> Path:
-        """The wallet's copy of network.pem."""
-        return self.path / NETWORK_NAME
+        """The wallet's copy of network.pem. ConfigError unless it is of the network that the wallet was made for."""
+        path = self.path / NETWORK_NAME
+        if _network_of(read_file(path) or b"") != self.network_id:
+            raise ConfigError(
+                f"{path} is of another network than this wallet",
+                "put back the network.pem that the wallet was made with",
+            )
+        return path
 
     @property
     def credential(self) -> tuple[Path, Path] | None:
@@ -347,6 +362,11 @@ class Wallet:
 
 def _network_of(network_pem: bytes) -> NetworkId:
     """The network id of network.pem, whose first certificate is the root; ConfigError."""
+    from cryptography import x509  # only what needs the network waits for these
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from protocol.certificates import NetworkRoot
+
     try:
         root = x509.load_pem_x509_certificates(network_pem)[0]
         return NetworkRoot(root.public_bytes(Encoding.DER)).network_id

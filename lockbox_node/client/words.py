@@ -11,13 +11,13 @@ import unicodedata
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from mnemonic import Mnemonic
-
 from lockbox_node.core.derivation import master_key
 from lockbox_node.core.sealing import wipe
 from lockbox_node.errors import UsageError
 
 if TYPE_CHECKING:
+    from mnemonic import Mnemonic
+
     from lockbox_node.ports import Entropy
 
 WORDS = 24
@@ -69,7 +69,7 @@ def checked_recovery_passphrase(passphrase: str) -> str:
 def master_of(words: str, recovery_passphrase: str, network_id: bytes) -> bytearray:
     """The 32-byte master key of these words in this network; the caller wipes it. Takes 0.2 s. UsageError."""
     checked = checked_words(words)
-    seed = Mnemonic.to_seed(checked, normalised(checked_recovery_passphrase(recovery_passphrase)))
+    seed = _english().to_seed(checked, normalised(checked_recovery_passphrase(recovery_passphrase)))
     return master_key(seed, network_id)
 
 
@@ -84,6 +84,8 @@ def normalised(passphrase: str) -> str:
 
 @lru_cache(1)
 def _english() -> Mnemonic:
+    from mnemonic import Mnemonic  # not needed to open a wallet
+
     return Mnemonic("english")
 
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from nacl._sodium import ffi, lib  # type: ignore[import-not-found]
 
 from lockbox_node.core.sealing import ASSET_SALT_BYTES, KEY_BYTES, SUITE_AES_GCM, Secret, prefixed, wipe
+from lockbox_node.errors import LockboxError
 from protocol import records
 from protocol.ids import ID_BYTES, Address, address_of
 
@@ -85,9 +86,24 @@ def derive_into(master: Secret, salt: bytes | None, info: bytes, key: bytearray)
 def argon2_into(
     secret: Secret | bytes, salt: bytes, memory_kib: int, iterations: int, lanes: int, key: bytearray
 ) -> None:
-    """Argon2id of `secret` over the whole of `key`. Takes about 0.2 s at the parameters of the master key."""
-    stretch = Argon2id(salt=salt, length=len(key), iterations=iterations, lanes=lanes, memory_cost=memory_kib)
-    stretch.derive_into(secret, key)  # type: ignore[arg-type]  # the stub says bytes; any buffer serves
+    """Argon2id of `secret` over the whole of `key`. Takes about 0.1 s at the parameters of the master key.
+
+    By libsodium, whose vector code takes half the time of OpenSSL's. It has one lane and salts of 16 bytes.
+    """
+    assert lanes == 1
+    assert len(salt) == lib.crypto_pwhash_saltbytes()
+    failed = lib.crypto_pwhash(
+        ffi.from_buffer(key),
+        len(key),
+        ffi.from_buffer(secret),
+        len(secret),
+        salt,
+        iterations,
+        memory_kib * 1024,
+        lib.crypto_pwhash_alg_argon2id13(),
+    )
+    if failed:
+        raise LockboxError("there is too little memory to derive the key", f"free {memory_kib >> 10} MiB, try again")
 
 
 def master_key(words_seed: Secret | bytes, network_id: bytes) -> bytearray:

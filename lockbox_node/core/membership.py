@@ -99,6 +99,7 @@ class Membership:
         self._refuted = -1  # highest incarnation that Refute was asked to exceed
         self._members: dict[NodeId, Member] = {}
         self._suspects: dict[NodeId, float] = {}  # -> deadline
+        self._accused: set[NodeId] = set()  # said to be dead: our own probe decides
         self._dead: dict[NodeId, None] = {}  # oldest first
         self._rumours: dict[NodeId, int] = {}  # -> times passed on
         self._probing: dict[NodeId, float] = {}  # -> when we stop waiting for the outcome
@@ -114,7 +115,7 @@ class Membership:
         return MappingProxyType(self._members)
 
     def alive(self) -> list[NodeId]:
-        """Members not believed dead (suspects may still refute)."""
+        """Members not believed dead (suspects may still refute): another list after any change of them or a record."""
         if self._live is None:
             self._live = [node for node, member in self._members.items() if member.status is not Status.DEAD]
         return self._live
@@ -220,7 +221,12 @@ class Membership:
         member = self._members.get(node)
         if member is None or state.incarnation != member.incarnation or state.status <= member.status:
             return []
-        return self._demote(node, Status(state.status), now)
+        if state.status != Status.DEAD:
+            return self._demote(node, Status.SUSPECT, now)
+        # Whoever was cut off believes everybody else dead. So a death is seen for oneself: one probe that fails.
+        self._accused.add(node)
+        suspected = self._demote(node, Status.SUSPECT, now) if member.status is Status.ALIVE else []
+        return suspected + self._probe(node, now)
 
     def _refute(self, incarnation: int) -> list[Action]:
         if incarnation <= self._refuted:
@@ -238,8 +244,12 @@ class Membership:
         self._rumours[node] = 0
         if before is None or (before.status is Status.DEAD) != (member.status is Status.DEAD):
             self._live = self._watched = None
+        elif before.record is not member.record:
+            self._live = None
         self._suspects.pop(node, None)
         self._dead.pop(node, None)
+        if member.status is not Status.SUSPECT:
+            self._accused.discard(node)
         if member.status is Status.SUSPECT:
             self._suspects[node] = now + self._params.suspicion_s(len(self.alive()))
         elif member.status is Status.DEAD:
@@ -267,6 +277,7 @@ class Membership:
 
     def _answered(self, node: NodeId, incarnation: int, now: float) -> list[Action]:
         self._probing.pop(node, None)
+        self._accused.discard(node)
         member = self._members.get(node)
         if member is None:
             return []
@@ -275,6 +286,8 @@ class Membership:
     def _failed(self, node: NodeId, now: float) -> list[Action]:
         self._probing.pop(node, None)
         member = self._members.get(node)
+        if member is not None and node in self._accused:
+            return self._demote(node, Status.DEAD, now)
         if member is None or member.status is not Status.ALIVE:
             return []
         return [*self._demote(node, Status.SUSPECT, now), *self._tell(node, now)]

@@ -168,16 +168,6 @@ def open_segment(key: Secret, context: SegmentContext, sealed: Secret | bytes, o
     open_into(context.suite, key, sealed, context.associated_data(), out)
 
 
-def decoy_group(suite: int, key: Secret, nonce: bytes, sealed_bytes: int) -> bytearray:
-    """A decoy segment of `sealed_bytes`: zeros, sealed as a real one is, with a key that nobody keeps.
-
-    Suite byte and nonce stand in front as in a real one; the rest is keystream. The caller wipes `key`.
-    """
-    sealed = bytearray(sealed_bytes)
-    seal_into(suite, key, nonce, bytearray(sealed_bytes - OVERHEAD_BYTES[suite]), b"", sealed)
-    return sealed
-
-
 def _check_shapes(suite: int, key: Secret, nonce: bytes) -> None:
     assert len(key) == KEY_BYTES
     assert len(nonce) == NONCE_BYTES[suite]

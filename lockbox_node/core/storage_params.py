@@ -32,7 +32,8 @@ class StoreParams:
     inside_bytes_max: int = 64 * KIB  # parts above it become one file each
     group_requests_max: int = 256  # of one transaction
     group_bytes_max: int = 8 * MIB
-    gather_s: float = 0.012  # a crowded queue waits so long for more to share a flush, or a thread hop
+    gather_write_s: float = 0.012  # a crowded queue waits at most so long for more to share a flush,
+    gather_read_s: float = 0.005  # or a thread hop
     gather_enough: int = 8  # requests that wait: go at once
     write_queue_max: int = 4096  # requests that wait; beyond it BUSY
     write_queue_bytes_max: int = 64 * MIB
@@ -54,6 +55,8 @@ class StoreParams:
             raise ConfigError("store.group_requests_max is outside 1 to store.write_queue_max")
         if self.read_group_max < 1 or self.scan_rows_max < 1 or self.idle_rows_max < 1 or self.idle_s <= 0:
             raise ConfigError("store.read_group_max, scan_rows_max, idle_rows_max and idle_s must be above zero")
+        if self.gather_enough < 3:
+            raise ConfigError("store.gather_enough is below 3", "8 is usual")
         if not self.free_floor_percent <= 90:
             raise ConfigError("store.free_floor_percent is above 90", "2 is usual")
 

@@ -11,16 +11,16 @@ import importlib.metadata
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
 from lockbox_node.core.member_events import Status
-from lockbox_node.errors import UsageError
+from lockbox_node.errors import LockboxError, UsageError
 from lockbox_node.observe.metrics import Metrics, Observed, RepairWork, StoreWork
 from lockbox_node.observe.web import Pages
 from lockbox_node.services.announcing import NodeState
+from protocol.ids import ID_BYTES, NodeId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from lockbox_node.node import Node
 
 AWAIT_TIMEOUT_S = 60.0
-
 
 Verb = Callable[[dict[str, Any]], Awaitable[object]]
 
@@ -55,6 +54,7 @@ class Watch:
         self._identity = identity
         self._now_unix_s = now_unix_s
         self._started = trio.current_time()
+        self._version = _version()
         self._metrics = Metrics(self._observed())
 
     def verbs(self) -> Mapping[str, Verb]:
@@ -75,10 +75,15 @@ class Watch:
         reasons = []
         if not self._node.joined:
             reasons.append("no other node was reached yet")
+        elif self._node.config.node.bootstrap and not self._node.machine.alive():
+            reasons.append("every other node that is known is gone")
         if self._node.store.broken:
             reasons.append(f"the store is read-only: {self._node.store.broken}")
-        if self._identity.identity_not_after_unix_s < self._now_unix_s():
-            reasons.append("the identity certificate has expired")
+        if self._node.announcer.state is not NodeState.ACTIVE:
+            reasons.append(f"the node is {self._node.announcer.state.name.lower()}")
+        for name, left_s in self._certificates_left_s().items():
+            if left_s < 0:
+                reasons.append(f"the {name} certificate has expired")
         return reasons
 
     def _counts(self) -> dict[str, int]:
@@ -99,7 +104,7 @@ class Watch:
             "operator": record.operator,
             "state": NodeState(record.state).name.lower(),
             "ready": not self._not_ready(),
-            "version": importlib.metadata.version("lockbox-node"),
+            "version": self._version,
             "software": record.software.hex(),
             "members": self._counts(),
             "connections": len(node.pool.connections()),
@@ -154,18 +159,23 @@ class Watch:
         return {"view_trusted": self._node.guard.trusted}
 
     async def _await_members(self, request: dict[str, Any]) -> object:
-        """Return when at least `alive` members are alive and active, ourselves included."""
-        wanted = int(request["alive"])
+        """Return when `nodes` (full ids, hex) are all alive and active in our view; we are always among them."""
+        wanted = _ids(request.get("nodes"))
         with trio.move_on_after(AWAIT_TIMEOUT_S):
-            while True:
-                changed = self._node.membership.changed
-                if self._active() >= wanted:
-                    return {"alive": self._active()}
-                await changed.wait()
-        raise UsageError(f"only {self._active()} members are alive and active after {AWAIT_TIMEOUT_S:.0f} s")
+            await trio.lowlevel.checkpoint()
+            while self._missing(wanted):
+                await self._node.membership.changed.wait()
+        missing = self._missing(wanted)
+        if missing:
+            raise LockboxError(
+                f"{missing} of {len(wanted)} nodes are not alive and active here after {AWAIT_TIMEOUT_S:.0f} s",
+                "look at `members` and at their logs",
+            )
+        return {"alive": len(wanted)}
 
-    def _active(self) -> int:
-        return sum(record.state == NodeState.ACTIVE for record in self._node.discovery.alive().values())
+    def _missing(self, wanted: set[NodeId]) -> int:
+        alive = self._node.discovery.alive()
+        return sum(node not in alive or alive[node].state != NodeState.ACTIVE for node in wanted)
 
     def _repairs(self) -> RepairWork:
         healing = self._node.healing
@@ -185,7 +195,7 @@ class Watch:
             store_work=self._store_work,
             requests=self._requests,
             repairs=self._repairs,
-            certificates_left_s=partial(self._certificates_left_s),
+            certificates_left_s=self._certificates_left_s,
         )
 
     def _requests(self) -> dict[tuple[str, str], int]:
@@ -203,6 +213,27 @@ class Watch:
             "identity": self._identity.identity_not_after_unix_s - now,
             "operational": self._identity.leaf_not_after_unix_s - now,
         }
+
+
+def _ids(wanted: object) -> set[NodeId]:
+    """Node ids from hex. UsageError."""
+    refused = UsageError("await-members needs nodes = a list of full node ids in hex")
+    if not isinstance(wanted, list) or not all(isinstance(one, str) for one in wanted):
+        raise refused
+    try:
+        ids = {NodeId(bytes.fromhex(one)) for one in wanted}
+    except ValueError:
+        raise refused from None
+    if any(len(node) != ID_BYTES for node in ids):
+        raise refused
+    return ids
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("lockbox-node")
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout
+        return "not installed"
 
 
 def _snake(name: str) -> str:

@@ -29,7 +29,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.ids import NodeId
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from lockbox_node.ports import Answer, Network
     from protocol.messages import Message
@@ -86,6 +86,7 @@ class Pool:
         dispatcher: Dispatcher | None = None,
         params: PoolParams = DEFAULTS,
     ) -> None:
+        self.on_lost: Callable[[NodeId], None] = lambda _node: None  # the connection in use ended, not by our choice
         self._network, self._local, self._params = network, local, params
         self._dispatcher = dispatcher or Dispatcher()
         self._ready: dict[bytes, Connection] = {}
@@ -157,6 +158,7 @@ class Pool:
         self._retired.pop(connection, None)
         if self._ready.get(connection.peer.id) is connection:
             del self._ready[connection.peer.id]
+            self.on_lost(NodeId(connection.peer.id))
 
     def release(self, node: bytes) -> None:
         """Let go of a node: its connection is closed once it is idle, and not used for anything new."""

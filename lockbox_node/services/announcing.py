@@ -1,7 +1,8 @@
 """What this node says of itself: its signed record, and the Hello that opens every connection.
 
-The record is signed anew when it grows old, when the state changes and when a rumour must be refuted; its sequence is
-the wall clock in milliseconds, always above the last one, and the node's incarnation. Source: DESIGN, Identity.
+The record is signed anew when it grows old, when what it says has changed (state, leaf, free space) and when a rumour
+must be refuted; its sequence is the wall clock in milliseconds, always above the last one, and the node's incarnation.
+Source: DESIGN, Identity.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from protocol.messages import Hello, Signed
 from protocol.records import NodeRecord, sign
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lockbox_node.ports import WallClock
     from protocol.ids import NodeId
 
 PROTOCOL_VERSIONS = [1]
 RECORD_LIFE_S = 24 * 3600
+RENEW_SHARE = 0.5  # of a record's life
 GIB = 1 << 30
 
 
@@ -71,13 +75,21 @@ class Announcer:
 
     role = Role.NODE
 
-    def __init__(self, identity: Operational, root: NetworkRoot, standing: Standing, clock: WallClock) -> None:
+    def __init__(
+        self,
+        identity: Operational,
+        root: NetworkRoot,
+        standing: Standing,
+        clock: WallClock,
+        free_tenths: Callable[[], int],
+    ) -> None:
+        """`free_tenths` says how much room there is now: 10 = all free, 0 = full, give me nothing more."""
         self._identity = identity
         self._standing = standing
         self._clock = clock
         self.root = root
         self.state = NodeState.JOINING
-        self.free_tenths = 10
+        self._free_tenths = free_tenths
         self._sequence = 0
         self.signed, self.record = self.renew()
 
@@ -85,6 +97,13 @@ class Announcer:
     def id(self) -> NodeId:
         """Our node id."""
         return self._identity.node_id
+
+    def outdated(self) -> bool:
+        """Whether the record is half-way to its expiry, or no longer says how much room there is."""
+        left_s = self.record.expires_unix_s - self._clock.now_unix_s()
+        # Beyond its whole life: the clock was set back, and others may believe that the record never expires.
+        aged = not RECORD_LIFE_S * RENEW_SHARE < left_s <= RECORD_LIFE_S + 1
+        return aged or self.record.free_class != self._free_tenths()
 
     def renew(self, sequence_min: int = 0) -> tuple[Signed, NodeRecord]:
         """Sign a new record with a sequence of at least `sequence_min`, above every earlier one."""
@@ -99,7 +118,7 @@ class Announcer:
             region=standing.region,
             operator=self._identity.operator,
             capacity_class=int(math.log2(max(1, standing.capacity_bytes // GIB))),
-            free_class=self.free_tenths,
+            free_class=self._free_tenths(),
             versions=PROTOCOL_VERSIONS,
             software=standing.software,
             state=int(self.state),

@@ -1,13 +1,15 @@
-"""Who is nearest to an address: the member table and the routing table, asked as one.
+"""Who is nearest to an address: the member table says who there is, the routing table who has answered us.
 
-Up to about 10,000 nodes the member table is complete and exact; the routing table holds those who answered us, in
-buckets, and stands in while the member table is not complete. Both give signed records, so an answer can hide a node
-but neither invent nor alter one. Source: DESIGN section 4, Finding and Knowing.
+Up to about 10,000 nodes the member table is complete and exact, so every choice comes from it. What is derived from it
+is kept until a live member or its record changes, since the nearest are asked for at every stripe. The routing table
+orders the answers to FIND_NODE (who answered us first) and says whom else to probe. Both give signed records, so an
+answer can hide a node but neither invent nor alter one. Source: DESIGN section 4, Finding and Knowing.
 """
 
 from __future__ import annotations
 
-import heapq
+from bisect import bisect_left
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lockbox_node.config import host_port
@@ -17,17 +19,19 @@ from lockbox_node.errors import ConfigError
 from lockbox_node.rpc.dispatch import Route
 from lockbox_node.rpc.pool import Contact
 from lockbox_node.services.announcing import Announcer, NodeState
-from protocol.ids import NodeId, distance
+from protocol.ids import ID_BYTES, NodeId
 from protocol.messages import FindNode, Message, Nodes, Signed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from lockbox_node.core.membership import Membership
     from lockbox_node.core.routing_table import RoutingTable
     from lockbox_node.ports import Answer
     from lockbox_node.rpc.hello import Peer
     from protocol.records import NodeRecord
+
+ID_BITS = 8 * ID_BYTES
 
 
 def contact_of(record: NodeRecord) -> Contact:
@@ -48,6 +52,40 @@ def is_eligible(record: NodeRecord) -> bool:
     return record.state == NodeState.ACTIVE and record.free_class > 0
 
 
+class _View:
+    """What follows from the live members and our own record, until either changes."""
+
+    def __init__(self, live: Sequence[NodeId], membership: Membership, own: NodeRecord) -> None:
+        self.live, self.own = live, own
+        members = membership.members
+        records = {node: members[node].record for node in live}
+        records[NodeId(own.node)] = own
+        self.records = MappingProxyType(records)
+        self.contacts = {node: contact_of(record) for node, record in records.items()}
+        self.candidates = [
+            Candidate(record.node, record.region, record.operator) for record in records.values() if is_eligible(record)
+        ]
+        self._nodes = {int.from_bytes(node, "big"): node for node in records}
+        self._ids = sorted(self._nodes)
+
+    def nearest(self, target: bytes, count: int) -> list[NodeId]:
+        """The `count` (at least 1) nodes nearest to `target` in XOR order, nearest first.
+
+        Ids that share a longer prefix with the target are nearer than all others, and stand side by side in a sorted
+        list: the longest prefix that at least `count` share bounds what must be sorted. Ids are spread evenly, so the
+        first guess at that prefix is good; any guess is right.
+        """
+        ids, place = self._ids, int.from_bytes(target, "big")
+        free_bits = min(ID_BITS, ID_BITS - (len(ids) // count).bit_length() + 1)
+        start, end = 0, 0
+        while end - start < count and free_bits <= ID_BITS:
+            low = place >> free_bits << free_bits
+            start, end = bisect_left(ids, low), bisect_left(ids, low + (1 << free_bits))
+            free_bits += 1
+        found = sorted([place ^ one for one in ids[start:end]])
+        return [self._nodes[place ^ away] for away in found[:count]]
+
+
 class Discovery:
     """Reads the member table that `services.membership` drives; keeps the routing table."""
 
@@ -55,6 +93,7 @@ class Discovery:
         self._announcer = announcer
         self._membership = membership
         self._table = table
+        self._seen: _View | None = None
 
     @property
     def own(self) -> NodeId:
@@ -66,11 +105,8 @@ class Discovery:
         return [Route(FindNode, self._find_node)]
 
     def alive(self) -> Mapping[NodeId, NodeRecord]:
-        """Records of everybody believed alive, ourselves included."""
-        members = self._membership.members
-        found = {node: members[node].record for node in self._membership.alive()}
-        found[self.own] = self._announcer.record
-        return found
+        """Records of everybody believed alive, ourselves included; it stays as it is when that changes."""
+        return self._view().records
 
     def contact(self, node: NodeId) -> Contact | None:
         """How to reach a member, dead or alive; None when it is unknown or ourselves."""
@@ -79,29 +115,20 @@ class Discovery:
 
     def candidates(self) -> list[Candidate]:
         """Where shards may be placed now."""
-        return [
-            Candidate(record.node, record.region, record.operator)
-            for record in self.alive().values()
-            if is_eligible(record)
-        ]
+        return list(self._view().candidates)
 
     def nearest_nodes(self, target: bytes, count: int) -> list[NodeId]:
         """The nearest live nodes, ourselves included, nearest first."""
-        nodes = {*self._membership.alive(), *self._from_table(target, count), self.own}
-        return heapq.nsmallest(count, nodes, key=lambda node: distance(node, target))
+        return self._view().nearest(target, count)
 
     def nearest(self, target: bytes, count: int) -> list[Signed]:
         """Their signed records."""
-        members = self._membership.members
-        return [
-            self._announcer.signed if node == self.own else members[node].signed
-            for node in self.nearest_nodes(target, count)
-        ]
+        return [self._signed(node) for node in self.nearest_nodes(target, count)]
 
     def nearest_contacts(self, target: bytes, count: int) -> list[Contact]:
         """Contacts of the nearest live nodes other than ourselves."""
-        found = (self.contact(node) for node in self.nearest_nodes(target, count + 1))
-        return [contact for contact in found if contact is not None][:count]
+        view = self._view()
+        return [view.contacts[node] for node in view.nearest(target, count + 1) if node != self.own][:count]
 
     def heard_from(self, node: NodeId) -> NodeId | None:
         """The node answered us over an authenticated connection: it belongs into its bucket.
@@ -109,7 +136,7 @@ class Discovery:
         Returns the contact to probe when that bucket is full.
         """
         member = self._membership.members.get(node)
-        if member is None:
+        if member is None or member.status is Status.DEAD:
             return None
         host, port = host_port(member.record.addresses[0], "a record's address")
         return self._table.seen(node, host, port, member.record.operator)
@@ -118,13 +145,18 @@ class Discovery:
         """The node is dead: out of its bucket. Returns the replacement to probe, if any."""
         return self._table.failed(node)
 
-    def _from_table(self, target: bytes, count: int) -> Iterable[NodeId]:
-        members = self._membership.members
-        for contact in self._table.nearest(target, count):
-            member = members.get(NodeId(contact.id))
-            if member is not None and member.status is not Status.DEAD:
-                yield NodeId(contact.id)
+    def _view(self) -> _View:
+        live, own = self._membership.alive(), self._announcer.record
+        if self._seen is None or self._seen.live is not live or self._seen.own is not own:
+            self._seen = _View(live, self._membership, own)
+        return self._seen
+
+    def _signed(self, node: NodeId) -> Signed:
+        return self._announcer.signed if node == self.own else self._membership.members[node].signed
 
     def _find_node(self, request: Message, _peer: Peer, answer: Answer[Message]) -> None:
+        """The nearest; who has answered us stands first, since the asker will try them in this order."""
         assert isinstance(request, FindNode)
-        answer(Nodes(self.nearest(request.target, request.count)))
+        nodes = self.nearest_nodes(request.target, request.count)
+        nodes.sort(key=lambda node: node != self.own and node not in self._table)
+        answer(Nodes([self._signed(node) for node in nodes]))

@@ -1,18 +1,20 @@
 """Drives the membership machine: probes, rumours, push-pull; joins through bootstrap peers; publishes who dies.
 
 All policy is `core.membership`; here records are verified before the machine sees them, actions become requests, and
-outcomes become events. The inbox is bounded: a rumour that finds it full is dropped and counted, since push-pull mends
-what was lost. What is published and does not fit is found again by the sweep of healing.
+outcomes become events. The inbox is bounded: a rumour that finds its share of it full is dropped and counted, since
+push-pull mends what was lost; the rest is kept for what we did ourselves (outcomes of probes, our own records), so that
+no flood of rumours silences us. Who hands on a record that does not verify is not listened to further, since every
+honest node verifies first. What is published and does not fit is found again by the sweep of healing.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, assert_never
 
 import structlog
 import trio
-import trio.lowlevel
 
 from lockbox_node.core.member_events import (
     Action,
@@ -31,16 +33,29 @@ from lockbox_node.core.member_events import (
     SendProbe,
     Spread,
     StateHeard,
+    Status,
     Tick,
 )
-from lockbox_node.errors import LockboxError, PeerUnreachable
+from lockbox_node.errors import LockboxError, PeerUnreachable, RequestRefused
 from lockbox_node.rpc.dispatch import Route
 from lockbox_node.services.announcing import Announcer, NodeState
 from lockbox_node.services.discovery import Discovery, is_dialable
-from protocol.certificates import Role, verify_record
+from protocol.certificates import Role, verify_chain, verify_record
 from protocol.errors import RemoteProtocolError
 from protocol.ids import NodeId
-from protocol.messages import UPDATES_MAX, Done, Gossip, Members, MemberUpdate, Message, Ping, Pong, Signed, SyncMembers
+from protocol.messages import (
+    UPDATES_MAX,
+    Done,
+    Gossip,
+    Members,
+    MemberState,
+    MemberUpdate,
+    Message,
+    Ping,
+    Pong,
+    Signed,
+    SyncMembers,
+)
 from protocol.records import NodeRecord, parse
 
 if TYPE_CHECKING:
@@ -50,13 +65,18 @@ if TYPE_CHECKING:
     from lockbox_node.ports import Answer
     from lockbox_node.rpc.connection import Connection
     from lockbox_node.rpc.hello import Peer
-    from lockbox_node.rpc.pool import Pool
+    from lockbox_node.rpc.pool import Contact, Pool
 
 INBOX_MAX = 4096
+RUMOURS_MAX = 3072  # of the inbox
+PAGE = 400  # records in one message: 1.6 kB each, at most 9.3 kB, and a frame holds 4 MiB
+PAGES_MAX = 64  # of one exchange
+KNOWN_MAX = 20_000  # members named in one request
 PUSH_PULL_TIMEOUT_S = 10.0
 JOIN_TIMEOUT_S = 5.0
-JOIN_EVERY_S = 3.0  # while nobody is known
-RENEW_SHARE = 0.5  # of a record's life
+JOIN_EVERY_S = 3.0  # while nobody answers
+RENEW_LOOK_S = 60.0  # how often our record is looked at
+REFUSED_LOG_EVERY_S = 60.0
 CLIENT_PAGE = 200
 REMEMBERED_MAX = 1000
 
@@ -75,6 +95,7 @@ class MembershipService:
         bootstrap: Sequence[tuple[str, int]],
         changes: trio.MemorySendChannel[MemberDead | MemberAlive],
         now_unix_s: Callable[[], float],
+        on_joined: Callable[[], None],
         remembered: Sequence[Signed] = (),
     ) -> None:
         self._machine = machine
@@ -84,20 +105,29 @@ class MembershipService:
         self._bootstrap = bootstrap
         self._changes = changes
         self._now_unix_s = now_unix_s
+        self._on_joined = on_joined
         self._remembered = remembered[:REMEMBERED_MAX]
         self._inbox_send, self._inbox = trio.open_memory_channel[Event](INBOX_MAX)
         self._nonce = 0
+        self._present: set[NodeId] = set()  # published as alive
+        self._refusals: set[str] = set()  # why bootstrap peers turned us away, said once each
+        self._refused_log_at = -math.inf
         self.dropped = 0  # events that found the inbox or the channel full
-        self.joined = trio.Event()
-        self.changed = trio.Event()  # set, and replaced, at each change of a member
+        self.refused = 0  # records that did not verify
+        self.joined = trio.Event()  # another node was reached, or none is needed
+        self.changed = trio.Event()  # set, and replaced by a new one, at each change of the members
 
     def routes(self) -> list[Route]:
         """Handlers for the server."""
         return [Route(Ping, self._on_ping), Route(SyncMembers, self._on_sync), Route(Gossip, self._on_gossip)]
 
     def connection_lost(self, node: NodeId) -> None:
-        """A connection to that node broke: ask whether it lives."""
-        self._feed(ConnectionLost(node))
+        """The connection to that node broke: ask whether it lives, if it is ours to watch.
+
+        Others may have let us go for want of room: to ask them all would open what they closed, without end.
+        """
+        if node in self._machine.neighbours():
+            self._feed(ConnectionLost(node))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Started after the first attempt to join, successful or not."""
@@ -105,7 +135,8 @@ class MembershipService:
             nursery.start_soon(self._drive)
             self._feed(OwnSigned(self._announcer.signed, self._announcer.record))
             for signed in self._remembered:
-                self._learn(signed)
+                with suppress(RemoteProtocolError):  # it went bad on the disk
+                    self._learn(signed)
             await self._join_once()
             nursery.start_soon(self._join)
             nursery.start_soon(self._keep_record_fresh)
@@ -124,15 +155,23 @@ class MembershipService:
     def renew_record(self) -> None:
         """Sign our record anew: the leaf or what it says has changed."""
         self._feed(OwnSigned(*self._announcer.renew()))
+        self._tell_changed()
 
     async def leave(self) -> None:
         """Say that we are leaving, to those who are connected; bounded by the caller."""
         self._announcer.state = NodeState.LEAVING
         signed, record = self._announcer.renew()
-        for action in self._machine.handle(OwnSigned(signed, record), trio.current_time()):
-            if isinstance(action, Spread):
-                self._spread(action)
-        await trio.lowlevel.checkpoint()
+        farewell = Gossip([MemberUpdate(MemberState(record.node, record.sequence, int(Status.ALIVE)), signed)])
+        connections = self._pool.connections()
+        heard = trio.Semaphore(0)
+        for connection in connections:
+            connection.post(farewell, lambda _outcome: heard.release())
+        for _ in connections:
+            await heard.acquire()
+
+    def stop_publishing(self) -> None:
+        """Close `changes`: whoever works on them ends."""
+        self._changes.close()
 
     # The machine's driver
 
@@ -140,7 +179,7 @@ class MembershipService:
         async with trio.open_nursery() as sends:
             while True:
                 event: Event = Tick()
-                with trio.move_on_at(_finite(self._machine.next_deadline())):
+                with trio.move_on_at(max(self._machine.next_deadline(), trio.current_time())):
                     event = await self._inbox.receive()
                 for action in self._machine.handle(event, trio.current_time()):
                     self._perform(action, sends)
@@ -148,7 +187,7 @@ class MembershipService:
     def _perform(self, action: Action, sends: trio.Nursery) -> None:
         match action:
             case SendProbe(node, timeout_s):
-                sends.start_soon(self._probe, node, timeout_s)
+                sends.start_soon(self._probe, node, self._discovery.contact(node), timeout_s)
             case Declare(change):
                 self._publish(change)
             case Spread():
@@ -157,46 +196,70 @@ class MembershipService:
                 self._feed(OwnSigned(*self._announcer.renew(incarnation_min)))
             case PushPull(node):
                 sends.start_soon(self._push_pull, node)
+            case _:
+                assert_never(action)
 
     def _publish(self, change: MemberDead | MemberAlive) -> None:
         name = "member.dead" if isinstance(change, MemberDead) else "member.alive"
         log.info(name, node=change.node.hex()[:8])
         if isinstance(change, MemberDead):
+            self._present.discard(change.node)
             self._probe_too(self._discovery.failed(change.node))
         else:
             self._pool.reset_backoff(change.node)
+            if change.node not in self._present:
+                self._present.add(change.node)
+                self._on_joined()
         self._pool.pin(self._machine.neighbours())
-        self.changed.set()
-        self.changed = trio.Event()
+        self._tell_changed()
         try:
             self._changes.send_nowait(change)
-        except (trio.WouldBlock, trio.BrokenResourceError):
+        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
             self.dropped += 1
 
+    def _tell_changed(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
     def _feed(self, event: Event) -> None:
+        """Give the machine an event; a rumour only while rumours have room."""
+        rumour = isinstance(event, RecordLearned | StateHeard | HeardFrom)
         try:
+            if rumour and self._inbox.statistics().current_buffer_used >= RUMOURS_MAX:
+                raise trio.WouldBlock
             self._inbox_send.send_nowait(event)
         except trio.WouldBlock:
             self.dropped += 1
 
     # What goes out
 
-    async def _probe(self, node: NodeId, timeout_s: float) -> None:
-        contact = self._discovery.contact(node)
-        self._nonce += 1
+    async def _probe(self, node: NodeId, contact: Contact | None, timeout_s: float) -> None:
         outcome: Event = ProbeFailed(node)
-        with trio.move_on_after(timeout_s):
-            try:
-                self._pool.reset_backoff(node)
-                assert contact is not None, "only members are probed"
-                nonce = self._nonce
-                reply = await self._pool.request(contact, Ping(nonce))
-                if isinstance(reply, Pong) and reply.nonce == nonce:
-                    outcome = ProbeAnswered(node, reply.incarnation)
-                    self._probe_too(self._discovery.heard_from(node))
-            except LockboxError as error:
-                log.debug("probe.failed", node=node.hex()[:8], reason=str(error.code))
+        if contact is not None:  # else the member was forgotten in the same step
+            with trio.move_on_after(timeout_s):
+                try:
+                    self._pool.reset_backoff(node)
+                    outcome = await self._ping(contact)
+                except LockboxError as error:
+                    log.debug("probe.failed", node=node.hex()[:8], reason=str(error.code))
         self._feed(outcome)
+
+    async def _ping(self, contact: Contact) -> Event:
+        """How a probe ended. PeerUnreachable, BUSY."""
+        nonce = self._nonce = self._nonce + 1
+        try:
+            reply = await self._pool.request(contact, Ping(nonce))
+        except RequestRefused:
+            return ProbeAnswered(contact.node, 0)  # who refuses lives, and says nothing of itself
+        if not isinstance(reply, Pong) or reply.nonce != nonce:
+            return ProbeFailed(contact.node)
+        self._reached(contact.node)
+        return ProbeAnswered(contact.node, reply.incarnation)
+
+    def _reached(self, node: NodeId) -> None:
+        """The node answered us over a connection that its certificate opened."""
+        self.joined.set()
+        self._probe_too(self._discovery.heard_from(node))
 
     def _probe_too(self, node: NodeId | None) -> None:
         """A full bucket wants its oldest contact, or a fresh replacement, probed."""
@@ -208,7 +271,7 @@ class MembershipService:
         for node in action.targets:
             contact = self._discovery.contact(node)
             if contact is not None:
-                self._pool.post(contact, message, _ignore)
+                self._pool.post(contact, message, lambda _outcome: None)  # push-pull mends what is lost
 
     async def _push_pull(self, node: NodeId) -> None:
         contact = self._discovery.contact(node)
@@ -217,27 +280,33 @@ class MembershipService:
         with trio.move_on_after(PUSH_PULL_TIMEOUT_S):
             try:
                 await self._exchange(await self._pool.connection(contact))
-            except LockboxError as error:
+            except (LockboxError, RemoteProtocolError) as error:
                 log.debug("push_pull.failed", node=node.hex()[:8], reason=str(error.code))
 
     async def _exchange(self, connection: Connection) -> None:
+        """One push-pull, page by page. RemoteProtocolError when the peer's pages do not go forward or do not verify."""
         after = b""
-        while True:
-            reply = await connection.request(SyncMembers(self._machine.known(), after))
+        for _ in range(PAGES_MAX):
+            reply = await connection.request(SyncMembers(self._machine.known()[:KNOWN_MAX], after))
             assert isinstance(reply, Members), "the codec checked the type of the reply"
-            self._take(reply.updates)
+            for update in reply.updates:
+                self._take([update])
+                await trio.lowlevel.checkpoint()  # to verify a page takes long: the others get their turn
             if reply.wanted and not after:
-                updates = self._machine.updates_of(reply.wanted)[:UPDATES_MAX]
-                await connection.request(Gossip(updates))
-            if not reply.more or not reply.updates:
-                return
-            after = reply.updates[-1].state.node
+                await connection.request(Gossip(self._machine.updates_of(reply.wanted[:PAGE])))
+            if not reply.more:
+                break
+            last = reply.updates[-1].state.node if reply.updates else b""
+            if last <= after:
+                raise RemoteProtocolError("pages of members that do not go forward")
+            after = last
+        self._reached(NodeId(connection.peer.id))
 
     async def _join(self) -> None:
-        """Keep trying the bootstrap peers while nobody is known."""
+        """Keep trying the bootstrap peers while nobody has answered, or nobody is left."""
         while True:
             await trio.sleep(JOIN_EVERY_S)
-            if not self._machine.alive():
+            if not self.joined.is_set() or not self._machine.alive():
                 await self._join_once()
 
     async def _join_once(self) -> None:
@@ -254,38 +323,48 @@ class MembershipService:
                 if connection.peer.record is not None:
                     self._learn(connection.peer.record)
                 await self._exchange(connection)
-                self.joined.set()
             except PeerUnreachable:
                 log.debug("join.unreachable")
-            except LockboxError as error:
-                log.warning("join.refused", reason=str(error.code), message=error.message)
+            except (LockboxError, RemoteProtocolError) as error:
+                if error.code.value not in self._refusals:
+                    self._refusals.add(error.code.value)
+                    log.warning("join.refused", reason=error.code.value)
 
     async def _keep_record_fresh(self) -> None:
         while True:
-            life_s = self._announcer.record.expires_unix_s - self._now_unix_s()
-            await trio.sleep(max(60.0, life_s * RENEW_SHARE))
-            self._feed(OwnSigned(*self._announcer.renew()))
+            await trio.sleep(RENEW_LOOK_S)
+            if self._announcer.outdated():
+                self.renew_record()
 
     # What comes in
 
     def _take(self, updates: Sequence[MemberUpdate]) -> None:
+        """RemoteProtocolError at the first record that does not verify; what stood before it is taken."""
         for update in updates:
             if update.record is not None:
                 self._learn(update.record)
-            self._feed(StateHeard(update.state))
+            self._hear(update.state)
+
+    def _hear(self, state: MemberState) -> None:
+        if state.status != Status.ALIVE:  # that somebody lives is news only with a newer record
+            self._feed(StateHeard(state))
 
     def _learn(self, signed: Signed) -> None:
-        """Verify a record and hand it to the machine; one that is known is not verified again."""
+        """Verify a record and hand it to the machine; one that is known is not verified again. RemoteProtocolError."""
         try:
             claimed = parse(signed, NodeRecord)
             member = self._machine.members.get(NodeId(claimed.node))
             if member is not None and member.incarnation >= claimed.sequence:
                 return
             record = verify_record(self._announcer.root, signed)
-        except RemoteProtocolError as error:
-            log.warning("record.refused", reason=str(error))
-            return
-        if record.expires_unix_s > self._now_unix_s() and is_dialable(record):
+            chain_until_unix_s = verify_chain(self._announcer.root, record.chain).not_after_unix_s
+        except RemoteProtocolError:
+            self.refused += 1
+            if trio.current_time() >= self._refused_log_at:
+                self._refused_log_at = trio.current_time() + REFUSED_LOG_EVERY_S
+                log.warning("record.refused", total=self.refused)
+            raise
+        if min(record.expires_unix_s, chain_until_unix_s) > self._now_unix_s() and is_dialable(record):
             self._feed(RecordLearned(signed, record))
 
     def _on_ping(self, request: Message, peer: Peer, answer: Answer[Message]) -> None:
@@ -297,9 +376,10 @@ class MembershipService:
         assert isinstance(request, SyncMembers)
         if peer.role is Role.NODE:
             self._heard(peer)
-            for state in request.known:
-                self._feed(StateHeard(state))
-            answer(self._machine.compare(request.known, request.after))
+            if not request.after:  # every page of one exchange brings the same view
+                for state in request.known:
+                    self._hear(state)
+            answer(self._machine.compare(request.known, request.after, PAGE))
         else:
             answer(self._machine.compare([], request.after, CLIENT_PAGE))
 
@@ -310,17 +390,11 @@ class MembershipService:
         answer(Done())
 
     def _heard(self, peer: Peer) -> None:
+        """A peer spoke to us. A node that we believe gone, or do not know, may have brought a newer record."""
         if peer.role is not Role.NODE:
             return
-        if peer.record is not None and peer.id not in self._machine.members:
-            self._learn(peer.record)
         self.joined.set()
+        member = self._machine.members.get(NodeId(peer.id))
+        if peer.record is not None and (member is None or member.status is not Status.ALIVE):
+            self._learn(peer.record)
         self._feed(HeardFrom(NodeId(peer.id)))
-
-
-def _finite(deadline: float) -> float:
-    return deadline if deadline > -math.inf else trio.current_time()
-
-
-def _ignore(_outcome: Message | LockboxError) -> None:
-    """Rumours may be lost: push-pull mends it."""

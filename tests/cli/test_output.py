@@ -61,7 +61,7 @@ def test_a_command_may_end_with_another_code() -> None:
         (PeerUnreachable("x"), "NETWORK_PARTITIONED", 7),
         (PeerUnreachable("x", code=ErrorCode.NOT_A_MEMBER), "NOT_A_MEMBER", 4),
         (RequestRefused("x", code=ErrorCode.RATE_LIMITED), "RATE_LIMITED", 4),
-        (LockboxError("x"), "INTERNAL", 1),
+        (LockboxError("x"), "FAILED", 1),
     ],
 )
 def test_an_error_is_one_line_with_its_code(error: LockboxError, code: str, exit_code: int) -> None:
@@ -127,7 +127,7 @@ def test_no_command_at_all_shows_the_help() -> None:
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
 def test_an_interrupt_is_reported_without_a_traceback(error: BaseException) -> None:
     result = CliRunner().invoke(made(error), ["go"])
-    assert (result.exit_code, result.stderr.strip()) == (1, "lockbox: INTERNAL: interrupted; run it again")
+    assert (result.exit_code, result.stderr.strip()) == (1, "lockbox: FAILED: interrupted; run it again")
 
 
 def test_an_instance_is_the_entry_point(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

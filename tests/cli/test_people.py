@@ -200,3 +200,34 @@ def test_what_is_no_lease_is_refused(text: str) -> None:
 def test_a_label_never_leads_out_of_the_directory(label: str) -> None:
     assert file_name(an_asset(1, label)) == "passwd"
     assert file_name(an_asset(1, "..")).endswith(".bin")
+
+
+def test_recover_that_met_no_network_can_be_run_again_and_never_over_another_wallet(
+    home: Path, made: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    (home / "words").write_text(" ".join(made))
+    words = ["recover", "--wallet", str(home / "bare"), "--words-file", str(home / "words"), *network(home)]
+    for _ in range(2):
+        code, _, err = run(capfd, *words)
+        assert (code, err.count("\n")) == (7, 1)
+    (home / "other").write_text("zoo " * 23 + "vote")
+    words[4] = str(home / "other")
+    code, _, err = run(capfd, *words)
+    assert code == 2
+    assert "never overwritten" in err
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "bad\udcff", "\u00e4" * 100])
+def test_a_file_of_any_name_can_be_locked(
+    home: Path, made: list[str], capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    (home / name).write_bytes(b"x")
+    code, _, err = run(capfd, "lock", str(home / name), "--tier", "basic")
+    assert code == 7, err  # as far as the network that is not there
+    assert err.count("\n") == 1
+
+
+def test_a_reader_that_leaves_early_is_no_traceback(home: Path, made: list[str]) -> None:
+    shell = f"{sys.executable} -m lockbox_node.cli.people list --json | true"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, cwd=os.getcwd(), check=True)
+    assert "Traceback" not in done.stderr

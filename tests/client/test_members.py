@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from lockbox_node.client.members import MemberView, addresses_of
 from protocol.messages import MemberState, MemberUpdate, Signed
+from protocol.records import NodeRecord, parse
 from tests.fakes.identities import FakeIdentity, FakeNetwork
 
 NETWORK = FakeNetwork()
@@ -68,3 +70,33 @@ def test_distinct_operators_lead_and_nobody_is_lost(view: MemberView) -> None:
 def test_cached_addresses_are_of_several_operators_first(view: MemberView) -> None:
     addresses = addresses_of(view, 3)
     assert len(addresses) == len(set(addresses)) == 3
+
+
+def forged(node: FakeIdentity, sequence: int) -> Signed:
+    """A record of that node with another sequence, that nobody signed."""
+    assert node.record is not None
+    record = msgspec.structs.replace(parse(node.record, NodeRecord), sequence=sequence)
+    return Signed(msgspec.msgpack.encode(record), bytes(64))
+
+
+def test_a_forged_newer_record_does_not_take_the_place_of_the_real_one(view: MemberView) -> None:
+    view.take_records([forged(NODES[0], 2**40)])
+    assert {candidate.node for candidate in view.candidates(bytes(32), 0, 10)} == {node.id for node in NODES}
+
+
+def test_a_forged_newer_record_that_came_first_gives_way_to_the_real_one() -> None:
+    view = MemberView(NETWORK.root)
+    view.take_records([forged(node, 2**40) for node in NODES])
+    view.merge([[update(node) for node in NODES]])
+    assert len(view.candidates(bytes(32), 0, 10)) == 6
+
+
+def test_invented_members_do_not_crowd_out_the_nearest_real_ones(view: MemberView) -> None:
+    assert NODES[0].record is not None
+    record = parse(NODES[0].record, NodeRecord)
+    for number in range(100):
+        invented = msgspec.structs.replace(record, node=bytes(31) + bytes([number]))
+        view.take_records([Signed(msgspec.msgpack.encode(invented), bytes(64))])
+    near = view.nearest_verified(bytes(32), 4, 0)
+    assert len(near) == 4
+    assert {member.record.node for member in near} <= {node.id for node in NODES}

@@ -19,10 +19,13 @@ from protocol.messages import PutStripe
 from tests.fakes.cluster import Cluster, a_wallet
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from lockbox_node.client.vault import Vault
     from lockbox_node.client.wallet import Wallet
+    from lockbox_node.ports import Answer, PutOutcome, StripePart
+    from tests.fakes.cluster import FakeNode
 
 SECRET = b"a secret that must not be lost"
 
@@ -35,6 +38,24 @@ async def unlocked(vault: Vault, asset: object) -> bytes:
     sink = MemorySink()
     await unlock(vault, asset, sink)  # type: ignore[arg-type]
     return bytes(sink.content)
+
+
+def delay_acknowledgement(node: FakeNode, delay_s: float, late: list[object]) -> None:
+    """The node stores at once and says so `delay_s` later."""
+    put = node.store.put
+
+    def slowly(part: StripePart, replaces: Sequence[bytes], answer: Answer[PutOutcome]) -> None:
+        def later(outcome: PutOutcome | LockboxError) -> None:
+            async def wait() -> None:
+                await trio.sleep(delay_s)
+                late.append(outcome)
+                answer(outcome)
+
+            trio.lowlevel.spawn_system_task(wait)
+
+        put(part, replaces, later)
+
+    node.store.put = slowly  # type: ignore[method-assign]
 
 
 async def warmed(vault: Vault) -> None:
@@ -203,3 +224,33 @@ async def test_holders_are_those_that_placement_names(cluster: Cluster, vault: V
     address = locked.asset.address
     wanted = place(STANDARD, address, vault.candidates(address))
     assert {node.id for node in cluster.holding(address)} == {holder.node for holder in wanted.values()}
+
+
+async def test_a_slow_holder_that_nobody_can_replace_is_waited_for(cluster: Cluster, vault: Vault) -> None:
+    await warmed(vault)
+    slow = list(cluster.nodes.values())[:6]  # 24 nodes, 20 wanted: two too many
+    for node in slow:
+        node.silent.add(PutStripe)
+
+    async def wake() -> None:
+        await trio.sleep(1.5)
+        for node in slow[:3]:
+            node.silent.clear()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wake)
+        began = trio.current_time()
+        locked = await lock(vault, secret(), ELITE)
+    assert locked.placed >= 18
+    assert trio.current_time() - began < 8
+
+
+async def test_an_acknowledgement_that_comes_late_still_counts(cluster: Cluster, vault: Vault) -> None:
+    await warmed(vault)
+    late: list[object] = []
+    for node in list(cluster.nodes.values())[:6]:
+        delay_acknowledgement(node, 2.0, late)
+    locked = await lock(vault, secret(), ELITE)
+    assert locked.placed == 20
+    assert late
+    assert locked.exit_code is ExitCode.DONE

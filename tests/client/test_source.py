@@ -73,3 +73,10 @@ def test_a_stream_above_the_limit_is_too_large(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "in").write_bytes(bytes(21))
     with (tmp_path / "in").open("rb") as stream, pytest.raises(LockboxError, match="more than"):
         read_stream(stream.fileno())
+
+
+def test_standard_input_that_cannot_be_read_is_an_error_of_one_line(tmp_path: Path) -> None:
+    directory = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(LockboxError, match="standard input"):
+        read_stream(directory)
+    os.close(directory)

@@ -143,10 +143,10 @@ def test_where_there_is_no_wallet_the_configuration_is_at_fault(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("content", [network_pem(8), b"no certificate", b""], ids=["another", "none", "empty"])
-def test_a_wallet_of_another_network_does_not_open(path: Path, content: bytes) -> None:
+def test_a_network_file_of_another_network_is_never_used(path: Path, content: bytes) -> None:
     (path / "network.pem").write_bytes(content)
-    with pytest.raises(ConfigError):
-        Wallet.open(path, PASSPHRASE, Seeded())
+    with Wallet.open(path, PASSPHRASE, Seeded()) as wallet, pytest.raises(ConfigError):
+        print(wallet.network_file)
 
 
 @pytest.mark.parametrize(
@@ -300,3 +300,42 @@ def test_a_damaged_list_of_assets_is_told_and_nothing_is_left_open(path: Path, c
     with pytest.raises(LockboxError, match="list of assets is damaged") as caught:
         Wallet.open(path, PASSPHRASE, Seeded())
     assert caught.value.code is ErrorCode.METADATA_CORRUPT
+
+
+REMEMBER = """
+import sys
+from pathlib import Path
+from lockbox_node.adapters.clock import OsEntropy
+from lockbox_node.client.wallet import AssetEntry, Wallet
+from protocol.ids import Address
+with Wallet.open(Path(sys.argv[1]), sys.argv[2], OsEntropy()) as wallet:
+    for number in range(10_000):
+        index = wallet.reserve_indices()[0]
+        address = Address(index.to_bytes(32, "big"))
+        wallet.remember(AssetEntry(index, address, 1, 0, 1, "a label " * 8, 1, 2, bytes(32)))
+        print(index, flush=True)
+"""
+
+
+@pytest.mark.parametrize("after", [1, 7, 40])
+def test_kill_9_while_the_wallet_is_written_loses_nothing_that_was_said_to_be_written(path: Path, after: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", REMEMBER, str(path), PASSPHRASE], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    said = [int(process.stdout.readline()) for _ in range(after)]
+    process.kill()
+    said += [int(line) for line in process.stdout.read().splitlines()]
+    process.wait()
+    process.stdout.close()
+    with Wallet.open(path, PASSPHRASE, Seeded()) as wallet:
+        assert [asset.index for asset in wallet.assets()][: len(said)] == said
+        assert wallet.next_index > max(said)
+        assert wallet.reserve_indices()[0] not in said
+
+
+def test_a_wallet_knows_its_own_words(path: Path) -> None:
+    with Wallet.open(path, PASSPHRASE, Seeded()) as wallet:
+        wallet.check_words(WORDS, RECOVERY)
+        with pytest.raises(UsageError, match="other words"):
+            wallet.check_words(WORDS, RECOVERY + " ")

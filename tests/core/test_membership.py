@@ -31,8 +31,6 @@ from protocol.messages import MemberState, MemberUpdate
 if TYPE_CHECKING:
     from protocol.ids import NodeId
 
-    pass
-
 from tests.fakes.swarm import PARAMS, Swarm, heard, learned, node_id, own_signed
 
 OWN, A, B = node_id(1), node_id(2), node_id(3)
@@ -45,6 +43,12 @@ def machine(*nodes: NodeId, params: MembershipParams = PARAMS) -> Membership:
     for node in nodes:
         made.handle(learned(node), 0.0)
     return made
+
+
+def bury(made: Membership, node: NodeId, now: float) -> list[Action]:
+    """Make `node` dead in the eyes of `made`: it is said to be, and our own probe of it fails."""
+    made.handle(heard(node, Status.DEAD), now)
+    return made.handle(ProbeFailed(node), now)
 
 
 def of(kind: type[Action], actions: list[Action]) -> list[Action]:
@@ -66,7 +70,7 @@ def test_within_one_incarnation_dead_beats_suspect_beats_alive() -> None:
     assert made.members[A].status is Status.SUSPECT
     made.handle(heard(A, Status.ALIVE), 0.1)
     assert made.members[A].status is Status.SUSPECT
-    assert Declare(MemberDead(A)) in made.handle(heard(A, Status.DEAD), 0.1)
+    assert Declare(MemberDead(A)) in bury(made, A, 0.1)
     made.handle(heard(A, Status.SUSPECT), 0.1)
     assert made.members[A].status is Status.DEAD
     assert A not in made.alive()
@@ -74,7 +78,7 @@ def test_within_one_incarnation_dead_beats_suspect_beats_alive() -> None:
 
 def test_a_newer_record_revives_the_dead_and_clears_suspicion() -> None:
     made = machine(A, B)
-    made.handle(heard(A, Status.DEAD), 0.1)
+    bury(made, A, 0.1)
     made.handle(heard(B, Status.SUSPECT), 0.1)
     assert Declare(MemberAlive(A)) in made.handle(learned(A, 2), 0.2)
     made.handle(learned(B, 2), 0.2)
@@ -134,7 +138,7 @@ def test_a_newer_record_of_our_own_from_an_earlier_life_is_outdone() -> None:
 
 def test_who_speaks_to_us_while_believed_gone_is_told_at_most_once_a_second() -> None:
     made = machine(A, B)
-    made.handle(heard(A, Status.DEAD), 0.1)
+    bury(made, A, 0.1)
     about_a = Spread((MemberUpdate(MemberState(A, 1, Status.DEAD), None),), (A,))
     assert about_a in made.handle(HeardFrom(A), 0.2)
     assert about_a not in made.handle(HeardFrom(A), 0.3)
@@ -166,7 +170,7 @@ def test_one_probe_at_a_time_goes_to_a_node_until_its_outcome_is_overdue() -> No
     assert SendProbe(A, 0.5) in made.handle(ConnectionLost(A), 0.1)
     assert not of(SendProbe, made.handle(ConnectionLost(A), 0.2))
     assert SendProbe(A, 0.5) in made.handle(ConnectionLost(A), 2.1)
-    made.handle(heard(A, Status.DEAD), 2.2)
+    bury(made, A, 2.2)
     assert not of(SendProbe, made.handle(ConnectionLost(A), 9.0))
     assert not of(SendProbe, made.handle(ConnectionLost(B), 9.0))
 
@@ -188,7 +192,8 @@ def test_one_message_holds_a_bounded_number_of_rumours_the_freshest_first() -> N
         for action in made.handle(Tick(), step / 2):
             if isinstance(action, Spread):
                 assert len(action.updates) <= 5
-    (spread,) = of(Spread, made.handle(heard(A, Status.DEAD), 15.0))
+    bury(made, A, 14.9)
+    (spread,) = of(Spread, made.handle(Tick(), 15.0))
     assert isinstance(spread, Spread)
     assert spread.updates[0].state == MemberState(A, 1, Status.DEAD)
 
@@ -202,7 +207,7 @@ def test_alone_there_is_nobody_to_probe_or_tell() -> None:
 
 def test_push_pull_goes_to_the_living_and_to_the_dead_and_the_long_dead_are_forgotten() -> None:
     made = machine(A, B)
-    made.handle(heard(B, Status.DEAD), 0.1)
+    bury(made, B, 0.1)
     pulled = [action for second in range(1, 31) for action in of(PushPull, made.handle(Tick(), float(second)))]
     assert pulled == [PushPull(A), PushPull(B)]
     assert made.handle(Tick(), 86_500.0).count(PushPull(A)) == 1
@@ -213,7 +218,7 @@ def test_the_table_is_bounded_and_the_dead_go_first() -> None:
     made = machine(A, B, params=MembershipParams(members_max=2))
     made.handle(learned(node_id(4)), 0.1)
     assert list(made.members) == [A, B]
-    made.handle(heard(A, Status.DEAD), 0.2)
+    bury(made, A, 0.2)
     made.handle(learned(node_id(4)), 0.3)
     assert list(made.members) == [B, node_id(4)]
 
@@ -235,7 +240,7 @@ def test_compare_names_what_either_side_lacks() -> None:
     made = machine(A, B, node_id(4), node_id(5))
     made.handle(learned(B, 7), 0.1)
     made.handle(heard(node_id(4), Status.SUSPECT), 0.1)
-    made.handle(heard(node_id(5), Status.DEAD), 0.1)
+    bury(made, node_id(5), 0.1)
     known = [MemberState(B, 6, 0), MemberState(node_id(4), 1, 0), MemberState(A, 9, 0), MemberState(node_id(8), 1, 0)]
     reply = made.compare(known)
     assert [(one.state.node, one.state.status, one.record is None) for one in reply.updates] == [

@@ -19,7 +19,6 @@ from lockbox_node.core.sealing import (
     SUITE_XCHACHA,
     TAG_BYTES,
     SegmentContext,
-    decoy_group,
     decrypt_into,
     encrypt_into,
     open_into,
@@ -174,15 +173,6 @@ def test_the_associated_data_has_one_known_encoding() -> None:
 @given(st.lists(st.binary(max_size=5), max_size=4), st.lists(st.binary(max_size=5), max_size=4))
 def test_no_two_lists_of_fields_encode_alike(one: list[bytes], other: list[bytes]) -> None:
     assert (prefixed(*one) == prefixed(*other)) == (one == other)
-
-
-@each_suite
-def test_a_decoy_has_the_shape_of_a_real_segment(suite: int) -> None:
-    real = sealed(suite, bytes(1000))
-    decoy = decoy_group(suite, bytearray(b"k" * KEY_BYTES), bytes(NONCE_BYTES[suite]), len(real))
-    assert len(decoy) == len(real)
-    assert decoy[0] == real[0] == suite
-    assert len(set(decoy[-900:])) > 200
 
 
 @pytest.mark.parametrize("buffer", [bytearray(b"secret"), memoryview(bytearray(b"secret"))])

@@ -66,12 +66,13 @@ def heard(node: NodeId, status: Status, incarnation: int = 1) -> StateHeard:
 
 @dataclass
 class Swarm:
-    """Machines over a heap: messages take 1 to 20 ms, a probe of a node that is down fails after its timeout."""
+    """Machines over a heap: messages take 1 to 20 ms, a probe of a node out of reach fails after its timeout."""
 
     count: int
     seed: int
     now: float = 0.0
     down: set[NodeId] = field(default_factory=set)
+    apart: set[NodeId] = field(default_factory=set)  # run on, cut off from all others: what is sent across is lost
     declared: list[tuple[float, NodeId, MemberDead | MemberAlive]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -118,7 +119,7 @@ class Swarm:
     def perform(self, node: NodeId, action: Action) -> None:
         match action:
             case SendProbe(target, timeout_s):
-                if target in self.down:
+                if target in self.down or self.parted(node, target):
                     self.after(timeout_s, lambda: self.deliver(node, ProbeFailed(target)))
                 else:
                     self.send(target, HeardFrom(node))
@@ -127,13 +128,18 @@ class Swarm:
                 self.declared.append((self.now, node, event))
             case Spread(updates, targets):
                 for target in targets:
+                    if self.parted(node, target):
+                        continue
                     self.send(target, *self.events_of(updates))
             case Refute(incarnation_min):
                 self.sequence[node] = max(self.sequence[node] + 1, incarnation_min)
                 self.deliver(node, own_signed(node, self.sequence[node]))
             case PushPull(target):
-                if target not in self.down:
+                if target not in self.down and not self.parted(node, target):
                     self.pull(node, target)
+
+    def parted(self, node: NodeId, target: NodeId) -> bool:
+        return (node in self.apart) != (target in self.apart)
 
     def events_of(self, updates: tuple[MemberUpdate, ...] | list[MemberUpdate]) -> list[Event]:
         events: list[Event] = []
@@ -165,6 +171,10 @@ class Swarm:
         self.down.discard(node)
         for event in [*self.frozen.pop(node, []), Tick()]:
             self.deliver(node, event)
+
+    def deaths(self) -> list[tuple[NodeId, NodeId]]:
+        """Who declared whom dead, so far."""
+        return [(by, event.node) for _, by, event in self.declared if isinstance(event, MemberDead)]
 
     def views(self) -> set[frozenset[NodeId]]:
         """What the running machines believe alive, themselves included."""

@@ -1,0 +1,156 @@
+"""All verbs, on one real network of three nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lockbox_node.cli.verbs import status_lines
+from lockbox_node.config import load
+from tests.cli.test_network import PATIENCE_S, TESTNET, until_gone, up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class Network:
+    """A running network and its verbs."""
+
+    def __init__(self, directory: Path, line: dict[str, Any]) -> None:
+        self.directory, self.line = directory, line
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [*TESTNET, *words, "--dir", str(self.directory)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+
+    def json(self, *words: str) -> dict[str, Any]:
+        done = self.run(*words, "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    def states(self) -> list[str]:
+        return [node["state"] for node in self.json("status")["nodes"]]
+
+    def node(self, number: int) -> dict[str, Any]:
+        found: dict[str, Any] = self.json("status")["nodes"][number - 1]
+        return found
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    directory = tmp_path_factory.mktemp("verbs") / "net"
+    with up(directory, "--policy", "healing=off", nodes=3) as (_, line):
+        yield Network(directory, line)
+
+
+@pytest.fixture
+def whole(network: Network) -> Iterator[Network]:
+    """All three up again afterwards."""
+    yield network
+    names = [node["name"] for node in network.json("status")["nodes"][:3] if node["state"] != "up"]
+    if names:
+        network.json("restart", *names)
+
+
+@pytest.mark.real
+def test_kill_and_restart(whole: Network) -> None:
+    pid = whole.node(2)["pid"]
+    assert whole.json("kill", "n02", "n02")["nodes"] == ["n02"]
+    until_gone([pid])
+    assert whole.states() == ["up", "down", "up"]
+    whole.json("restart", "n02")
+    assert whole.states() == ["up"] * 3
+    assert whole.node(2)["status"]["members"]["alive"] == 3
+
+
+@pytest.mark.real
+def test_a_node_killed_from_outside_stays_down_and_is_reaped(whole: Network) -> None:
+    pid = whole.node(3)["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until_gone([pid])
+    assert whole.states() == ["up", "up", "down"]
+    assert not os.path.exists(f"/proc/{pid}"), "no zombie"
+
+
+@pytest.mark.real
+def test_stop_cont_and_restart_of_a_stopped_node(whole: Network) -> None:
+    whole.json("stop", "n01")
+    assert whole.states() == ["stopped", "up", "up"]
+    assert whole.run("status").stdout.splitlines()[1].split()[:2] == ["n01", "stopped"]
+    whole.json("policy", "healing=on")
+    whole.json("cont", "n01")
+    assert whole.node(1)["status"]["repairs"]["enabled"] is True, "what was said meanwhile"
+    whole.json("policy", "healing=off")
+    whole.json("stop", "n01")
+    whole.json("restart", "n01")
+    assert whole.states() == ["up"] * 3
+
+
+@pytest.mark.real
+def test_policy_reaches_those_that_are_down_through_their_file(whole: Network) -> None:
+    whole.json("kill", "n01")
+    assert whole.json("policy", "healing=on")["nodes"] == ["n02", "n03"]
+    assert load(whole.directory / "n01" / "node.toml").repair.enabled
+    whole.json("restart", "n01")
+    assert whole.node(1)["status"]["repairs"]["enabled"] is True
+    whole.json("policy", "healing=off")
+    assert whole.run("status").stdout.splitlines()[-1] == "3 nodes: 3 up; healing is paused"
+
+
+@pytest.mark.real
+def test_a_region_is_killed_and_a_node_added_while_it_is_down(whole: Network) -> None:
+    region = whole.node(3)["region"]
+    assert whole.json("kill-region", region)["nodes"] == ["n03"]
+    assert whole.json("add", "1")["nodes"] == ["n04"]
+    assert whole.states() == ["up", "up", "down", "up"]
+    whole.json("kill", "n04")
+
+
+@pytest.mark.real
+def test_corrupt_counts_what_it_changed(whole: Network) -> None:
+    assert whole.json("corrupt", "n01", "n02", "--share", "0.5")["changed"] == 0
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("kill", "n77"),
+        ("restart", "n01", "n77"),
+        ("stop", "N01"),
+        ("cont", ""),
+        ("corrupt", "n77"),
+        ("kill-region", "atlantis"),
+        ("policy", "healing=maybe"),
+        ("policy", "sweep=3"),
+        ("add", "249"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_words_are_one_line_exit_2_and_touch_nothing(words: tuple[str, ...], network: Network) -> None:
+    done = network.run(*words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("lockbox-testnet: USAGE: ")
+    assert json.loads(network.run(*words, "--json").stdout)["error"]["code"] == "USAGE"
+    assert network.states()[:3] == ["up"] * 3
+
+
+def test_the_table_has_columns_under_their_heads_and_counts() -> None:
+    said: dict[str, Any] = {"members": {"alive": 24, "dead": 1}, "stripes": 1234, "shards": 9876, "corrupt": 0}
+    said["repairs"] = {"done": 5, "pending": 0, "enabled": True}
+    rows: list[dict[str, Any]] = [
+        {"name": "n01", "state": "up", "region": "ap-northeast-1", "operator": "op1", "status": said},
+        {"name": "n02", "state": "stopped", "region": "eu-west-1", "operator": "op12"},
+    ]
+    head, first, second, count = status_lines(rows)
+    assert len({len(head), len(first), len(second)}) == 1
+    for word in ("STATE", "REGION", "OPERATOR"):
+        assert first[head.index(word) - 1] == second[head.index(word) - 1] == " "
+    assert count == "2 nodes: 1 up, 1 stopped"

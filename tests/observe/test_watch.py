@@ -1,0 +1,191 @@
+"""What operators, probes and Prometheus are told of a running node, and what they may tell it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from lockbox_node.core.member_events import Status
+from lockbox_node.errors import LockboxError, UsageError
+from lockbox_node.observe.watch import AWAIT_TIMEOUT_S, Watch
+from lockbox_node.services.announcing import NodeState
+from protocol.messages import Ping
+from tests.fakes.nodes import BreakingStore, Town
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from trio.testing import MockClock
+
+    from lockbox_node.node import Node
+
+STATUS = {
+    "id", "region", "operator", "state", "ready", "version", "software", "members", "connections", "stripes", "shards",
+    "corrupt", "pointers", "bytes", "repairs", "certificates", "uptime_s",
+}  # fmt: skip
+LABELS = {"state", "certificate", "kind", "request", "outcome"}
+
+
+@pytest.fixture
+def town() -> Town:
+    return Town()
+
+
+def watch_of(town: Town, node: Node) -> Watch:
+    return Watch(node, node.announcer._identity, town.clock.now_unix_s)  # type: ignore[arg-type]
+
+
+async def told(watch: Watch, verb: str, **arguments: object) -> Mapping[str, Any]:
+    answer = await watch.verbs()[verb](arguments)
+    assert isinstance(answer, dict)
+    return answer
+
+
+async def started(town: Town, nursery: trio.Nursery, number: int = 1, bootstrap: tuple[int, ...] = ()) -> Node:
+    node = town.node(number, bootstrap)
+    await nursery.start(node.run)
+    return node
+
+
+async def test_status_has_the_shape_that_people_rely_on(
+    town: Town, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    node = await started(town, nursery)
+    await started(town, nursery, 2, (1,))
+    watch = watch_of(town, node)
+    await trio.sleep(12)
+    status = await told(watch, "status")
+    assert set(status) == STATUS
+    assert status["id"] == node.announcer.id.hex()
+    assert (status["region"], status["operator"], status["state"]) == ("eu-central", "operator 1", "active")
+    assert status["ready"] is True
+    assert status["members"] == {"alive": 2, "suspect": 0, "dead": 0}
+    assert status["connections"] == 1
+    assert status["bytes"] == {"logical": 0, "disk": 0}
+    assert status["repairs"] == {"done": 0, "failed": 0, "pending": 0, "enabled": True, "view_trusted": True}
+    assert set(status["certificates"]) == {"identity_until", "operational_until"}
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", status["certificates"]["identity_until"])
+    assert status["uptime_s"] == 12.0
+
+
+async def test_members_are_listed_with_ourselves_by_id(
+    town: Town, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nodes = [await started(town, nursery), await started(town, nursery, 2, (1,)), await started(town, nursery, 3, (1,))]
+    watch = watch_of(town, nodes[0])
+    await trio.sleep(5)
+    town.cut(3)
+    await trio.sleep(15)
+    rows = (await told(watch, "members"))["members"]
+    assert [row["id"] for row in rows] == sorted(node.announcer.id.hex() for node in nodes)
+    assert {row["id"]: row["status"] for row in rows} == {
+        nodes[0].announcer.id.hex(): "alive",
+        nodes[1].announcer.id.hex(): "alive",
+        nodes[2].announcer.id.hex(): Status.DEAD.name.lower(),
+    }
+    assert set(rows[0]) == {"id", "status", "region", "operator", "addresses", "state", "software"}
+    assert (await told(watch, "status"))["members"] == {"alive": 2, "suspect": 0, "dead": 1}
+
+
+async def test_healing_is_paused_and_resumed_by_the_operators_word(
+    town: Town, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    node = await started(town, nursery)
+    watch = watch_of(town, node)
+    for enabled in (False, True):
+        assert await told(watch, "healing", enabled=enabled) == {"enabled": enabled}
+        assert node.healing.active is enabled
+        assert (await told(watch, "status"))["repairs"]["enabled"] is enabled
+    for wrong in ({}, {"enabled": "yes"}, {"enabled": 1}):
+        with pytest.raises(UsageError):
+            await told(watch, "healing", **wrong)
+    assert await told(watch, "resume") == {"view_trusted": True}
+
+
+async def test_await_members_returns_when_all_are_active(
+    town: Town, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    first = await started(town, nursery)
+    watch = watch_of(town, first)
+    second = town.node(2, (1,))
+    wanted = [first.announcer.id.hex(), second.announcer.id.hex()]
+
+    async def later() -> None:
+        await trio.sleep(20)
+        await nursery.start(second.run)
+
+    nursery.start_soon(later)
+    assert await told(watch, "await-members", nodes=wanted) == {"alive": 2}
+    assert 20 <= trio.current_time() < 25
+
+
+async def test_await_members_hears_of_our_own_change(
+    town: Town, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    node = town.node(1)
+    watch = watch_of(town, node)
+    nursery.start_soon(node.run)
+    assert await told(watch, "await-members", nodes=[node.announcer.id.hex()]) == {"alive": 1}
+    assert trio.current_time() < 1
+
+
+async def test_await_members_gives_up_and_says_how_many_are_missing(
+    town: Town, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    watch = watch_of(town, await started(town, nursery))
+    with pytest.raises(LockboxError, match="2 of 2"):
+        await told(watch, "await-members", nodes=["11" * 32, "22" * 32])
+    assert trio.current_time() == pytest.approx(AWAIT_TIMEOUT_S, abs=1)
+
+
+@pytest.mark.parametrize("nodes", [None, 3, "11", ["xy"], ["11"], [3]])
+async def test_await_members_wants_a_list_of_ids(town: Town, autojump_clock: MockClock, nodes: object) -> None:
+    with pytest.raises(UsageError):
+        await told(watch_of(town, town.node(1)), "await-members", nodes=nodes)
+
+
+async def test_a_node_says_why_it_is_not_ready(town: Town, nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    node = await started(town, nursery, 1, (9,))
+    pages = watch_of(town, node).pages()
+    assert pages.not_ready() == ["no other node was reached yet"]
+    await started(town, nursery, 9)
+    await trio.sleep(10)
+    assert pages.not_ready() == []
+    assert isinstance(node.store, BreakingStore)
+    node.store.fail("the disk is gone")
+    papers = node.announcer._identity
+    papers.leaf_not_after_unix_s = papers.identity_not_after_unix_s = 0  # type: ignore[attr-defined]
+    node.membership.set_state(NodeState.DRAINING)
+    town.cut(9)
+    await trio.sleep(20)
+    assert pages.not_ready() == [
+        "every other node that is known is gone",
+        "the store is read-only: the disk is gone",
+        "the node is draining",
+        "the identity certificate has expired",
+        "the operational certificate has expired",
+    ]
+
+
+async def test_metrics_have_plain_names_and_no_label_of_an_asset_or_client(
+    town: Town, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    node = await started(town, nursery)
+    watch = watch_of(town, node)
+    client = town.authority.client(1)
+    async with town.asker(client) as pool:
+        connection = await pool.connect_address("node1", 7420)
+        await connection.request(Ping(1))
+    page = watch.pages().metrics().decode()
+    names = {line.split("{")[0].split(" ")[0] for line in page.splitlines() if not line.startswith("#")}
+    assert names
+    assert all(name.startswith("lockbox_") for name in names)
+    assert 'lockbox_requests_total{outcome="served",request="ping"} 1.0' in page
+    assert 'lockbox_members{state="alive"} 1.0' in page
+    assert set(re.findall(r"(\w+)=\"", page)) <= LABELS
+    for secret in (client.id, node.announcer.id):
+        assert secret.hex()[:8] not in page

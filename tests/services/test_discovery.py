@@ -1,0 +1,128 @@
+"""Who is nearest and where shards may go: the member table and the buckets asked as one."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from lockbox_node.core.member_events import OwnSigned, ProbeFailed, RecordLearned, StateHeard, Status
+from lockbox_node.core.membership import Membership, MembershipParams
+from lockbox_node.core.routing_table import RoutingParams, RoutingTable
+from lockbox_node.services.discovery import Discovery, contact_of, is_dialable, is_eligible
+from protocol.ids import NodeId, distance
+from protocol.messages import FindNode, MemberState, Nodes
+from tests.fakes.swarm import node_id, record_of, signed_of
+
+if TYPE_CHECKING:
+    from protocol.records import NodeRecord
+
+OWN = node_id(1)
+
+
+@dataclass
+class FakeAnnouncer:
+    """The part of the announcer that is read here."""
+
+    id: NodeId
+    record: NodeRecord
+    signed: object
+
+
+def bent(record: NodeRecord, **fields: object) -> NodeRecord:
+    return msgspec.structs.replace(record, **fields)
+
+
+@dataclass
+class World:
+    """Discovery of node 1 with others told to its machine."""
+
+    discovery: Discovery
+    machine: Membership
+    table: RoutingTable
+
+    def learn(self, record: NodeRecord) -> None:
+        self.machine.handle(RecordLearned(signed_of(record), record), 0.0)
+
+    def bury(self, number: int) -> None:
+        self.machine.handle(StateHeard(MemberState(node_id(number), 1, int(Status.DEAD))), 0.0)
+        self.machine.handle(ProbeFailed(node_id(number)), 0.0)
+
+
+@pytest.fixture
+def world() -> World:
+    machine = Membership(OWN, MembershipParams(), random.Random(1))
+    record = record_of(OWN)
+    machine.handle(OwnSigned(signed_of(record), record), 0.0)
+    table = RoutingTable(OWN, RoutingParams())
+    announcer: Any = FakeAnnouncer(OWN, record, signed_of(record))
+    found = World(Discovery(announcer, machine, table), machine, table)
+    for number in range(2, 12):
+        found.learn(record_of(node_id(number)))
+    return found
+
+
+def test_the_nearest_are_those_of_the_smallest_distance_ourselves_included(world: World) -> None:
+    target = node_id(5)
+    wanted = sorted((node_id(number) for number in range(1, 12)), key=lambda node: distance(node, target))
+    assert world.discovery.nearest_nodes(target, 4) == wanted[:4]
+    assert world.discovery.nearest_nodes(target, 100) == wanted
+
+
+def test_the_dead_are_neither_nearest_nor_candidates_but_can_still_be_dialled(world: World) -> None:
+    world.bury(5)
+    assert node_id(5) not in world.discovery.nearest_nodes(node_id(5), 100)
+    assert node_id(5) not in world.discovery.alive()
+    assert node_id(5) not in [one.node for one in world.discovery.candidates()]
+    assert world.discovery.contact(node_id(5)) is not None
+
+
+def test_a_dead_contact_of_the_buckets_is_not_handed_out(world: World) -> None:
+    assert world.discovery.heard_from(node_id(5)) is None
+    assert node_id(5) in world.table
+    world.bury(5)
+    assert node_id(5) not in world.discovery.nearest_nodes(node_id(5), 100)
+    world.discovery.failed(node_id(5))
+    assert node_id(5) not in world.table
+
+
+def test_contacts_leave_ourselves_out(world: World) -> None:
+    contacts = world.discovery.nearest_contacts(OWN, 3)
+    assert len(contacts) == 3
+    assert OWN not in [contact.node for contact in contacts]
+    assert world.discovery.contact(OWN) is None
+
+
+def test_nobody_unknown_enters_the_buckets(world: World) -> None:
+    assert world.discovery.heard_from(node_id(99)) is None
+    assert len(world.table) == 0
+    assert world.discovery.contact(node_id(99)) is None
+
+
+@pytest.mark.parametrize(("state", "free", "wanted"), [(1, 5, True), (1, 0, False), (0, 5, False), (2, 5, False)])
+def test_only_active_nodes_with_room_are_candidates(world: World, state: int, free: int, wanted: bool) -> None:
+    record = bent(record_of(node_id(50)), state=state, free_class=free)
+    assert is_eligible(record) is wanted
+    world.learn(record)
+    assert (node_id(50) in [one.node for one in world.discovery.candidates()]) is wanted
+
+
+def test_find_node_answers_signed_records_nearest_first(world: World) -> None:
+    (route,) = world.discovery.routes()
+    answers: list[Nodes] = []
+    handler: Any = route.handler
+    handler(FindNode(node_id(5), 3), None, answers.append)
+    assert [signed.body[:32] for signed in answers[0].records] == world.discovery.nearest_nodes(node_id(5), 3)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "wanted"),
+    [(["a:1"], True), (["[::1]:1"], True), (["a:0"], False), (["a"], False), (["a:1", "b"], False), ([":1"], False)],
+)
+def test_a_record_is_dialable_when_every_address_is(addresses: list[str], wanted: bool) -> None:
+    record = bent(record_of(node_id(2)), addresses=addresses)
+    assert is_dialable(record) is wanted
+    assert contact_of(record).addresses == tuple(addresses)
