@@ -150,12 +150,12 @@ class Testnet:
     ) -> None:
         """Make what is missing, start all, call `ready` with the summary, serve `verbs` at `path` until a signal."""
         started = trio.current_time()
-        logging.configure("error")
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGCHLD) as signals:
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._obey, signals, nursery.cancel_scope)
                     self._prepare()
+                    logging.configure("error")
                     await self.add(self.plan.nodes)
                     await nursery.start(control.serve, path, verbs(self))
                     ready(self.summary() | {"seconds": round(trio.current_time() - started, 2)})

@@ -3,9 +3,10 @@
 Each second one of the nearest neighbours in XOR order is probed, in turn; who fails is suspect, and dead when the
 suspicion runs out without a refutation. Higher incarnation wins; of one incarnation dead > suspect > alive. An
 incarnation is the sequence of a signed record, and a state counts only about a record that we hold: nobody can speak
-for an incarnation that its node never signed. Rumours go to a few random members a few times; push-pull mends the
-rest, and with a dead member now and then, so that two halves of a split find each other. Das, Gupta and Motivala,
-SWIM, 2002; after a stall of our own (Lifeguard, 2017) nobody is declared dead on old suspicions.
+for an incarnation that its node never signed. Who is only said to be dead is suspect, dead once our own probe fails.
+Rumours go to a few random members a few times; push-pull mends the rest, and with a dead member now and then, so that
+two halves of a split find each other. Das, Gupta and Motivala, SWIM, 2002; after a stall of our own (Lifeguard, 2017)
+nobody is declared dead on old suspicions.
 """
 
 from __future__ import annotations

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lockbox_node.cli import network as networks
 from lockbox_node.cli.network import NODES_MAX, Testnet, TestnetPlan, with_policy
 from lockbox_node.config import Config
-from lockbox_node.errors import UsageError
+from lockbox_node.errors import LockboxError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 PATIENCE_S = 30
 TESTNET = [sys.executable, "-m", "lockbox_node.cli.testnet"]
@@ -143,3 +145,91 @@ def test_a_node_that_cannot_start_ends_up_and_leaves_nothing_running(tmp_path: P
         assert process.wait(PATIENCE_S) == 1
     pids = [node["pid"] for node in json.loads((net / "testnet.json").read_text())["nodes"] if node["pid"]]
     until_gone(pids)
+
+
+def test_networks_beside_each_other_get_ports_of_their_own_until_none_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "PORT_FIRST", 17420)
+    monkeypatch.setattr(networks, "PORTS", 2)
+    claims = [networks._claim_port() for _ in range(2)]
+    assert [port for _, port in claims] == [17420, 17430]
+    with pytest.raises(LockboxError, match="2 test networks run"):
+        networks._claim_port()
+    for claim, _ in claims:
+        claim.close()
+
+
+class Terminal:
+    """`up` with a terminal as its stderr."""
+
+    def __init__(self, directory: Path, nodes: int) -> None:
+        self._screen, side = pty.openpty()
+        words = ["up", "--nodes", str(nodes), "--dir", str(directory)]
+        self.process = subprocess.Popen([*TESTNET, *words], stdout=subprocess.PIPE, stderr=side, text=True)
+        os.close(side)
+        self.seen = ""
+
+    def until(self, words: str) -> None:
+        """Read the screen until it shows `words`, or all of it is read."""
+        while words not in self.seen:
+            try:
+                self.seen += os.read(self._screen, 4096).decode()
+            except OSError:  # the other side is closed
+                break
+        assert words in self.seen
+
+    def end(self, number: signal.Signals) -> tuple[int, str]:
+        """(exit code, stdout) after a signal."""
+        self.process.send_signal(number)
+        out, _ = self.process.communicate(timeout=PATIENCE_S)
+        os.close(self._screen)
+        return self.process.returncode, out
+
+
+def daemons_in(directory: Path) -> list[int]:
+    """Processes whose command line names something in `directory`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdecimal() and os.fsencode(directory) in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
+            continue
+    return found
+
+
+@pytest.mark.real
+def test_a_terminal_sees_how_many_are_ready(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path / "net", 2)
+    for words in ("starting 2 nodes: 0 ready", "starting 2 nodes: 1 ready", "starting 2 nodes: 2 ready"):
+        terminal.until("\r\x1b[K" + words)
+    assert terminal.process.stdout is not None
+    assert terminal.process.stdout.readline().startswith("2 nodes are ready in ")
+    assert terminal.end(signal.SIGINT)[0] == 0
+
+
+@pytest.mark.real
+def test_a_signal_while_nodes_start_ends_all_at_once_with_exit_0(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path / "net", 6)
+    terminal.until("starting 6 nodes: 0 ready")
+    began = time.monotonic()
+    assert terminal.end(signal.SIGTERM) == (0, "")
+    assert time.monotonic() - began < 5
+    assert daemons_in(tmp_path) == []
+
+
+@pytest.mark.real
+def test_a_killed_up_leaves_no_node_that_was_just_starting(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path / "net", 3)
+    terminal.until("starting 3 nodes: 0 ready")
+    assert terminal.end(signal.SIGKILL)[0] == -signal.SIGKILL
+    until_gone(daemons_in(tmp_path))
+
+
+@pytest.mark.real
+def test_a_directory_whose_path_is_too_long_for_a_socket_will_do(tmp_path: Path) -> None:
+    net = tmp_path / ("d" * 120) / ("e" * 120)
+    with up(net, nodes=1) as (_, line):
+        assert line["ready"] is True
+        words = [*TESTNET, "status", "--dir", str(net)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert done.stdout.splitlines()[-1] == "1 nodes: 1 up"

@@ -75,6 +75,20 @@ def test_what_draws_and_what_serves_pages_is_not_loaded_by_a_daemon_that_starts(
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.real
+@pytest.mark.parametrize("program", ["node", "testnet"])
+def test_help_loads_nothing_that_is_slow(program: str) -> None:
+    script = (
+        "import contextlib, sys\n"
+        f"from lockbox_node.cli.{program} import main\n"
+        "with contextlib.suppress(SystemExit):\n    main(['--help'])\n"
+        "slow = ('trio', 'cryptography', 'structlog', 'lockbox_node.config')\n"
+        "print([name for name in slow if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize("command", ["version", "software-hash"])
 def test_what_is_asked_offline_is_one_json_object(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capfd, command, "--json")

@@ -62,9 +62,14 @@ def test_without_a_network_every_verb_says_so(
     assert "no daemon answers" in err
 
 
-def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "file").write_text("")
-    code, _, err = run(capfd, "up", "--nodes", "1", "--dir", str(tmp_path / "file" / "net"))
+@pytest.mark.real
+@pytest.mark.parametrize(
+    "directory", ["/dev/null/net", "/proc/self/net", "/proc", "x" * 256], ids=lambda name: name[:15]
+)
+def test_a_directory_that_cannot_be_written_is_one_line(
+    directory: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capfd, "up", "--nodes", "1", "--dir", str(tmp_path / directory))
     assert code == 2
     assert err.count("\n") == 1
     assert "cannot be used" in err

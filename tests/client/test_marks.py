@@ -60,7 +60,7 @@ async def test_too_few_durable_copies_are_no_mark(cluster: Cluster, vault: Vault
         node.refuse[PutStripe] = StoreFull("no room", "elsewhere")
     with pytest.raises(LockboxError, match="this wallet's mark was not raised") as caught:
         await raise_mark(vault, SeenMark(0, 0, ()), 16)
-    assert caught.value.code is ErrorCode.INSUFFICIENT_NODES
+    assert caught.value.code is ErrorCode.STORE_FULL
 
 
 async def test_when_too_few_answer_the_mark_is_not_guessed(cluster: Cluster, vault: Vault) -> None:

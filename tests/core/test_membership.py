@@ -193,7 +193,7 @@ def test_one_message_holds_a_bounded_number_of_rumours_the_freshest_first() -> N
             if isinstance(action, Spread):
                 assert len(action.updates) <= 5
     bury(made, A, 14.9)
-    (spread,) = of(Spread, made.handle(Tick(), 15.0))
+    (spread,) = of(Spread, made.handle(Tick(), 15.2))
     assert isinstance(spread, Spread)
     assert spread.updates[0].state == MemberState(A, 1, Status.DEAD)
 

@@ -50,6 +50,8 @@ class World:
     def bury(self, number: int) -> None:
         self.machine.handle(StateHeard(MemberState(node_id(number), 1, int(Status.DEAD))), 0.0)
         self.machine.handle(ProbeFailed(node_id(number)), 0.0)
+        assert self.machine.members[node_id(number)].status is Status.DEAD
+        self.machine.handle(ProbeFailed(node_id(number)), 0.0)
 
 
 @pytest.fixture
