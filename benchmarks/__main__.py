@@ -24,7 +24,7 @@ from lockbox_node.core.tiers import tier_named
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NODES = 12
+NODES = 10
 REPEATS = 5
 SECONDS = 3.0
 SMALL_BYTES = 1024

@@ -209,6 +209,8 @@ def test_every_wrong_file_is_one_line_and_exit_78(data: Path, tmp_path: Path) ->
 
     (data / "node.toml").write_text(toml + "\n[nodes]\nx = 1\n")
     assert "nodes is not a key" in refused(data)
+    (data / "node.toml").write_text(toml.replace('level = "info"', "level = 7"))
+    assert "log.level is 7" in refused(data)
     (data / "node.toml").write_text(toml)
 
     rewrite(data, region="atlantis")

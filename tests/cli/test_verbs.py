@@ -134,11 +134,16 @@ def test_corrupt_counts_what_it_changed(whole: Network) -> None:
     ],
     ids=" ".join,
 )
-def test_wrong_words_are_one_line_exit_2_and_touch_nothing(words: tuple[str, ...], network: Network) -> None:
+def test_wrong_words_are_one_line_and_exit_2(words: tuple[str, ...], network: Network) -> None:
     done = network.run(*words)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("lockbox-testnet: USAGE: ")
-    assert json.loads(network.run(*words, "--json").stdout)["error"]["code"] == "USAGE"
+
+
+@pytest.mark.real
+def test_nothing_is_touched_when_one_of_the_names_is_wrong(network: Network) -> None:
+    refused = network.run("kill", "n01", "n77", "--json")
+    assert json.loads(refused.stdout)["error"]["code"] == "USAGE"
     assert network.states()[:3] == ["up"] * 3
 
 

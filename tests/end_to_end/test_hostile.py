@@ -157,7 +157,7 @@ def test_the_data_dir_of_another_node_is_refused(network: LocalNetwork, tmp_path
         done = command("lockbox-node", "run", "--config", str(copy / "node.toml"), expect=None)
         assert done.returncode == 78
         assert done.stderr.count("\n") == 1
-        assert "another node" in done.stderr
+        assert "data_dir of node" in done.stderr
     finally:
         network.verb("restart", "n22")
 
