@@ -22,7 +22,6 @@ from lockbox_node.client.stripes import FIRST_VERSION, Recipe, key_of_stripe, pr
 from lockbox_node.client.undo import undo
 from lockbox_node.client.wallet import AssetEntry
 from lockbox_node.core.manifest import checked_label, plan_segments
-from lockbox_node.core.placement import Candidate, place
 from lockbox_node.core.sealing import ASSET_SALT_BYTES
 from lockbox_node.errors import ExitCode, LockboxError, UsageError
 from protocol.errors import ErrorCode
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from lockbox_node.client.vault import Vault
     from lockbox_node.core.derivation import AssetKey
     from lockbox_node.core.manifest import SegmentPlan
+    from lockbox_node.core.placement import Candidate
     from lockbox_node.core.tiers import Tier
     from protocol.ids import Address
 
@@ -214,7 +214,7 @@ class _Lock:
         self._tell(number)
 
     def _holders(self, address: Address) -> dict[int, Candidate]:
-        return place(self._recipe.tier, address, self._vault.candidates(address))
+        return self._vault.place(self._recipe.tier, address)
 
     def _tell(self, number: int) -> None:
         plan = self._recipe.plan

@@ -16,7 +16,6 @@ from lockbox_node.client.standing import Standing
 from lockbox_node.client.stripes import mixed_slots, signed_stripe
 from lockbox_node.core.derivation import AssetKey, wallet_key
 from lockbox_node.core.manifest import KIND_WALLET_MARK, open_slots, wallet_mark
-from lockbox_node.core.placement import Candidate, place
 from lockbox_node.core.tiers import TIERS
 from lockbox_node.errors import LockboxError, NotEnoughShards, PeerUnreachable
 from protocol.errors import ErrorCode
@@ -25,6 +24,7 @@ from protocol.messages import SIBLINGS_MAX
 if TYPE_CHECKING:
     from lockbox_node.client.standing import Slot
     from lockbox_node.client.vault import Vault
+    from lockbox_node.core.placement import Candidate
     from lockbox_node.core.tiers import Tier
 
 RAISE_TRIES = 4  # when other machines raise at the same time
@@ -90,13 +90,12 @@ async def _put_mark(vault: Vault, seen: SeenMark, mark: int) -> StripePut:
 
 def _widest(vault: Vault, key: AssetKey) -> tuple[Tier, dict[int, Candidate]]:
     """The tier with the most holders that can be placed; raises what the smallest one lacks."""
-    candidates = vault.candidates(key.address)
     for tier in reversed(TIERS[1:]):
         try:
-            return tier, place(tier, key.address, candidates)
+            return tier, vault.place(tier, key.address)
         except LockboxError:
             continue
-    return TIERS[0], place(TIERS[0], key.address, candidates)
+    return TIERS[0], vault.place(TIERS[0], key.address)
 
 
 def _mark_of(vault: Vault, key: AssetKey, slot: Slot) -> int:

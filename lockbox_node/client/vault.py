@@ -18,6 +18,7 @@ from lockbox_node.client.chance import fresh
 from lockbox_node.client.ledger import Ledger
 from lockbox_node.client.members import Member, MemberView
 from lockbox_node.core.derivation import AssetKey, access
+from lockbox_node.core.placement import place
 from lockbox_node.errors import LockboxError, PeerUnreachable
 from lockbox_node.rpc.pool import Contact, Pool, Posted
 from protocol.ids import ID_BYTES, NodeId
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from lockbox_node.client.replies import Outcome
     from lockbox_node.client.wallet import Wallet
     from lockbox_node.core.placement import Candidate
+    from lockbox_node.core.tiers import Tier
     from lockbox_node.ports import Entropy, Network, WallClock, Workers
     from lockbox_node.rpc.hello import LocalIdentity
     from protocol.messages import Message, Signed
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 SYNC_NODES = 3
 PAGES_MAX = 64
 NONCE_BYTES = 16
+NEVER = float("inf")
 CANDIDATES_MAX = 160  # nearest eligible nodes that a placement looks at: twice the 4n of Elite
 
 
@@ -135,6 +138,13 @@ class Vault:
         """Who may hold a new shard at `address`, nearest first, each with a verified record."""
         now = trio.current_time()
         return self.members.candidates(address, now, CANDIDATES_MAX, without)
+
+    def place(self, tier: Tier, address: bytes) -> dict[int, Candidate]:
+        """Holders of a new stripe; who failed us lately only where the others do not suffice. As `core.placement`."""
+        try:
+            return place(tier, address, self.candidates(address))
+        except LockboxError:
+            return place(tier, address, self.members.candidates(address, NEVER, CANDIDATES_MAX))
 
     async def join(self, addresses: Sequence[str]) -> None:
         """Connect to one of `addresses` ("host:port"), the first that answers, and learn the members.

@@ -59,7 +59,7 @@ async def test_no_key_outlives_its_lock(vault: Vault, monkeypatch: pytest.Monkey
     with trio.CancelScope() as scope:
         await lock(vault, BytesSource(bytearray(size)), STANDARD, progress=lambda *_: scope.cancel())
     for member in vault.members.all():
-        vault.shun(member.record.node)
+        member.alive = False
     with pytest.raises(LockboxError):
         await lock(vault, BytesSource(bytearray(size)), STANDARD)
     assert made

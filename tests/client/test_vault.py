@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from lockbox_node.client.vault import Ports, Vault, open_vault
+from lockbox_node.core.tiers import ELITE
 from lockbox_node.errors import LockboxError, PeerUnreachable
 from protocol.messages import FindNode, Members, Message, SyncMembers
 from tests.fakes.cluster import Cluster, InlineWorkers, SeededEntropy, a_wallet
@@ -126,3 +127,11 @@ async def test_connections_outlive_a_cancelled_body_for_its_clean_up(cluster: Cl
                     answered.append(await vault.pool.request(member.contact, FindNode(bytes(32), 1)))
     assert scope.cancelled_caught
     assert len(answered) == 1
+
+
+async def test_who_failed_us_lately_is_chosen_where_the_others_do_not_suffice(cluster: Cluster, vault: Vault) -> None:
+    address = bytes(32)
+    usual = vault.place(ELITE, address)
+    for holder in usual.values():
+        vault.shun(holder.node)
+    assert set(vault.place(ELITE, address)) == set(range(ELITE.n))
