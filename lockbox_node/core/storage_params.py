@@ -32,8 +32,8 @@ class StoreParams:
     inside_bytes_max: int = 64 * KIB  # parts above it become one file each
     group_requests_max: int = 256  # of one transaction
     group_bytes_max: int = 8 * MIB
-    gather_write_s: float = 0.012  # a crowded queue waits at most so long for more to share a flush,
-    gather_read_s: float = 0.005  # or a thread hop
+    gather_write_s: float = 0.03  # a crowded queue waits at most so long for more to share a flush,
+    gather_read_s: float = 0.015  # or a thread hop
     gather_enough: int = 8  # requests that wait: go at once
     write_queue_max: int = 4096  # requests that wait; beyond it BUSY
     write_queue_bytes_max: int = 64 * MIB
