@@ -101,7 +101,7 @@ def tell(network: LocalNetwork, story: Story) -> None:
             shards = said["shards"]
             facts.append(
                 f"{tier}: {path.stat().st_size:,} bytes as {shards['placed']} of {shards['wanted']} shards, "
-                f"{said['decoys']} decoy groups, {len(said['regions'])} regions, {said['seconds']:.2f} s"
+                f"{said['decoys']} decoy group{'s' * (said['decoys'] != 1)}, {len(said['regions'])} regions, {said['seconds']:.2f} s"
             )
 
     with story.step("Her machine is gone: a bare home, 24 words, nothing else", "24 words bring all back") as facts:
