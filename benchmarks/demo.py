@@ -98,10 +98,10 @@ def tell(network: LocalNetwork, story: Story) -> None:
         for tier, path in files.items():
             said = alice.json("lock", str(path), "--tier", tier, "--label", path.name)
             assets[tier] = said["asset"]
-            shards = said["shards"]
+            shards, decoys = said["shards"], said["decoys"]
             facts.append(
                 f"{tier}: {path.stat().st_size:,} bytes as {shards['placed']} of {shards['wanted']} shards, "
-                f"{said['decoys']} decoy group{'s' * (said['decoys'] != 1)}, {len(said['regions'])} regions, {said['seconds']:.2f} s"
+                f"{decoys} decoy group{'s' * (decoys != 1)}, {len(said['regions'])} regions, {said['seconds']:.2f} s"
             )
 
     with story.step("Her machine is gone: a bare home, 24 words, nothing else", "24 words bring all back") as facts:
