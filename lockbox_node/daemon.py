@@ -96,6 +96,8 @@ def _prctl(option: int, value: int) -> None:
 def no_core_dumps() -> None:
     """No core file and no ptrace by the same user: memory stays ours."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a descriptor for every connection that we may have
     _prctl(PR_SET_DUMPABLE, 0)
 
 

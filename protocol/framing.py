@@ -22,22 +22,21 @@ def encode_frame(body: bytes | bytearray | memoryview) -> bytes:
     return HEADER.pack(len(body)) + body
 
 
-def _claimed(buffer: bytearray | memoryview, position: int) -> int:
+def _claimed(buffer: bytearray | memoryview, position: int, limit: int) -> int:
     """The body length in the header at `position`; RemoteProtocolError when it is above the limit."""
     size: int = HEADER.unpack_from(buffer, position)[0]
-    if size > FRAME_BYTES_MAX:
-        raise RemoteProtocolError(
-            f"a frame that claims {size} bytes; the limit is {FRAME_BYTES_MAX}", ErrorCode.TOO_LARGE
-        )
+    if size > limit:
+        raise RemoteProtocolError(f"a frame that claims {size} bytes; the limit is {limit}", ErrorCode.TOO_LARGE)
     return size
 
 
 class FrameDecoder:
     """One direction of one connection. After an error it must not be fed again: the stream has lost its place."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_held", "limit")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = FRAME_BYTES_MAX) -> None:
+        self.limit = limit  # of a body; may be changed between two calls
         self._held = bytearray()  # header and the part received of the one unfinished frame
 
     @property
@@ -55,7 +54,7 @@ class FrameDecoder:
         position = self._resume(view, bodies) if self._held else 0
         end = len(view)
         while end - position >= HEADER.size:
-            stop = position + HEADER.size + _claimed(view, position)
+            stop = position + HEADER.size + _claimed(view, position, self.limit)
             if stop > end:
                 break
             bodies.append(bytes(view[position + HEADER.size : stop]))
@@ -71,7 +70,7 @@ class FrameDecoder:
         held += view[:position]
         if len(held) < HEADER.size:
             return len(view)
-        whole = HEADER.size + _claimed(held, 0)
+        whole = HEADER.size + _claimed(held, 0, self.limit)
         stop = position + whole - len(held)
         held += view[position:stop]
         if len(held) < whole:

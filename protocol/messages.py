@@ -20,6 +20,7 @@ SIBLINGS_MAX = 8
 RECORDS_MAX = 1000  # records in one reply of sync_members
 FIND_NODE_MAX = 128
 ENTRIES_MAX = 4 * SHARDS_MAX
+SEQUENCE_MAX = 2**53  # of a holder table line: one more is always possible in 63 bits
 TABLES_MAX = 256  # holder tables in one tell_holders
 UPDATES_MAX = 1000
 LEAVES_MAX = 64
@@ -77,7 +78,7 @@ class HolderEntry(Message, frozen=True):
 
     index: U8
     node: Id32
-    sequence: U63
+    sequence: Annotated[int, Meta(ge=0, le=SEQUENCE_MAX)]
 
 
 Entries = Annotated[list[HolderEntry], Meta(max_length=ENTRIES_MAX)]

@@ -7,6 +7,7 @@ store then tells the writer to quarantine the part.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,9 @@ class _More:
     """The scan goes on in another transaction."""
 
 
+# A lack of descriptors, memory or rights says nothing about the bytes: it must never condemn them.
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EINTR, errno.EAGAIN})
+
 MORE = _More()
 ReadResult = StripePart | SlotView | list[StripeSummary] | LockboxError | Damage | _More
 
@@ -156,7 +160,9 @@ class StoreReader:
             return corrupt_part()
         try:
             return self._verified(row)
-        except (DamagedRow, OSError, apsw.IOError, apsw.CorruptError):
+        except (DamagedRow, OSError, apsw.IOError, apsw.CorruptError) as error:
+            if isinstance(error, OSError) and error.errno in SHORTAGES:
+                return LockboxError("this node is short of what it needs to read", "try again", ErrorCode.BUSY)
             self._end()  # the writer may have replaced or deleted the part since our snapshot
             self._begin()
         now = self._connection.execute(sql, (request.address, request.descriptor_hash)).get

@@ -6,6 +6,7 @@ only by commands that need the network: it pulls in trio, TLS and the rest.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -35,11 +36,18 @@ T = TypeVar("T")
 CACHED_ADDRESSES = 16
 CACHED_BYTES_MAX = 64 * 1024
 BAR_AFTER_S = 1.0
+M_MMAP_THRESHOLD, LARGE_BYTES = -3, 128 * 1024
 
 
 def in_network(wallet: Wallet, work: Callable[[Vault], Awaitable[T]]) -> T:
     """Run `work` on a joined vault and return its result. LockboxError "interrupted" after Ctrl-C."""
+    _return_freed_memory()
     return trio.run(_session, wallet, work)
+
+
+def _return_freed_memory() -> None:
+    """Let every large buffer be its own mapping (mallopt(3)): what a stripe took goes back when the stripe is done."""
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 async def _session(wallet: Wallet, work: Callable[[Vault], Awaitable[T]]) -> T:

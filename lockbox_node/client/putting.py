@@ -166,7 +166,7 @@ class StripePut:
             self.siblings |= any(sibling_of(self.stripe, other) for other in outcome.siblings)
             if current:
                 del self._pending[node]
-            if attempt.index not in self.stored and (current or attempt.index not in self._holders):
+            if attempt.index not in self.stored and (current or self._may_return(attempt)):
                 self.stored[attempt.index] = attempt.holder
                 if not current:
                     self._assign(attempt.index, attempt.holder)
@@ -182,6 +182,17 @@ class StripePut:
             return
         self.refusals.append(outcome)
         self._fail(attempt)
+
+    def _may_return(self, attempt: Attempt) -> bool:
+        """Whether a replaced holder that answered late may keep its index: nobody else has it, and it is legal."""
+        if attempt.index in self._holders:
+            return False
+        stripe = self.stripe
+        try:
+            replacement(stripe.tier, stripe.address, [attempt.holder], self._holders, attempt.index)
+        except LockboxError:
+            return False
+        return True
 
     def _look_after(self) -> None:
         now = trio.current_time()

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from lockbox_node.core.manifest import Manifest
 
 WORKER_BYTES_MIN = 512 * 1024  # of a group to decode and open
-WINDOW_STRIPES = 3
+WINDOW_STRIPES = 2
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lockbox_node.errors import ConfigError
 from protocol.ids import NodeId, distance
-from protocol.messages import ENTRIES_MAX, HolderEntry
+from protocol.messages import ENTRIES_MAX, SEQUENCE_MAX, HolderEntry
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Mapping, Sequence
@@ -150,7 +150,7 @@ def table_with(
 
     Lines are kept while there is room; beyond the limit of the wire the oldest lines of dead holders go.
     """
-    sequence = 1 + max((entry.sequence for entry in entries), default=0)
+    sequence = min(SEQUENCE_MAX, 1 + max((entry.sequence for entry in entries), default=0))
     new = [HolderEntry(index, node, sequence) for index, node in added.items()]
     replaced = {(entry.index, entry.node) for entry in new}
     old = [entry for entry in entries if (entry.index, entry.node) not in replaced]

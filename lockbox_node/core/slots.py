@@ -117,7 +117,8 @@ def corrupt_part() -> ShardCorrupt:
 def merge_entries(*tables: Iterable[HolderEntry]) -> tuple[HolderEntry, ...]:
     """One table of several, sorted by (index, node): the higher sequence wins per (index, node).
 
-    At most ENTRIES_MAX lines stay, those of the highest sequence, so that the order of merging does not matter.
+    At most ENTRIES_MAX lines stay, those of earlier tables first: what is told later, with whatever sequence, never
+    drives out what stands. Give the table that stands first.
     """
     newest: dict[tuple[int, bytes], HolderEntry] = {}
     for table in tables:
@@ -126,11 +127,7 @@ def merge_entries(*tables: Iterable[HolderEntry]) -> tuple[HolderEntry, ...]:
             known = newest.get(key)
             if known is None or known.sequence < entry.sequence:
                 newest[key] = entry
-    entries = newest.values()
-    if len(newest) > ENTRIES_MAX:
-        entries_kept = sorted(entries, key=lambda entry: (-entry.sequence, entry.index, entry.node))[:ENTRIES_MAX]
-        return tuple(sorted(entries_kept, key=_place))
-    return tuple(sorted(entries, key=_place))
+    return tuple(sorted(list(newest.values())[:ENTRIES_MAX], key=_place))
 
 
 def _place(entry: HolderEntry) -> tuple[int, bytes]:

@@ -61,7 +61,7 @@ class ConnectionParams:
     serving_bytes_pause: int = 16 * 1024 * 1024  # of such calls; above it reading pauses
     tasks_max: int = 16  # of the rare handlers that need a task
     out_bytes_pause: int = 8 * 1024 * 1024  # queued out; above it reading pauses and `room` waits
-    out_bytes_max: int = 64 * 1024 * 1024  # above it answers become BUSY; above twice as much the connection ends
+    out_bytes_max: int = 32 * 1024 * 1024  # above it answers become BUSY; above twice as much the connection ends
     pause_s: float = 0.05
     gather_s: float = 0.002  # frames of a crowded connection wait so long to share one send
     gather_enough: int = 8

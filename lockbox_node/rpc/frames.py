@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lockbox_node.errors import PeerUnreachable
 from protocol.errors import RemoteProtocolError
-from protocol.framing import FrameDecoder
+from protocol.framing import FRAME_BYTES_MAX, FrameDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,11 +25,15 @@ SLICE_BYTES = 256 * 1024  # of one send: how finely progress is seen
 class Frames:
     """A stream read as frames. One reader."""
 
-    def __init__(self, stream: PeerStream) -> None:
+    def __init__(self, stream: PeerStream, limit: int = FRAME_BYTES_MAX) -> None:
         self.stream = stream
-        self._decoder = FrameDecoder()
+        self._decoder = FrameDecoder(limit)
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._early: list[bytes | memoryview] = []
+
+    def lift_limit(self) -> None:
+        """The peer has said who it is: frames may have their full size."""
+        self._decoder.limit = FRAME_BYTES_MAX
 
     async def receive(self) -> list[bytes | memoryview] | None:
         """The bodies that one read completes, perhaps none; None when the peer closed between two frames.

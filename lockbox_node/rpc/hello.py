@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lockbox_node.rpc.frames import Frames
 
 HELLO_CALL = 0
+HELLO_BYTES_MAX = 64 * 1024  # of a frame before the peer has said who it is
 HELLO_NUMBER = NUMBERS[Hello]
 REFUSAL_TIMEOUT_S = 2.0  # for a refusal that nobody may read
 
@@ -106,6 +107,7 @@ async def hello_in(frames: Frames, local: LocalIdentity) -> Peer:
     except RemoteProtocolError as error:
         refused = error
     else:
+        frames.lift_limit()
         await frames.stream.send_all(encode_reply(HELLO_CALL, mine, HELLO_NUMBER))
         return peer
     await refuse_hello(frames.stream, refused)

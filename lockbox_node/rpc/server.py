@@ -19,7 +19,7 @@ from lockbox_node.rpc import connection as connections
 from lockbox_node.rpc.connection import Connection, ConnectionParams
 from lockbox_node.rpc.dispatch import Dispatcher, Route
 from lockbox_node.rpc.frames import Frames
-from lockbox_node.rpc.hello import LocalIdentity, Peer, hello_in
+from lockbox_node.rpc.hello import HELLO_BYTES_MAX, LocalIdentity, Peer, hello_in
 from protocol.certificates import Role
 from protocol.errors import RemoteProtocolError
 
@@ -39,7 +39,7 @@ class ServerParams:
     hello_timeout_s: float = 5.0
     hellos_max: int = 256  # peers that have not said Hello yet
     visitors_max: int = 1024  # connections of clients, operators and guests
-    visits_max: int = 64  # of one of them
+    visits_max: int = 32  # of one of them
     tend_interval_s: float = 1.0
     connection: ConnectionParams = connections.DEFAULTS
 
@@ -93,7 +93,7 @@ class Server:
             self.turned_away["BUSY"] += 1
             return None
         self._greeting += 1
-        frames = Frames(stream)
+        frames = Frames(stream, HELLO_BYTES_MAX)
         try:
             with trio.move_on_after(self._params.hello_timeout_s) as scope:
                 peer = await hello_in(frames, self._local)

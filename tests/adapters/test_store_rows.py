@@ -78,7 +78,7 @@ def test_shards_that_do_not_match_their_ids_are_damage(shards: tuple[bytes, ...]
 
 
 def test_tables_pack_and_unpack() -> None:
-    entries = (HolderEntry(1, node_of(1), 2**62), HolderEntry(2, node_of(2), 0))
+    entries = (HolderEntry(1, node_of(1), 2**53), HolderEntry(2, node_of(2), 0))
     assert unpack_entries(pack_entries(entries)) == entries
     assert prefixes(entries) == {prefix_of(node_of(1)), prefix_of(node_of(2))}
 

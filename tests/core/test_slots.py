@@ -17,7 +17,7 @@ from lockbox_node.core.slots import (
     store_full,
 )
 from protocol.errors import ErrorCode
-from protocol.messages import ENTRIES_MAX, SIBLINGS_MAX, HolderEntry, Signed
+from protocol.messages import ENTRIES_MAX, SEQUENCE_MAX, SIBLINGS_MAX, HolderEntry, Signed
 
 A, B, C = (bytes([n]) * 32 for n in range(3))
 
@@ -121,9 +121,9 @@ def test_the_higher_sequence_wins_per_index_and_node(table: list[HolderEntry]) -
         assert line.sequence == max(e.sequence for e in table if (e.index, e.node) == (line.index, line.node))
 
 
-def test_a_full_table_keeps_its_newest_lines_in_any_order() -> None:
-    lines = [HolderEntry(n % 4, n.to_bytes(32, "big"), n) for n in range(ENTRIES_MAX + 50)]
-    merged = merge_entries(lines[:200], lines[200:])
-    assert merged == merge_entries(merge_entries(lines[150:]), merge_entries(lines[:150]))
+def test_lines_that_come_later_never_drive_out_those_that_stand() -> None:
+    standing_lines = [HolderEntry(n, n.to_bytes(32, "big"), 1) for n in range(12)]
+    flood = [HolderEntry(n % 12, (1000 + n).to_bytes(32, "big"), SEQUENCE_MAX) for n in range(ENTRIES_MAX)]
+    merged = merge_entries(standing_lines, flood)
     assert len(merged) == ENTRIES_MAX
-    assert min(line.sequence for line in merged) == 50
+    assert set(standing_lines) <= set(merged)
