@@ -28,8 +28,10 @@ from lockbox_node.services.comparing import Comparing
 from lockbox_node.services.discovery import Discovery
 from lockbox_node.services.healing import Healing
 from lockbox_node.services.membership import MembershipService
+from lockbox_node.services.mending import Mender
 from lockbox_node.services.pointers import PointerSpreader
 from lockbox_node.services.rebuilding import Rebuilder
+from lockbox_node.services.sources import Sources
 from lockbox_node.services.storage import Storage
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from lockbox_node.ports import Entropy, Network, ShardStore, WallClock, Workers
     from protocol.certificates import NetworkRoot
+    from protocol.ids import Address, DescriptorHash
     from protocol.messages import Signed
 
 log = structlog.get_logger()
@@ -115,12 +118,14 @@ class Node:
             own,
             ports.clock,
             discovery.nearest_nodes,
-            lambda _table: None,
+            lambda table: self.healing.missing(table),
             config.storage,
         )
-        rebuilder = Rebuilder(ports.store, self.pool, discovery, ports.workers, config.repair)
-        self.healing = Healing(ports.store, discovery, rebuilder, config.repair, self.guard, changes)
-        ports.store.on_corrupt = lambda _address, _descriptor_hash: self.healing.sweep_soon()
+        sources = Sources(self.pool, discovery, ports.workers, config.repair)
+        rebuilder = Rebuilder(ports.store, sources, ports.clock)
+        self.mender = Mender(ports.store, sources, ports.clock)
+        self.healing = Healing(ports.store, discovery, rebuilder, self.mender, config.repair, self.guard, changes)
+        ports.store.on_corrupt = self._on_corrupt
         ports.store.on_broken = self._on_broken
         self.pool.on_lost = self.membership.connection_lost
         self.dispatcher.add(
@@ -141,10 +146,14 @@ class Node:
         free_bytes = max(0, capacity_bytes - self.store.figures().logical_bytes)
         return min(10, 10 * free_bytes // max(1, capacity_bytes))
 
+    def _on_corrupt(self, address: Address, descriptor_hash: DescriptorHash) -> None:
+        self.mender.report(address, descriptor_hash)
+        self.healing.sweep_soon()
+
     def _on_broken(self, why: str) -> None:
-        """The store became read-only: it refuses puts itself, and our record stops inviting them."""
+        """The store is read-only until a restart: it refuses puts itself, and our siblings take over what we hold."""
         log.error("store.broken", reason=why)
-        self.membership.renew_record()
+        self.membership.set_state(NodeState.DRAINING)
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop`, which may be set at any time; started with the port when everything serves."""
@@ -154,6 +163,7 @@ class Node:
             await self._join(infrastructure)
             async with trio.open_nursery() as work:
                 await work.start(self.pointers.run)
+                await work.start(self.mender.run)
                 async with trio.open_nursery() as repairs:
                     await repairs.start(self.healing.run)
                     task_status.started(port)
@@ -170,7 +180,7 @@ class Node:
         async with trio.open_nursery() as attempt:
             attempt.start_soon(self._cut_by_stop, attempt.cancel_scope)
             await infrastructure.start(self.membership.run)
-            self.membership.set_state(NodeState.ACTIVE)
+            self.membership.set_state(NodeState.DRAINING if self.store.broken else NodeState.ACTIVE)
             attempt.cancel_scope.cancel()
 
     async def _cut_by_stop(self, scope: trio.CancelScope) -> None:

@@ -13,7 +13,8 @@ from lockbox_node.node import STOP_GRACE_S, Node
 from lockbox_node.rpc.pool import Contact
 from lockbox_node.services.announcing import NodeState
 from protocol.messages import FindNode, Nodes, Ping, Pong
-from tests.fakes.nodes import BreakingStore, Town
+from tests.fakes.memory_store import BreakingStore
+from tests.fakes.nodes import Town
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lockbox_node.core.repair import current_indices
+from lockbox_node.core.repair import believable, is_named
 from lockbox_node.core.storage_params import StorageParams
 from lockbox_node.errors import LockboxError
 from lockbox_node.rpc.dispatch import Route
@@ -18,7 +18,6 @@ from lockbox_node.services.claims import is_claimed
 from protocol.errors import ErrorCode
 from protocol.ids import Address, NodeId, address_of
 from protocol.messages import (
-    NO_INDEX,
     TOLD_NEWER_MAX,
     BucketDigest,
     CompareHeld,
@@ -68,7 +67,10 @@ class Comparing:
         if claimed and any(table.address != address for table in request.tables):
             raise LockboxError("a claim speaks for one address only", code=ErrorCode.ACCESS_DENIED)
         near: dict[bytes, bool] = {}
-        tables = [_without_hearsay(table, peer.id) for table in request.tables]
+        tables = [
+            HolderTable(table.address, table.version, table.descriptor_hash, believable(table.entries, peer.id))
+            for table in request.tables
+        ]
         for table in tables:
             if table.address not in near:
                 near[table.address] = self._own in self._nearest_nodes(table.address, self._params.neighbours)
@@ -90,7 +92,7 @@ class Comparing:
         answered = merged.held | {known for signed in merged.newer for known in _descriptor(signed).replaces}
         missing = []
         for table in tables:
-            named = current_indices(table.entries).get(self._own, NO_INDEX) != NO_INDEX
+            named = is_named(table.entries, self._own)
             over = table.version <= buried.get(Address(table.address), -1)
             if named and not over and table.descriptor_hash not in answered:
                 missing.append(table.descriptor_hash)
@@ -104,12 +106,6 @@ class Comparing:
             return answer(Differing(differing(request.buckets, result)))
 
         self._store.digests_with(NodeId(peer.id), counted)
-
-
-def _without_hearsay(table: HolderTable, peer: bytes) -> HolderTable:
-    """The table without lines by which `peer` says of others that they lost what they held."""
-    entries = [entry for entry in table.entries if entry.index != NO_INDEX or entry.node == peer]
-    return HolderTable(table.address, table.version, table.descriptor_hash, entries)
 
 
 def _tombstone(signed: Signed) -> Tombstone:

@@ -48,7 +48,7 @@ from protocol.messages import (
 )
 from tests.fakes.identities import NOW_UNIX_S, FakeIdentity, FakeNetwork
 from tests.fakes.memory_network import MemoryHub
-from tests.fakes.memory_store import MemoryStore
+from tests.fakes.memory_store import BreakingStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -88,22 +88,13 @@ class InlineWorkers:
         return fn()
 
 
-class LosingStore(MemoryStore):
-    """A store that can lose a part as a failed disk does: without a tombstone, without a word."""
-
-    def lose(self, address: bytes) -> None:
-        """Whatever is held at `address` is gone."""
-        for part in self._state.look(Address(address)).parts:
-            self._state.drop(part.address, part.descriptor_hash)
-
-
 @dataclass
 class FakeNode:
     """One storage node. What is set here changes how it behaves from now on."""
 
     number: int
     identity: FakeIdentity
-    store: LosingStore
+    store: BreakingStore
     alive: bool = True
     refuse: dict[type[Message], LockboxError] = field(default_factory=dict)  # request type -> what it answers
     silent: set[type[Message]] = field(default_factory=set)  # request types that it never answers
@@ -142,7 +133,7 @@ class Cluster:
                 region=names[number % regions],
                 address=f"node{number}:7420",
             )
-            self.nodes[identity.id] = FakeNode(number, identity, LosingStore(StoreParams(), self.clock))
+            self.nodes[identity.id] = FakeNode(number, identity, BreakingStore(StoreParams(), self.clock))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """All nodes, for ever."""

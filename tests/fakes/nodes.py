@@ -29,7 +29,7 @@ from protocol.ids import NodeId
 from tests.fakes.cluster import FixedClock, InlineWorkers, SeededEntropy
 from tests.fakes.identities import NOW_UNIX_S, YEAR_S, FakeIdentity, FakeNetwork
 from tests.fakes.memory_network import MemoryHub, MemoryNetwork, MemoryStream
-from tests.fakes.memory_store import MemoryStore
+from tests.fakes.memory_store import BreakingStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -66,21 +66,6 @@ class Papers:
 
     def leaf(self) -> bytes:
         return self.identity.leaf()
-
-
-class BreakingStore(MemoryStore):
-    """A store whose disk may fail."""
-
-    why = ""
-
-    @property
-    def broken(self) -> str:
-        return self.why
-
-    def fail(self, why: str) -> None:
-        """From now on it is read-only."""
-        self.why = why
-        self.on_broken(why)
 
 
 class TownClock(FixedClock):

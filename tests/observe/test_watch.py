@@ -13,7 +13,8 @@ from lockbox_node.errors import LockboxError, UsageError
 from lockbox_node.observe.watch import AWAIT_TIMEOUT_S, Watch
 from lockbox_node.services.announcing import NodeState
 from protocol.messages import Ping
-from tests.fakes.nodes import BreakingStore, Town
+from tests.fakes.memory_store import BreakingStore
+from tests.fakes.nodes import Town
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
