@@ -28,10 +28,8 @@ from lockbox_node.services.comparing import Comparing
 from lockbox_node.services.discovery import Discovery
 from lockbox_node.services.healing import Healing
 from lockbox_node.services.membership import MembershipService
-from lockbox_node.services.mending import Mender
 from lockbox_node.services.pointers import PointerSpreader
-from lockbox_node.services.rebuilding import Rebuilder
-from lockbox_node.services.sources import Sources
+from lockbox_node.services.rejoining import Rejoining
 from lockbox_node.services.storage import Storage
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
     from lockbox_node.ports import Entropy, Network, ShardStore, WallClock, Workers
     from protocol.certificates import NetworkRoot
     from protocol.ids import Address, DescriptorHash
-    from protocol.messages import Signed
+    from protocol.messages import HolderTable, Signed
 
 log = structlog.get_logger()
 
@@ -90,7 +88,12 @@ class Node:
         self.dispatcher = Dispatcher(config.admission)
         self.pool = Pool(ports.network, self.announcer, self.dispatcher)
         discovery = self.discovery
-        self.pointers = PointerSpreader(own, self.pool, discovery.nearest_contacts, ports.store, config.storage)
+        self.rejoining = Rejoining(
+            ports.store, self.pool, discovery, ports.workers, ports.clock, config, Random(rng.getrandbits(64))
+        )
+        self.pointers = PointerSpreader(
+            own, self.pool, discovery.nearest_contacts, ports.store, self.rejoining.lessons.take, config.storage
+        )
         changes_send, changes = trio.open_memory_channel[MemberDead | MemberAlive](CHANGES_MAX)
         bootstrap = [host_port(peer, "node.bootstrap") for peer in config.node.bootstrap]
         self.membership = MembershipService(
@@ -112,19 +115,13 @@ class Node:
             discovery.nearest_nodes,
             self.pointers.on_stored,
             config.storage,
+            self.rejoining.unconfirmed,
         )
         self.comparing = Comparing(
-            ports.store,
-            own,
-            ports.clock,
-            discovery.nearest_nodes,
-            lambda table: self.healing.missing(table),
-            config.storage,
+            ports.store, own, ports.clock, discovery.nearest_nodes, self._on_missing, config.storage
         )
-        sources = Sources(self.pool, discovery, ports.workers, config.repair)
-        rebuilder = Rebuilder(ports.store, sources, ports.clock)
-        self.mender = Mender(ports.store, sources, ports.clock)
-        self.healing = Healing(ports.store, discovery, rebuilder, self.mender, config.repair, self.guard, changes)
+        rebuilder, mender = self.rejoining.rebuilder, self.rejoining.mender
+        self.healing = Healing(ports.store, discovery, rebuilder, mender, config.repair, self.guard, changes)
         ports.store.on_corrupt = self._on_corrupt
         ports.store.on_broken = self._on_broken
         self.pool.on_lost = self.membership.connection_lost
@@ -147,8 +144,12 @@ class Node:
         return min(10, 10 * free_bytes // max(1, capacity_bytes))
 
     def _on_corrupt(self, address: Address, descriptor_hash: DescriptorHash) -> None:
-        self.mender.report(address, descriptor_hash)
+        self.rejoining.mender.report(address, descriptor_hash)
         self.healing.sweep_soon()
+
+    def _on_missing(self, table: HolderTable) -> None:
+        self.rejoining.reconciler.missing()
+        self.healing.missing(table)
 
     def _on_broken(self, why: str) -> None:
         """The store is read-only until a restart: it refuses puts itself, and our siblings take over what we hold."""
@@ -163,7 +164,7 @@ class Node:
             await self._join(infrastructure)
             async with trio.open_nursery() as work:
                 await work.start(self.pointers.run)
-                await work.start(self.mender.run)
+                await work.start(self.rejoining.run)
                 async with trio.open_nursery() as repairs:
                     await repairs.start(self.healing.run)
                     task_status.started(port)

@@ -131,8 +131,19 @@ async def test_a_broken_store_is_announced_so_that_nobody_places_there(town: Tow
         second.store.fail("the disk is gone")
         await trio.sleep(2)
         assert second.announcer.record.free_class == 0
+        assert second.announcer.record.state == NodeState.DRAINING
+        assert first.discovery.failing() == {second.announcer.id}
         assert first.machine.members[second.announcer.id].record.free_class == 0
         assert [one.node for one in first.discovery.candidates()] == [first.announcer.id]
+
+
+async def test_a_store_that_breaks_while_the_node_joins_is_announced_too(town: Town, autojump_clock: MockClock) -> None:
+    node = town.node(1)
+    assert isinstance(node.store, BreakingStore)
+    node.store.fail("the disk is gone")
+    async with running(node):
+        await trio.sleep(5)
+        assert node.announcer.record.state == NodeState.DRAINING
 
 
 async def test_a_newcomer_makes_the_pointers_be_told_again(town: Town, autojump_clock: MockClock) -> None:

@@ -189,7 +189,7 @@ class Cluster:
         dispatcher = Dispatcher()
         pool = Pool(network, node.identity, dispatcher)
         own = NodeId(node.id)
-        spreader = PointerSpreader(own, pool, self._contacts, node.store)
+        spreader = PointerSpreader(own, pool, self._contacts, node.store, lambda _told, _tables, _teacher: None)
 
         def nearest_nodes(target: bytes, count: int) -> list[NodeId]:
             return [NodeId(one.id) for one in self.nearest(target, count)]

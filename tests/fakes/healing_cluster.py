@@ -5,7 +5,6 @@ A test says who is down, known to be dead, silent, lying or refusing; every requ
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +15,6 @@ import trio.testing
 from msgspec.structs import replace
 
 from lockbox_node.core.admission import Downgrade
-from lockbox_node.core.erasure import code
 from lockbox_node.core.member_events import MemberAlive, MemberDead
 from lockbox_node.core.placement import Candidate, neighbourhood, place
 from lockbox_node.core.regions import spread_regions
@@ -24,7 +22,7 @@ from lockbox_node.core.repair import Guard, GuardParams, RepairParams
 from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.core.tiers import STANDARD, Tier
 from lockbox_node.errors import LockboxError, PeerUnreachable, RequestRefused
-from lockbox_node.ports import Answer, PutOutcome, SlotView, StripePart, entries_of, settled
+from lockbox_node.ports import Answer, PutOutcome, SlotView, StripePart, settled
 from lockbox_node.rpc.hello import Peer
 from lockbox_node.rpc.pool import Contact
 from lockbox_node.services.comparing import Comparing
@@ -33,21 +31,15 @@ from lockbox_node.services.mending import Mender
 from lockbox_node.services.rebuilding import Rebuilder
 from lockbox_node.services.sources import Sources
 from lockbox_node.services.storage import Storage
-from protocol import merkle
 from protocol.certificates import Role
 from protocol.errors import ErrorCode
 from protocol.ids import Address, NodeId, distance
-from protocol.messages import Holders, Message, PutStripe, Shards, Signed
+from protocol.messages import Holders, HolderTable, Message, PutStripe, Shards, Signed
 from protocol.records import (
-    Descriptor,
-    Group,
     NodeRecord,
-    descriptor_hash,
-    leaf_bytes,
-    sign,
 )
 from tests.fakes.memory_store import BreakingStore, MemoryStore
-from tests.fakes.stripes import NOW_UNIX_S, OWNER, AssetSigner, FixedClock, bytes_of, node_of
+from tests.fakes.stripes import OWNER, AssetSigner, FixedClock, coded_parts, node_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -126,8 +118,12 @@ class Cluster:
             return sorted(self.ids, key=lambda one: distance(one, target))[:count]
 
         storage = Storage(store, node, self.clock, lambda _target, _count: [], nearest, lambda _table: None)
-        comparing = Comparing(store, node, self.clock, nearest, lambda table: self.healings[node].missing(table))
+        comparing = Comparing(store, node, self.clock, nearest, partial(self._lacks, node))
         return {route.request: route.handler for route in [*storage.routes(), *comparing.routes()]}
+
+    def _lacks(self, node: NodeId, table: HolderTable) -> None:
+        if node in self.healings:
+            self.healings[node].missing(table)
 
     def candidate(self, node: bytes) -> Candidate:
         record = self.records[NodeId(node)]
@@ -135,27 +131,11 @@ class Cluster:
 
     async def lock(self, seed: object, tier: Tier = STANDARD, shard_bytes: int = 300, groups: int = 2) -> StripePart:
         """Place a real coded stripe on its holders; the part of index 0."""
-        signer = AssetSigner(seed)
-        coder = code(tier.k, tier.n)
-        data = [bytes_of(seed, group, length=shard_bytes * tier.k) for group in range(groups)]
-        shards = [[bytes(shard) for shard in coder.encode(group)] for group in data]
-        leaf = leaf_bytes(shard_bytes)
-        slot = bytes_of("slot", seed, length=1024)
-        descriptor = Descriptor(
-            signer.public_key, 1, tier.number, 1, tier.k, tier.n, 1, leaf, shard_bytes,
-            [Group([merkle.root(shard, leaf) for shard in group]) for group in shards],
-            [hashlib.sha256(slot).digest()], NOW_UNIX_S, NOW_UNIX_S + 86_400, [],
-        )  # fmt: skip
-        signed = sign(descriptor, signer)
-        holders = place(tier, signer.address, [self.candidate(node) for node in self.ids])
-        entries = entries_of(((index, holder.node) for index, holder in holders.items()), 1)
-        parts = {}
-        for index, holder in holders.items():
-            parts[index] = StripePart(
-                signer.address, 1, descriptor_hash(signed), signed, tier.number, descriptor.lease_until_unix_s, (slot,),
-                index, tuple(group[index] for group in shards), entries,
-            )  # fmt: skip
-            await self.put(NodeId(holder.node), parts[index])
+        address = AssetSigner(seed).address
+        holders = place(tier, address, [self.candidate(node) for node in self.ids])
+        parts = coded_parts(seed, [holders[index].node for index in range(tier.n)], tier, shard_bytes, groups)
+        for part in parts:
+            await self.put(NodeId(holders[part.index].node), part)
         return parts[0]
 
     async def put(self, node: NodeId, part: StripePart) -> None:

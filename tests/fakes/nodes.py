@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -115,19 +115,29 @@ class Town:
         announcer.state = state
         return announcer.renew()[0]
 
-    def node(self, number: int, bootstrap: Iterable[int] = (), remembered: Sequence[Signed] = ()) -> Node:
+    def node(
+        self,
+        number: int,
+        bootstrap: Iterable[int] = (),
+        remembered: Sequence[Signed] = (),
+        *,
+        store: BreakingStore | None = None,
+        base: Config | None = None,
+        region: str = "eu-central",
+        epoch: int = 1,
+    ) -> Node:
         papers = self.papers(number)
         addresses = tuple(f"node{other}:7420" for other in bootstrap)
-        settings = NodeSettings(listen=f"node{number}:7420", region="eu-central", bootstrap=addresses)
-        config = Config(node=settings)
+        settings = NodeSettings(listen=f"node{number}:7420", region=region, bootstrap=addresses)
+        config = replace(base or Config(), node=settings)
         ports = Ports(
             CutNetwork(self.hub, f"node{number}", 7420, papers.leaf),
-            BreakingStore(config.store, self.clock),
+            store or BreakingStore(config.store, self.clock),
             InlineWorkers(),
             SeededEntropy(number),
             self.clock,
         )
-        return Node(config, ports, papers, self.authority.root, SOFTWARE, random.Random(number), remembered)
+        return Node(config, ports, papers, self.authority.root, SOFTWARE, random.Random(number), remembered, epoch)
 
     def cut(self, number: int) -> None:
         """The node's cables are pulled: its connections break, nobody reaches it, it reaches nobody."""

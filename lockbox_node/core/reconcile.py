@@ -1,0 +1,96 @@
+"""Which siblings a holder compares itself with, and when.
+
+A pass over everything that is held says who the siblings are, soon after the start and then every few hours; each is
+compared once in a pass. Who is not there waits until it is. Who lives anew (another epoch or instance: it was
+restarted, restored, or its disk was emptied) is compared again at once: it cannot know what it lost. A comparison that
+fails is tried again, ever more seldom.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lockbox_node.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from random import Random
+
+    from protocol.ids import NodeId
+    from protocol.records import NodeRecord
+
+SPREAD = 0.2  # of the time between two passes, drawn at random: nodes that started together do not stay together
+
+Life = tuple[int, bytes]
+"""Which life of a node speaks: epoch and instance of its record."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileParams:
+    """When, and how much at once."""
+
+    first_s: float = 10.0  # after the start: who has just started does not know everybody yet
+    every_s: float = 6 * 3600.0
+    retry_s: float = 30.0  # after a comparison that failed; doubled each time, up to every_s
+    in_flight_max: int = 4  # siblings compared at once: each takes the digests of at most 4096 buckets
+    pace_s: float = 0.01  # between two pages of summaries, or two batches of tables
+    restored_wait_s: float = 120.0  # a restored node answers for its parts after this, whoever was not reached
+
+    def __post_init__(self) -> None:
+        for name in ("first_s", "pace_s", "restored_wait_s"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"reconcile.{name} must not be negative")
+        for name in ("every_s", "retry_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"reconcile.{name} must be above 0")
+        if self.in_flight_max < 1:
+            raise ConfigError("reconcile.in_flight_max must be at least 1")
+
+
+def life_of(record: NodeRecord) -> Life:
+    """The life that signed the record."""
+    return record.epoch, record.instance
+
+
+class Rounds:
+    """Who is due. Feed it each pass, and the outcome of each comparison."""
+
+    def __init__(self, params: ReconcileParams, rng: Random, now: float) -> None:
+        self.next_pass_at = now + params.first_s
+        self._params = params
+        self._rng = rng
+        self._siblings: tuple[NodeId, ...] = ()
+        self._compared: dict[NodeId, Life] = {}
+        self._failed: dict[NodeId, tuple[int, float]] = {}  # how often, and when it may be tried again
+
+    def passed(self, siblings: Iterable[NodeId], now: float) -> None:
+        """A pass found these named beside us: each is due."""
+        self._siblings = tuple(sorted(siblings))
+        self._compared.clear()
+        self._failed.clear()
+        self.next_pass_at = now + self._params.every_s * (1 + SPREAD * (self._rng.random() - 0.5))
+
+    def pass_failed(self, now: float) -> None:
+        """The pass came to no end: try again."""
+        self.next_pass_at = now + self._params.retry_s
+
+    def waiting(self, lives: Mapping[NodeId, Life]) -> list[NodeId]:
+        """Those who live (node -> its life) and are not compared yet, tried or not."""
+        return [node for node in self._siblings if node in lives and self._compared.get(node) != lives[node]]
+
+    def due(self, lives: Mapping[NodeId, Life], now: float) -> list[NodeId]:
+        """Those of them whom we may ask now."""
+        return [node for node in self.waiting(lives) if self._failed.get(node, (0, -math.inf))[1] <= now]
+
+    def compared(self, node: NodeId, life: Life) -> None:
+        """Compared to the end, in this life of the sibling."""
+        self._compared[node] = life
+        self._failed.pop(node, None)
+
+    def failed(self, node: NodeId, now: float) -> None:
+        """It did not answer, or not to the end."""
+        times = self._failed.get(node, (0, 0.0))[0]
+        wait_s = min(self._params.retry_s * 2.0 ** min(times, 32), self._params.every_s)
+        self._failed[node] = (times + 1, now + wait_s)

@@ -1,0 +1,55 @@
+"""How a holder that lost, missed or kept something wrong comes right again: what is told and learned, wired together.
+
+`Mender` brings own parts back, `Lessons` takes in what others know better, `Reconciler` compares with the siblings, so
+that either finds out. They share one way of asking (`Sources`), which the rebuilder of others' parts uses too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from lockbox_node.services.lessons import Lessons
+from lockbox_node.services.mending import Mender
+from lockbox_node.services.rebuilding import Rebuilder
+from lockbox_node.services.reconciling import Reconciler
+from lockbox_node.services.sources import MembersView, Requests, Sources
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from lockbox_node.config import Config
+    from lockbox_node.ports import ShardStore, WallClock, Workers
+
+
+class Rejoining:
+    """The services of one node; `run` serves them all."""
+
+    def __init__(
+        self,
+        store: ShardStore,
+        pool: Requests,
+        members: MembersView,
+        workers: Workers,
+        clock: WallClock,
+        config: Config,
+        rng: Random,
+    ) -> None:
+        sources = Sources(pool, members, workers, config.repair)
+        self.lessons = Lessons(store, sources, clock)
+        self.mender = Mender(store, sources, clock)
+        self.rebuilder = Rebuilder(store, sources, clock)
+        self.reconciler = Reconciler(store, sources, self.lessons, self.mender, config.reconcile, rng)
+
+    def unconfirmed(self) -> bool:
+        """Whether this node was restored and is still asking its siblings."""
+        return self.reconciler.unconfirmed
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.lessons.run)
+            await nursery.start(self.mender.run)
+            await nursery.start(self.reconciler.run)
+            task_status.started()
