@@ -43,6 +43,7 @@ log = structlog.get_logger()
 CHANGES_MAX = 4096  # member changes waiting for healing; what does not fit is found by the sweep
 STOP_GRACE_S = 5.0
 FAREWELL_S = 1.0
+INSTANCE_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,16 @@ class Node:
         software: bytes,
         rng: Random,
         remembered: Sequence[Signed] = (),
+        epoch: int = 1,
     ) -> None:
+        """`epoch` is the store's: above that of every earlier life of this node."""
         own = identity.node_id
         self.config = config
         self.store = ports.store
         self.stop = trio.Event()
-        standing = Standing((config.node.advertised,), config.node.region, config.store.capacity_bytes, software)
+        ports.entropy.fill(instance := bytearray(INSTANCE_BYTES))
+        capacity_bytes, addresses = config.store.capacity_bytes, (config.node.advertised,)
+        standing = Standing(addresses, config.node.region, capacity_bytes, software, epoch, bytes(instance))
         self.announcer = Announcer(identity, root, standing, ports.clock, self._free_tenths)
         self.machine = Membership(own, config.membership, Random(rng.getrandbits(64)))
         self.discovery = Discovery(self.announcer, self.machine, RoutingTable(own, config.routing))

@@ -11,6 +11,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from protocol.held import BUCKETS
+
 GROUPS_MAX = 8
 SHARDS_MAX = 64  # n of the largest code that a descriptor may name
 SLOTS_MAX = 4
@@ -22,6 +24,8 @@ FIND_NODE_MAX = 128
 ENTRIES_MAX = 4 * SHARDS_MAX
 SEQUENCE_MAX = 2**53  # of a holder table line: one more is always possible in 63 bits
 TABLES_MAX = 256  # holder tables in one tell_holders
+TOLD_NEWER_MAX = 64  # newer descriptors in its reply
+NO_INDEX = 255  # of a holder table line: this node says itself that it no longer holds what it held
 UPDATES_MAX = 1000
 LEAVES_MAX = 64
 
@@ -33,6 +37,7 @@ Nonce16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Signature64 = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Der = Annotated[bytes, Meta(min_length=1, max_length=4096)]
 U8 = Annotated[int, Meta(ge=0, le=255)]
+BucketNumber = Annotated[int, Meta(ge=0, le=BUCKETS - 1)]
 U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 U63 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 ShortText = Annotated[str, Meta(max_length=64)]
@@ -74,7 +79,10 @@ class Refusal(Message, frozen=True):
 
 
 class HolderEntry(Message, frozen=True):
-    """One line of a holder table: who keeps shard `index` of every group; the higher sequence wins."""
+    """One line of a holder table: who keeps shard `index` of every group; the higher sequence wins.
+
+    NO_INDEX counts only when the node that it names says it itself.
+    """
 
     index: U8
     node: Id32
@@ -192,6 +200,7 @@ class PutStripe(Message, frozen=True):
     index: U8
     shards: Annotated[list[ShardBytes], Meta(max_length=GROUPS_MAX)]
     holders: Entries
+    renewal: Signed | None = None  # the newest that the putter knows of this slot identity
 
 
 class Stored(Message, frozen=True):
@@ -231,6 +240,7 @@ class SlotState(Message, frozen=True):
     slots: Annotated[list[SlotBytes], Meta(min_length=1, max_length=SLOTS_MAX)]
     index: U8
     entries: Entries
+    renewal: Signed | None = None  # the newest that the holder knows of this slot identity
 
 
 class Slots(Message, frozen=True):
@@ -277,6 +287,40 @@ class TellHolders(Message, frozen=True):
     access: Signed | None
 
 
+class Told(Message, frozen=True):
+    """What the teller should know: that told slots were deleted, were replaced, or are not held here."""
+
+    tombstones: Annotated[list[Signed], Meta(max_length=TABLES_MAX)]  # that cover told tables
+    newer: Annotated[list[Signed], Meta(max_length=TOLD_NEWER_MAX)]  # descriptors whose `replaces` names a told one
+    missing: Annotated[list[Id32], Meta(max_length=TABLES_MAX)]  # descriptor hashes: told as held here, but are not
+
+
+class Renew(Message, frozen=True):
+    """Keep a slot identity for longer. The renewal is signed by the asset key, so anybody may carry it."""
+
+    renewal: Signed
+
+
+class BucketDigest(Message, frozen=True):
+    """How many slot identities one bucket has, and the sum of their digests: protocol.held."""
+
+    bucket: BucketNumber
+    count: U32
+    digest: Id32
+
+
+class CompareHeld(Message, frozen=True):
+    """The asker's buckets of what both nodes should hold; a bucket that is left out is empty."""
+
+    buckets: Annotated[list[BucketDigest], Meta(max_length=BUCKETS)]
+
+
+class Differing(Message, frozen=True):
+    """The buckets in which the two differ, ascending."""
+
+    buckets: Annotated[list[BucketNumber], Meta(max_length=BUCKETS)]
+
+
 Request = (
     Hello
     | Ping
@@ -290,8 +334,10 @@ Request = (
     | Delete
     | Prove
     | TellHolders
+    | Renew
+    | CompareHeld
 )
-Reply = Hello | Pong | Members | Done | Nodes | Holders | Stored | Shards | Slots | Proof
+Reply = Hello | Pong | Members | Done | Nodes | Holders | Stored | Shards | Slots | Proof | Told | Differing
 
 # number on the wire -> (request, reply)
 TYPES: dict[int, tuple[type[Message], type[Message]]] = {
@@ -306,6 +352,8 @@ TYPES: dict[int, tuple[type[Message], type[Message]]] = {
     9: (GetSlot, Slots),
     10: (Delete, Done),
     11: (Prove, Proof),
-    12: (TellHolders, Done),
+    12: (TellHolders, Told),
+    13: (Renew, Done),
+    14: (CompareHeld, Differing),
 }
 NUMBERS: dict[type[Message], int] = {request: number for number, (request, _) in TYPES.items()}

@@ -1,4 +1,4 @@
-"""What is signed: node records, descriptors, access claims, tombstones.
+"""What is signed: node records, descriptors, renewals, access claims, tombstones.
 
 The raw bytes are signed, with a domain in front; a body that does not re-encode to the same bytes is refused, so
 each statement has one encoding only. Layouts: SPEC.md, Signed records.
@@ -47,6 +47,7 @@ SMALL_SHARD_BYTES = 64 * 1024
 class NodeRecord(Message, frozen=True):
     """What a node says of itself. The higher sequence wins; it is the node's incarnation too.
 
+    Of two processes that speak as one node the lower (epoch, instance) stops: SPEC.md, Clones.
     Signed by the operational key of `chain` (leaf first, then the identity certificate).
     """
 
@@ -62,6 +63,8 @@ class NodeRecord(Message, frozen=True):
     software: Id32
     state: Annotated[int, Meta(ge=0, le=3)]  # 0 joining, 1 active, 2 draining, 3 leaving
     location_level: Annotated[int, Meta(ge=0, le=2)]  # 0 claimed, 1 measured, 2 attested
+    epoch: U63  # rises at every start and restore of the node's store
+    instance: Nonce16  # drawn anew by every process that speaks as this node
     chain: Chain
 
 
@@ -90,6 +93,16 @@ class Descriptor(Message, frozen=True):
     replaces: Annotated[list[Id32], Meta(max_length=SIBLINGS_MAX)]  # descriptor hashes of what this version updates
 
 
+class Renewal(Message, frozen=True):
+    """One slot identity is to be kept until `lease_until_unix_s`. Signed by the asset key; never shortens a lease."""
+
+    public_key: Id32
+    version: U63
+    descriptor_hash: Id32
+    lease_until_unix_s: U63
+    time_unix_s: U63
+
+
 class AccessClaim(Message, frozen=True):
     """Leave to read, signed by the asset key: for one requester, one operation, one moment."""
 
@@ -106,12 +119,14 @@ class Tombstone(Message, frozen=True):
     public_key: Id32
     version: U63
     time_unix_s: U63
+    lease_until_unix_s: U63  # the longest that the owner ever signed at this address: how long it can come back
     reason: LongText = ""
 
 
 DOMAINS: dict[type[Message], bytes] = {
     NodeRecord: b"lockbox/1 node record\0",
     Descriptor: b"lockbox/1 descriptor\0",
+    Renewal: b"lockbox/1 renewal\0",
     AccessClaim: b"lockbox/1 access\0",
     Tombstone: b"lockbox/1 tombstone\0",
 }
@@ -178,6 +193,13 @@ def open_access(signed: Signed) -> AccessClaim:
     claim = parse(signed, AccessClaim)
     check_signature(signed, AccessClaim, claim.public_key)
     return claim
+
+
+def open_renewal(signed: Signed) -> Renewal:
+    """Parse and check a renewal; whether its slot is held and its lease allowed is the caller's to judge."""
+    renewal = parse(signed, Renewal)
+    check_signature(signed, Renewal, renewal.public_key)
+    return renewal
 
 
 def open_tombstone(signed: Signed) -> Tombstone:

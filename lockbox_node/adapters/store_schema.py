@@ -17,6 +17,7 @@ import apsw
 import apsw.sqlite_extra
 
 from lockbox_node.errors import ConfigError
+from protocol.held import bucket_of, held_digest, sum_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +56,27 @@ CREATE TABLE tomb(
     at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE unlinkq(path TEXT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID;
 """,
+    # Owners and their usage, leases that end (trashed = uptime of the store in seconds, -1 = live), renewals, times of
+    # tombstones, digests by bucket (`digest_news` = changes since the last fold), notes, the epoch.
+    """
+ALTER TABLE meta ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE meta ADD COLUMN trash_stripes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE meta ADD COLUMN trash_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE part ADD COLUMN trashed INTEGER NOT NULL DEFAULT -1;
+ALTER TABLE part ADD COLUMN owner BLOB NOT NULL DEFAULT x'';
+ALTER TABLE part ADD COLUMN renewal BLOB NOT NULL DEFAULT x'';
+CREATE INDEX part_lease ON part(lease) WHERE trashed < 0;
+CREATE INDEX part_trashed ON part(trashed) WHERE trashed >= 0;
+ALTER TABLE tomb ADD COLUMN until INTEGER NOT NULL DEFAULT 9223372036854775807;
+CREATE INDEX tomb_until ON tomb(until);
+CREATE TABLE usage(owner BLOB NOT NULL PRIMARY KEY, bytes INTEGER NOT NULL, parts INTEGER NOT NULL)
+    STRICT, WITHOUT ROWID;
+INSERT INTO usage SELECT owner, sum(logical_bytes), count(*) FROM part GROUP BY owner;
+CREATE TABLE digest(bucket INTEGER PRIMARY KEY, parts INTEGER NOT NULL, sum BLOB NOT NULL) STRICT;
+INSERT INTO digest SELECT held_bucket(address), count(*), held_sum(address, version, hash) FROM part GROUP BY 1;
+CREATE TABLE digest_news(number INTEGER PRIMARY KEY, changes BLOB NOT NULL) STRICT;
+CREATE TABLE note(name TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+""",
 )
 
 
@@ -90,8 +112,33 @@ def connect(path: Path, *, fresh: bool = False) -> apsw.Connection:
     return connection
 
 
+class _HeldSum:
+    """SQL's held_sum(address, version, hash): the sum of held digests of a group, 32 bytes."""
+
+    def __init__(self) -> None:
+        self._total = 0
+
+    def step(self, *values: apsw.SQLiteValue) -> None:
+        address, version, descriptor_hash = values
+        assert isinstance(address, bytes)
+        assert isinstance(version, int)
+        assert isinstance(descriptor_hash, bytes)
+        self._total += held_digest(address, version, descriptor_hash)
+
+    def final(self) -> bytes:
+        return sum_bytes(self._total)
+
+
+def _held_bucket(*values: apsw.SQLiteValue) -> int:
+    (address,) = values
+    assert isinstance(address, bytes)
+    return bucket_of(address)
+
+
 def migrate(connection: apsw.Connection, store: str, node: bytes) -> None:
     """Bring the database to the newest format, one transaction per step. ConfigError when it is newer than we."""
+    connection.create_scalar_function("held_bucket", _held_bucket, 1, deterministic=True)
+    connection.create_aggregate_function("held_sum", _HeldSum, 3)
     version = int(connection.execute("PRAGMA user_version").get)
     if version > len(MIGRATIONS):
         raise ConfigError(
@@ -136,7 +183,7 @@ def open_database(data_dir: Path, node: bytes) -> apsw.Connection:
         connection = connect(path, fresh=fresh)
         migrate(connection, store or str(uuid.uuid4()), node)
         inside, owner = connection.execute("SELECT store, node FROM meta").get
-        connection.execute("UPDATE meta SET next_rid = next_rid + ?", (RID_SKIP,))
+        connection.execute("UPDATE meta SET next_rid = next_rid + ?, epoch = epoch + 1", (RID_SKIP,))
     except (apsw.Error, ConfigError) as error:
         if connection is not None:
             connection.close()

@@ -72,6 +72,7 @@ class Stripe:
     key: AssetKey
     tier: Tier
     version: int
+    lease_until_unix_s: int
     descriptor: Signed
     descriptor_hash: DescriptorHash
     slots: tuple[bytes, ...]
@@ -157,7 +158,7 @@ def signed_stripe(
     )
     signed = sign(descriptor, key)
     shards = [[group[index] for group in groups] for index in range(tier.n)]
-    return Stripe(key, tier, version, signed, descriptor_hash(signed), slots, shards)
+    return Stripe(key, tier, version, lease_until_unix_s, signed, descriptor_hash(signed), slots, shards)
 
 
 def mixed_slots(

@@ -41,7 +41,9 @@ async def undo(vault: Vault, data: Sequence[StripePut], root: StripePut | None, 
 
 def _tombstone(vault: Vault, put: StripePut) -> Signed:
     stripe = put.stripe
-    return sign(Tombstone(stripe.key.public_key, stripe.version, int(vault.now_unix_s()), REASON), stripe.key)
+    now_unix_s = int(vault.now_unix_s())
+    record = Tombstone(stripe.key.public_key, stripe.version, now_unix_s, stripe.lease_until_unix_s, REASON)
+    return sign(record, stripe.key)
 
 
 class _Deletes:

@@ -19,6 +19,7 @@ from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import address_of
 from protocol.messages import (
     NUMBERS,
+    CompareHeld,
     Delete,
     FindHolders,
     FindNode,
@@ -30,6 +31,7 @@ from protocol.messages import (
     Ping,
     Prove,
     PutStripe,
+    Renew,
     SyncMembers,
     TellHolders,
 )
@@ -65,11 +67,14 @@ ALLOWED: dict[type[Message], frozenset[Role]] = {
     Delete: _STORING,
     Prove: _READING,
     TellHolders: _STORING,
+    Renew: _STORING,
+    CompareHeld: _NODE,
 }
 assert set(ALLOWED) == set(NUMBERS)
 
 # What a downgraded peer may not ask. A client would store new data; a node only hands over what an owner has signed
 # and tells who holds it now, which needs no trust in the node's papers. Deleting is neither reading nor handing over.
+# Renewing is never refused for paperwork: it only keeps what an owner wants kept.
 WRITES: dict[Role, frozenset[type[Message]]] = {
     Role.NODE: frozenset({Gossip, Delete}),
     Role.CLIENT: frozenset({PutStripe, Delete, TellHolders}),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lockbox_node.errors import ConfigError
 from protocol.ids import NodeId, distance
-from protocol.messages import ENTRIES_MAX, SEQUENCE_MAX, HolderEntry
+from protocol.messages import ENTRIES_MAX, NO_INDEX, SEQUENCE_MAX, HolderEntry
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Mapping, Sequence
@@ -131,6 +131,15 @@ def current_indices(entries: Iterable[HolderEntry]) -> dict[NodeId, int]:
         if node not in newest or entry.sequence > newest[node].sequence:
             newest[node] = entry
     return {node: entry.index for node, entry in newest.items()}
+
+
+def tellable(entries: Sequence[HolderEntry]) -> list[HolderEntry]:
+    """The lines of a table that others take from us: none of nodes that say themselves that they hold nothing now.
+
+    That they said so nobody believes but from themselves, and their older lines alone would be wrong.
+    """
+    index_of = current_indices(entries)
+    return [entry for entry in entries if index_of[NodeId(entry.node)] != NO_INDEX]
 
 
 def due_at(short_since: float, rank: int, hold_off_s: float) -> float:

@@ -62,12 +62,14 @@ class Operational(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What stays the same while the daemon runs."""
+    """What stays the same while the daemon runs; `epoch` and `instance` tell its life from others of the same node."""
 
     addresses: tuple[str, ...]
     region: str
     capacity_bytes: int
     software: bytes
+    epoch: int
+    instance: bytes
 
 
 class Announcer:
@@ -123,6 +125,8 @@ class Announcer:
             software=standing.software,
             state=int(self.state),
             location_level=0,
+            epoch=standing.epoch,
+            instance=standing.instance,
             chain=list(self._identity.chain),
         )
         self.signed = sign(self.record, self._identity)

@@ -15,7 +15,7 @@ import trio
 
 from lockbox_node.core.erasure import code
 from lockbox_node.core.placement import Candidate, replacement
-from lockbox_node.core.repair import Health, RepairParams, health, table_with
+from lockbox_node.core.repair import Health, RepairParams, health, table_with, tellable
 from lockbox_node.core.tiers import Tier, tier_numbered
 from lockbox_node.errors import LockboxError, NotEnoughShards, PeerUnreachable, ShardCorrupt, ShardMissing
 from lockbox_node.ports import Answer, PutOutcome, ShardStore, SlotView, StripePart, StripeSummary, Workers, settled
@@ -256,7 +256,7 @@ class Rebuilder:
                 raise failure or error from None
             node = NodeId(holder.node)
             busy.add(node)
-            table = table_with(job.part.entries, self._members.alive(), {**added, index: node})
+            table = tellable(table_with(job.part.entries, self._members.alive(), {**added, index: node}))
             try:
                 await self._ask(node, PutStripe(job.part.descriptor, list(job.part.slots), index, shards, table))
             except LockboxError as error:
@@ -275,11 +275,12 @@ class Rebuilder:
         entries = table_with(part.entries, self._members.alive(), added)
         table = HolderTable(part.address, part.version, part.descriptor_hash, entries)
         await settled(_merging(self._store, [table]))
+        told = HolderTable(part.address, part.version, part.descriptor_hash, tellable(entries))
         others = dict.fromkeys([*job.seen.holders(), *added.values()])
         async with trio.open_nursery() as nursery:
             for node in others:
                 if node != self._members.own:
-                    nursery.start_soon(self._tell_one, node, TellHolders([table], None))
+                    nursery.start_soon(self._tell_one, node, TellHolders([told], None))
 
     async def _tell_one(self, node: NodeId, message: TellHolders) -> None:
         try:

@@ -25,6 +25,7 @@ from protocol.certificates import Role
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import Address, DescriptorHash, NodeId, address_of
 from protocol.messages import (
+    NO_INDEX,
     NUMBERS,
     Delete,
     Done,
@@ -44,6 +45,7 @@ from protocol.messages import (
     SlotState,
     Stored,
     TellHolders,
+    Told,
 )
 from protocol.records import Descriptor, descriptor_hash, open_access, open_descriptor, open_tombstone, shard_ids_at
 
@@ -234,11 +236,12 @@ class Storage:
         if claimed and any(table.address != address for table in request.tables):
             raise LockboxError("a claim speaks for one address only", code=ErrorCode.ACCESS_DENIED)
         near: dict[bytes, bool] = {}
-        for table in request.tables:
+        tables = [_without_hearsay(table, peer.id) for table in request.tables]
+        for table in tables:
             if table.address not in near:
                 near[table.address] = self._own in self._nearest_nodes(table.address, self._params.neighbours)
-        wanted = [table for table in request.tables if near[table.address]]
-        others = [table for table in request.tables if not near[table.address]]
+        wanted = [table for table in tables if near[table.address]]
+        others = [table for table in tables if not near[table.address]]
         if not others:
             return self._merge(wanted, answer)
         return self._add_held(others, wanted, lambda: self._merge(wanted, answer))
@@ -260,12 +263,12 @@ class Storage:
 
     def _merge(self, tables: list[HolderTable], answer: Answer[Message]) -> None:
         if not tables:
-            return answer(Done())
+            return answer(Told([], [], []))
 
         def merged(result: LockboxError | None) -> None:
             if isinstance(result, LockboxError):
                 return self._refuse(result, answer)
-            return answer(Done())
+            return answer(Told([], [], []))
 
         return self._store.merge(tables, merged)
 
@@ -304,6 +307,12 @@ def _check_shards(descriptor: Descriptor, request: PutStripe) -> None:
     roots = [merkle.root(shard, descriptor.leaf_bytes) for shard in request.shards]
     if roots != shard_ids_at(descriptor, request.index):
         raise RemoteProtocolError("a shard whose Merkle root is not the signed id")
+
+
+def _without_hearsay(table: HolderTable, peer: bytes) -> HolderTable:
+    """The table without lines by which `peer` says of others that they lost what they held."""
+    entries = [entry for entry in table.entries if entry.index != NO_INDEX or entry.node == peer]
+    return HolderTable(table.address, table.version, table.descriptor_hash, entries)
 
 
 def _names(entries: Iterable[HolderEntry], node: bytes) -> bool:

@@ -126,9 +126,9 @@ async def test_a_table_of_another_address_is_not_taken(cluster: Cluster, vault: 
 async def test_a_false_tombstone_buries_nothing(cluster: Cluster, vault: Vault) -> None:
     asset = await locked(vault)
     with root_key(vault.wallet.master, 99) as stranger:
-        foreign = sign(Tombstone(stranger.public_key, 9, 1), stranger)
+        foreign = sign(Tombstone(stranger.public_key, 9, 1, 2), stranger)
     with root_key(vault.wallet.master, asset.index) as key:
-        real = sign(Tombstone(key.public_key, 9, 1), key)
+        real = sign(Tombstone(key.public_key, 9, 1, 2), key)
     for false in (foreign, Signed(real.body, bytes(64)), Signed(b"", bytes(64))):
         assert tombstone_version(false, asset.address) == -1
     assert tombstone_version(real, asset.address) == 9

@@ -30,7 +30,7 @@ OURS, SIBLING, STRANGER = stripe(1), stripe(2), stripe(1, index=4)
 
 
 def tombstone(owner: Stripe, version: int) -> Signed:
-    return sign(Tombstone(owner.key.public_key, version, 1_000), owner.key)
+    return sign(Tombstone(owner.key.public_key, version, 1_000, 2_000), owner.key)
 
 
 def test_another_descriptor_of_our_key_and_version_is_a_sibling() -> None:

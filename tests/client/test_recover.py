@@ -75,7 +75,7 @@ async def test_deleted_assets_are_counted_and_not_listed(cluster: Cluster, vault
     await lock_some(vault, 3)
     asset = vault.wallet.assets()[1]
     with root_key(vault.wallet.master, asset.index) as key:
-        tombstone = sign(Tombstone(key.public_key, 1, int(vault.now_unix_s())), key)
+        tombstone = sign(Tombstone(key.public_key, 1, int(vault.now_unix_s()), 2**33), key)
     for node in cluster.nearest(asset.address, 24):
         member = vault.members.get(node.id)
         assert member is not None

@@ -84,7 +84,7 @@ async def test_silent_holders_are_counted_and_do_not_hang(cluster: Cluster, vaul
 async def test_a_tombstone_that_comes_with_the_slots_buries_them(cluster: Cluster, vault: Vault) -> None:
     asset = await locked(vault)
     with root_key(vault.wallet.master, asset.index) as key:
-        tombstone = sign(Tombstone(key.public_key, 1, int(vault.now_unix_s())), key)
+        tombstone = sign(Tombstone(key.public_key, 1, int(vault.now_unix_s()), 2**33), key)
 
     def buried(reply: Message) -> Message:
         assert isinstance(reply, Slots)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,8 +16,10 @@ from lockbox_node.client.undo import undo
 from lockbox_node.core.placement import place
 from lockbox_node.core.tiers import BASIC, STANDARD
 from lockbox_node.errors import LockboxError, RequestRefused, StoreFull
+from lockbox_node.ports import SlotView, settled
 from protocol.errors import ErrorCode
 from protocol.messages import Delete, PutStripe
+from protocol.records import open_tombstone
 from tests.client.test_stripes import recipe
 from tests.fakes.cluster import SeededEntropy
 
@@ -35,9 +38,13 @@ async def put(vault: Vault, seed: int = 1) -> StripePut:
 
 async def test_every_holder_that_has_it_is_told_to_delete_it(cluster: Cluster, vault: Vault) -> None:
     one = await put(vault)
-    assert len(cluster.holding(one.stripe.address)) == 10
+    holders = cluster.holding(one.stripe.address)
+    assert len(holders) == 10
     await undo(vault, [], one, trio.current_time() + 2)
     assert cluster.holding(one.stripe.address) == []
+    view: SlotView = await settled(partial(holders[0].store.look, one.stripe.address))
+    assert view.tombstone is not None
+    assert open_tombstone(view.tombstone).lease_until_unix_s == one.stripe.lease_until_unix_s
 
 
 async def test_a_stranger_at_the_roots_address_keeps_what_is_his(cluster: Cluster, vault: Vault) -> None:

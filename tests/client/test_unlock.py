@@ -112,7 +112,7 @@ async def test_a_deleted_asset_is_not_found(cluster: Cluster, vault: Vault) -> N
 
     asset = await locked(vault)
     with root_key(vault.wallet.master, asset.index) as key:
-        tombstone = sign(Tombstone(key.public_key, 1, int(vault.now_unix_s())), key)
+        tombstone = sign(Tombstone(key.public_key, 1, int(vault.now_unix_s()), 2**33), key)
     for node in cluster.holding(asset.address):
         member = vault.members.get(node.id)
         assert member is not None

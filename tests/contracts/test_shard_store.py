@@ -12,13 +12,13 @@ import pytest
 from lockbox_node.adapters.shard_store import ShardStoreFile
 from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.errors import LockboxError, RequestRefused, ShardCorrupt, ShardMissing, StoreFull
-from lockbox_node.ports import PutOutcome, ShardStore, SlotView, StripePart, StripeSummary, settled
+from lockbox_node.ports import Merged, Owner, PutOutcome, ShardStore, SlotView, StripePart, StripeSummary, settled
 from protocol.errors import ErrorCode
 from protocol.ids import NodeId
 from protocol.messages import SIBLINGS_MAX, HolderEntry, HolderTable
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.store_damage import flip_shard_bit
-from tests.fakes.stripes import FixedClock, Stripe, make_stripe, node_of
+from tests.fakes.stripes import OWNER, FixedClock, Stripe, make_stripe, node_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import trio
 
 Shape = dict[str, Any]
-PARAMS = StoreParams(capacity_bytes=2_000_000, free_floor_bytes=0, free_floor_percent=0.0)
+FAR = 2**40
+PARAMS = StoreParams(ballast_bytes=4096, capacity_bytes=2_000_000, free_floor_bytes=0, free_floor_percent=0.0)
 BIG: Shape = {"shard_bytes": 50_000, "groups": 4}  # a part above 64 KiB: a file of its own in the adapter
 
 
@@ -40,8 +41,8 @@ class Kept:
     flip: Callable[[StripePart], None]
     corrupt_seen: list[tuple[bytes, bytes]] = field(default_factory=list)
 
-    async def put(self, part: StripePart, replaces: Sequence[bytes] = ()) -> PutOutcome:
-        return await settled(partial(self.store.put, part, replaces))
+    async def put(self, part: StripePart, replaces: Sequence[bytes] = (), owner: Owner = OWNER) -> PutOutcome:
+        return await settled(partial(self.store.put, part, replaces, owner))
 
     async def get(self, part: StripePart) -> StripePart:
         return await settled(partial(self.store.get, part.address, part.descriptor_hash))
@@ -49,12 +50,12 @@ class Kept:
     async def look(self, stripe: Stripe) -> SlotView:
         return await settled(partial(self.store.look, stripe.signer.address))
 
-    async def merge(self, *tables: HolderTable) -> None:
-        await settled(partial(self.store.merge, tables))
+    async def merge(self, *tables: HolderTable) -> Merged:
+        return await settled(partial(self.store.merge, tables, ()))
 
-    async def delete(self, stripe: Stripe, version: int) -> None:
+    async def delete(self, stripe: Stripe, version: int, until_unix_s: int = FAR) -> None:
         tombstone = stripe.signer.tombstone(version)
-        await settled(partial(self.store.delete, tombstone, stripe.signer.address, version))
+        await settled(partial(self.store.delete, tombstone, stripe.signer.address, version, until_unix_s))
 
     async def summaries(self, after: bytes = b"", limit: int = 100) -> list[StripeSummary]:
         return await settled(partial(self.store.summaries, after, limit))
@@ -306,8 +307,8 @@ async def test_requests_queued_together_are_each_answered_once(kept: Kept) -> No
     answers: list[tuple[int, object]] = []
     parts = [make_stripe(number).parts[0] for number in range(40)]
     for number, part in enumerate(parts):
-        kept.store.put(part, (), lambda result, number=number: answers.append((number, result)))  # type: ignore[misc]
-    kept.store.put(make_stripe(7).parts[1], (), lambda result: answers.append((99, result)))
+        kept.store.put(part, (), OWNER, lambda result, number=number: answers.append((number, result)))  # type: ignore[misc]
+    kept.store.put(make_stripe(7).parts[1], (), OWNER, lambda result: answers.append((99, result)))
     await kept.merge(make_stripe("last").table)
     assert [number for number, _ in answers] == [*range(40), 99]
     assert all(result == PutOutcome(()) for _, result in answers[:40])

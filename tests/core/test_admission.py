@@ -37,6 +37,7 @@ from protocol.messages import (
     Ping,
     Prove,
     PutStripe,
+    Renew,
     SyncMembers,
     TellHolders,
 )
@@ -158,12 +159,12 @@ def test_roles_may_ask_what_the_table_says() -> None:
     names = {role: {kind.__name__ for kind in permitted(role, Downgrade.NONE)} for role in Role}
     asking = {"Ping", "SyncMembers", "FindNode", "FindHolders"}
     reading = asking | {"GetShards", "GetSlot", "Prove"}
-    storing = reading | {"PutStripe", "Delete", "TellHolders"}
+    storing = reading | {"PutStripe", "Delete", "TellHolders", "Renew"}
     assert names == {
         Role.OPERATOR: asking,
         Role.GUEST: reading,
         Role.CLIENT: storing,
-        Role.NODE: storing | {"Gossip"},
+        Role.NODE: storing | {"Gossip", "CompareHeld"},
     }
 
 
@@ -177,6 +178,7 @@ def test_downgraded_peers_still_read(why: Downgrade) -> None:
 def test_a_downgraded_client_stores_nothing_and_a_downgraded_node_hands_over(why: Downgrade) -> None:
     assert not {PutStripe, Delete, TellHolders} & permitted(Role.CLIENT, why)
     assert {PutStripe, TellHolders} <= permitted(Role.NODE, why)
+    assert all(Renew in permitted(role, why) for role in (Role.CLIENT, Role.NODE))
     assert not {Gossip, Delete} & permitted(Role.NODE, why)
 
 

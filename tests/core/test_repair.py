@@ -16,12 +16,13 @@ from lockbox_node.core.repair import (
     due_at,
     health,
     table_with,
+    tellable,
     urgency,
 )
 from lockbox_node.core.tiers import BASIC, ELITE, TIERS, Tier
 from lockbox_node.errors import ConfigError
 from protocol.ids import NodeId
-from protocol.messages import ENTRIES_MAX, HolderEntry
+from protocol.messages import ENTRIES_MAX, NO_INDEX, HolderEntry
 
 
 def node_id(number: int) -> NodeId:
@@ -117,6 +118,15 @@ def test_new_holders_outrank_the_lines_before_them() -> None:
     assert lines(table) == [(0, 1, 1), (1, 2, 1), (2, 3, 1), (2, 9, 2)]
     assert lines(table_with(table, ids(1, 2, 9), {2: node_id(9)})) == [(0, 1, 1), (1, 2, 1), (2, 3, 1), (2, 9, 3)]
     assert table_with([], ids(), {0: node_id(1)}) == [HolderEntry(0, node_id(1), 1)]
+
+
+def test_who_says_that_it_holds_nothing_is_told_to_nobody_until_it_holds_again() -> None:
+    entries = [*held(1, 2).entries, HolderEntry(NO_INDEX, node_id(2), 2)]
+    assert lines(tellable(entries)) == [(0, 1, 1)]
+    again = table_with(entries, ids(1, 2), {1: node_id(2)})
+    assert (1, 2, 3) in lines(tellable(again))
+    seen = health(Held(bytes(32), 0, False, entries), BASIC, ids(2), node_id(1))
+    assert 1 in seen.missing
 
 
 def test_a_full_table_loses_the_oldest_lines_of_the_dead() -> None:

@@ -29,7 +29,6 @@ from protocol import merkle
 from protocol.errors import ErrorCode
 from protocol.ids import Address, DescriptorHash, NodeId
 from protocol.messages import (
-    Done,
     FindHolders,
     GetShards,
     Holders,
@@ -39,6 +38,7 @@ from protocol.messages import (
     Signed,
     Stored,
     TellHolders,
+    Told,
 )
 from protocol.records import (
     Descriptor,
@@ -65,7 +65,21 @@ QUICK = RepairParams(hold_off_s=4, sweep_s=20, request_timeout_s=1)
 def record_of(node: bytes, number: int) -> NodeRecord:
     region = REGIONS[number % len(REGIONS)]
     return NodeRecord(
-        node, 1, 2**40, [f"127.0.0.1:{number + 1}"], region, f"op {number}", 1, 9, [1], bytes(32), 1, 0, [b"x"]
+        node,
+        1,
+        2**40,
+        [f"127.0.0.1:{number + 1}"],
+        region,
+        f"op {number}",
+        1,
+        9,
+        [1],
+        bytes(32),
+        1,
+        0,
+        1,
+        bytes(16),
+        [b"x"],
     )
 
 
@@ -240,7 +254,7 @@ class View:
                     store.merge(tables, answer)
 
                 await settled(merge)
-                return Done()
+                return Told([], [], [])
         raise AssertionError(message)
 
 

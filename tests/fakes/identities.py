@@ -88,6 +88,8 @@ class FakeNetwork:
             software,
             1,
             0,
+            1,
+            bytes(16),
             chain,
         )
         return FakeIdentity(node, Role.NODE, self.root, chain, key, operator, sign(record, key), software)

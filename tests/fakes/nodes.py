@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 SOFTWARE = bytes(32)
 GIB = 1 << 30
+INSTANCE = b"the first of all"
 
 
 class Papers:
@@ -107,8 +108,8 @@ class StoppedClock:
         return NOW_UNIX_S
 
 
-def announcer_of(papers: Papers, address: str, clock: WallClock) -> Announcer:
-    standing = Standing((address,), "eu-central", 16 * GIB, SOFTWARE)
+def announcer_of(papers: Papers, address: str, clock: WallClock, epoch: int = 1) -> Announcer:
+    standing = Standing((address,), "eu-central", 16 * GIB, SOFTWARE, epoch, INSTANCE)
     return Announcer(papers, papers.identity.root, standing, clock, lambda: 10)
 
 

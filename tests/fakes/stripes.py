@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import nacl.bindings
 
-from lockbox_node.ports import StripePart, entries_of
+from lockbox_node.ports import Owner, StripePart, entries_of
 from protocol import merkle
 from protocol.ids import Address, address_of
 from protocol.messages import HolderTable, Signed
@@ -18,6 +18,7 @@ from protocol.records import (
     AccessClaim,
     Descriptor,
     Group,
+    Renewal,
     Tombstone,
     descriptor_hash,
     leaf_bytes,
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 NOW_UNIX_S = 1_800_000_000
 DAY_S = 86_400
+
+
+OWNER = Owner(bytes(32), 2**60)  # for tests that are not about who is charged
 
 
 def bytes_of(*seed: object, length: int = 32) -> bytes:
@@ -56,9 +60,13 @@ class AssetSigner:
         """The 64-byte Ed25519 signature."""
         return nacl.bindings.crypto_sign(data, self._secret)[:64]
 
-    def tombstone(self, version: int) -> Signed:
+    def tombstone(self, version: int, lease_until_unix_s: int = NOW_UNIX_S + 30 * DAY_S) -> Signed:
         """A signed tombstone."""
-        return sign(Tombstone(self.public_key, version, NOW_UNIX_S), self)
+        return sign(Tombstone(self.public_key, version, NOW_UNIX_S, lease_until_unix_s), self)
+
+    def renewal(self, version: int, descriptor_hash: bytes, lease_until_unix_s: int) -> Signed:
+        """A signed renewal."""
+        return sign(Renewal(self.public_key, version, descriptor_hash, lease_until_unix_s, NOW_UNIX_S), self)
 
     def access(self, operation: int, requester: bytes, time_unix_s: int = NOW_UNIX_S) -> Signed:
         """A signed access claim."""

@@ -43,7 +43,9 @@ def node_id(number: int) -> NodeId:
 
 
 def record_of(node: NodeId, sequence: int = 1) -> NodeRecord:
-    return NodeRecord(node, sequence, 2**40, ["127.0.0.1:1"], "eu-west-1", "op", 1, 9, [1], bytes(32), 1, 0, [b"x"])
+    return NodeRecord(
+        node, sequence, 2**40, ["127.0.0.1:1"], "eu-west-1", "op", 1, 9, [1], bytes(32), 1, 0, 1, bytes(16), [b"x"]
+    )
 
 
 def signed_of(record: NodeRecord) -> Signed:

@@ -18,6 +18,7 @@ from lockbox_node.isal import coefficient, product
 from protocol.certificates import Role, spki_of, spki_of_ed25519, uri_of, verify_chain
 from protocol.codec import encode_call, encode_refusal, encode_reply
 from protocol.framing import FRAME_BYTES_MAX, encode_frame
+from protocol.held import bucket_of, held_digest, sum_bytes
 from protocol.ids import address_of, client_id_of, distance, node_id_of
 from protocol.issuing import build_operational_leaf, build_role_leaf
 from protocol.merkle import drawn_leaves, prove, root
@@ -136,6 +137,7 @@ def records() -> object:
         "NodeRecord": (samples.node_record(), samples.signed_record(), "node leaf"),
         "Descriptor": (samples.descriptor(), samples.signed_descriptor(), "asset"),
         "AccessClaim": (samples.access_claim(), samples.signed_claim(), "asset"),
+        "Renewal": (samples.renewal(), samples.signed_renewal(), "asset"),
         "Tombstone": (samples.tombstone(), samples.signed_tombstone(), "asset"),
     }
     cases = []
@@ -150,6 +152,24 @@ def records() -> object:
     long_form = body[:35] + b"\xcc" + body[35:]  # operation 8 as uint8 where a fixint would do
     bad = Signed(long_form, samples.ed("asset").sign(DOMAINS[type(samples.access_claim())] + long_form))
     return {"records": cases, "refused": [{"why": "an int not in its shortest form", "access": plain(bad)}]}
+
+
+def held() -> object:
+    """What slot identities add to the sums of their buckets, and the buckets that they make."""
+    slots = [(samples.digest(f"address {number}"), number, samples.digest(f"hash {number}")) for number in range(3)]
+    slots.append((slots[0][0], 2**63 - 1, samples.digest("hash 3")))  # the same bucket as the first
+    buckets: dict[int, list[int]] = {}
+    cases = []
+    for address, version, descriptor in slots:
+        added = held_digest(address, version, descriptor)
+        buckets.setdefault(bucket_of(address), []).append(added)
+        case = {"address": plain(address), "version": version, "descriptor_hash": plain(descriptor)}
+        cases.append(case | {"bucket": bucket_of(address), "digest": plain(sum_bytes(added))})
+    sums = [
+        {"bucket": bucket, "count": len(added), "digest": plain(sum_bytes(sum(added)))}
+        for bucket, added in sorted(buckets.items())
+    ]
+    return {"slots": cases, "buckets": sums}
 
 
 def ids() -> object:
@@ -217,7 +237,7 @@ def erasure() -> object:
 
 def texts() -> dict[str, str]:
     """File name -> its whole text."""
-    makers = (framing, codec, merkle, records, ids, certificates, erasure)
+    makers = (framing, codec, merkle, records, held, ids, certificates, erasure)
     return {f"{maker.__name__}.json": json.dumps(maker(), indent=1, ensure_ascii=False) + "\n" for maker in makers}
 
 

@@ -23,7 +23,11 @@ from protocol.issuing import (
 )
 from protocol.merkle import prove, root
 from protocol.messages import (
+    NO_INDEX,
+    BucketDigest,
+    CompareHeld,
     Delete,
+    Differing,
     Done,
     FindHolders,
     FindNode,
@@ -45,6 +49,7 @@ from protocol.messages import (
     Prove,
     PutStripe,
     Refusal,
+    Renew,
     Shards,
     Signed,
     Slots,
@@ -52,8 +57,9 @@ from protocol.messages import (
     Stored,
     SyncMembers,
     TellHolders,
+    Told,
 )
-from protocol.records import AccessClaim, Descriptor, Group, NodeRecord, Tombstone, descriptor_hash, sign
+from protocol.records import AccessClaim, Descriptor, Group, NodeRecord, Renewal, Tombstone, descriptor_hash, sign
 
 NOW_UNIX_S = 1_800_000_000
 OPERATOR = "Öko Storage"
@@ -127,6 +133,8 @@ def node_record(**changes: object) -> NodeRecord:
         "software": digest("software"),
         "state": 1,
         "location_level": 0,
+        "epoch": 12,
+        "instance": stretched("instance", 16),
         "chain": node_chain(),
     }
     return NodeRecord(**(fields | changes))  # type: ignore[arg-type]
@@ -170,6 +178,16 @@ def signed_descriptor() -> Signed:
     return sign(descriptor(), ed("asset"))
 
 
+def renewal() -> Renewal:
+    """Thirty days more for that descriptor."""
+    return Renewal(raw("asset"), 1, descriptor_hash(signed_descriptor()), NOW_UNIX_S + 60 * 86400, NOW_UNIX_S)
+
+
+def signed_renewal() -> Signed:
+    """That renewal, signed."""
+    return sign(renewal(), ed("asset"))
+
+
 def access_claim(operation: int = 8) -> AccessClaim:
     """Leave to read."""
     return AccessClaim(raw("asset"), operation, digest("requester"), stretched("nonce", 16), NOW_UNIX_S)
@@ -182,7 +200,7 @@ def signed_claim(operation: int = 8) -> Signed:
 
 def tombstone() -> Tombstone:
     """The end of an address."""
-    return Tombstone(raw("asset"), 3, NOW_UNIX_S, "deleted by its owner")
+    return Tombstone(raw("asset"), 3, NOW_UNIX_S, NOW_UNIX_S + 60 * 86400, "deleted by its owner")
 
 
 def signed_tombstone() -> Signed:
@@ -197,6 +215,11 @@ ADDRESS = address_of(raw("asset"))
 def table() -> HolderTable:
     """A holder table."""
     return HolderTable(ADDRESS, 1, descriptor_hash(signed_descriptor()), ENTRIES)
+
+
+def lost_table() -> HolderTable:
+    """What holder 2 tells when it no longer has its shards."""
+    return HolderTable(ADDRESS, 1, table().descriptor_hash, [HolderEntry(NO_INDEX, digest("holder 2"), NOW_UNIX_S + 1)])
 
 
 @cache
@@ -218,12 +241,17 @@ def requests() -> dict[str, Message]:
         "find_node": FindNode(digest("target"), 128),
         "find_holders": FindHolders(ADDRESS),
         "put_stripe": PutStripe(signed_descriptor(), [SLOT], 2, [SHARD, SHARD], ENTRIES),
+        "put_stripe, renewed": PutStripe(signed_descriptor(), [SLOT], 2, [SHARD, SHARD], ENTRIES, signed_renewal()),
         "get_shards": GetShards(ADDRESS, slot_hash, signed_claim()),
         "get_shards between holders": GetShards(ADDRESS, slot_hash, None),
         "get_slot": GetSlot(ADDRESS, signed_claim(9)),
         "delete": Delete(signed_tombstone()),
         "prove": Prove(ADDRESS, slot_hash, stretched("nonce", 16), signed_claim(11)),
         "tell_holders": TellHolders([table()], signed_claim(12)),
+        "tell_holders of what is lost here": TellHolders([lost_table()], None),
+        "renew": Renew(signed_renewal()),
+        "compare_held": CompareHeld([BucketDigest(0, 1, digest("sum")), BucketDigest(4095, 2**32 - 1, bytes(32))]),
+        "compare_held, nothing here": CompareHeld([]),
     }
 
 
@@ -244,9 +272,16 @@ def replies() -> dict[str, tuple[type[Message], Message]]:
         "stored": (PutStripe, Stored([signed_descriptor()])),
         "shards": (GetShards, Shards(signed_descriptor(), slots, 2, [SHARD])),
         "slots": (GetSlot, Slots([SlotState(signed_descriptor(), slots, 2, ENTRIES)], None)),
+        "slots, renewed": (
+            GetSlot,
+            Slots([SlotState(signed_descriptor(), slots, 2, ENTRIES, signed_renewal())], signed_tombstone()),
+        ),
         "done of delete": (Delete, Done()),
         "proof": (Prove, Proof(2, [leaves, []])),
-        "done of tell_holders": (TellHolders, Done()),
+        "told nothing new": (TellHolders, Told([], [], [])),
+        "told": (TellHolders, Told([signed_tombstone()], [signed_descriptor()], [digest("descriptor")])),
+        "done of renew": (Renew, Done()),
+        "differing": (CompareHeld, Differing([0, 4095])),
     }
 
 

@@ -51,7 +51,7 @@ def test_every_struct_is_positional_frozen_and_closed(kind: type[Message]) -> No
 
 
 def test_every_request_has_one_number_and_one_reply() -> None:
-    assert sorted(TYPES) == list(range(1, 13))
+    assert sorted(TYPES) == list(range(1, 15))
     assert len(NUMBERS) == len(TYPES)
     assert all(TYPES[number][0] is request for request, number in NUMBERS.items())
     assert {type(request) for request in samples.requests().values()} == set(NUMBERS)
@@ -131,6 +131,14 @@ LIMITS: list[tuple[type[Message], list[Any], int, list[Any]]] = [
     (messages.LeafProof, [0, b"l", []], 2, [[ID] * 33]),
     (messages.Proof, [0, []], 1, [[[]] * 9, [[[0, b"l", []]] * 65]]),
     (messages.TellHolders, [[TABLE], None], 0, [[], [TABLE] * 257]),
+    (messages.Told, [[], [], []], 0, [[SIGNED] * 257]),
+    (messages.Told, [[], [], []], 1, [[SIGNED] * 65]),
+    (messages.Told, [[], [], []], 2, [[ID] * 257, [bytes(31)]]),
+    (messages.BucketDigest, [0, 1, ID], 0, [4096]),
+    (messages.BucketDigest, [0, 1, ID], 1, [2**32]),
+    (messages.BucketDigest, [0, 1, ID], 2, [bytes(31), bytes(33)]),
+    (messages.CompareHeld, [[]], 0, [[[0, 1, ID]] * 4097]),
+    (messages.Differing, [[]], 0, [[0] * 4097, [4096]]),
 ]
 
 

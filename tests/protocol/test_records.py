@@ -19,6 +19,7 @@ from protocol.records import (
     Descriptor,
     Group,
     NodeRecord,
+    Renewal,
     Tombstone,
     address_of_descriptor,
     check_signature,
@@ -27,6 +28,7 @@ from protocol.records import (
     node_of,
     open_access,
     open_descriptor,
+    open_renewal,
     open_tombstone,
     parse,
     shard_ids_at,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 OPENERS: dict[type[Message], tuple[Callable[[Signed], Message], Message]] = {
     Descriptor: (open_descriptor, samples.descriptor()),
+    Renewal: (open_renewal, samples.renewal()),
     AccessClaim: (open_access, samples.access_claim()),
     Tombstone: (open_tombstone, samples.tombstone()),
 }
@@ -90,19 +93,18 @@ def test_no_domain_begins_another() -> None:
 def test_another_encoding_of_the_same_record_is_refused() -> None:
     fields = msgpack.unpackb(samples.signed_tombstone().body)
     bodies = {
-        "a long int": msgpack.packb(fields[:1]).replace(b"\x91", b"\x94", 1)
+        "a long int": msgpack.packb(fields[:1]).replace(b"\x91", b"\x95", 1)
         + b"\xcc\x03"
-        + msgpack.packb(fields[2])
-        + msgpack.packb(fields[3]),
-        "a long array header": b"\xdc\x00\x04" + samples.signed_tombstone().body[1:],
-        "a long bin header": b"\x94\xc5\x00\x20" + samples.signed_tombstone().body[3:],
+        + b"".join(msgpack.packb(field) for field in fields[2:]),
+        "a long array header": b"\xdc\x00\x05" + samples.signed_tombstone().body[1:],
+        "a long bin header": b"\x95\xc5\x00\x20" + samples.signed_tombstone().body[3:],
         "bytes behind it": samples.signed_tombstone().body + b"\xc0",
     }
     for body in bodies.values():
         with pytest.raises(RemoteProtocolError):
             open_tombstone(signed_raw(Tombstone, body))
     with pytest.raises(RemoteProtocolError, match="another encoding"):
-        open_tombstone(signed_raw(Tombstone, msgpack.packb([fields[0], 3, 4])))  # the default left out
+        open_tombstone(signed_raw(Tombstone, msgpack.packb([fields[0], 3, 4, 5])))  # the default left out
 
 
 def test_text_that_is_not_utf_8_is_refused() -> None:
@@ -159,7 +161,7 @@ def test_we_sign_nothing_that_nobody_would_open(changes: dict[str, object]) -> N
     with pytest.raises(LocalProtocolError):
         sign(samples.descriptor(**changes), asset)
     with pytest.raises(LocalProtocolError):
-        sign(Tombstone(samples.raw("asset"), 1, 1, "\ud800"), asset)
+        sign(Tombstone(samples.raw("asset"), 1, 1, 2, "\ud800"), asset)
 
 
 def test_leaves_are_small_up_to_64_kib() -> None:

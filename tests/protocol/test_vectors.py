@@ -118,6 +118,21 @@ def test_another_library_signs_the_records_to_the_same_bytes() -> None:
             open_access(Signed(*case["access"]))
 
 
+def test_held_digests_are_sums_of_plain_hashes() -> None:
+    vectors = read("held")
+    sums: dict[int, list[int]] = {}
+    for slot in vectors["slots"]:
+        hashed = hashlib.sha256(
+            b"lockbox held" + slot["address"] + slot["version"].to_bytes(8, "big") + slot["descriptor_hash"]
+        ).digest()
+        assert hashed == slot["digest"]
+        assert int(slot["address"].hex()[:3], 16) == slot["bucket"]
+        sums.setdefault(slot["bucket"], []).append(int.from_bytes(hashed, "big"))
+    assert [(one["bucket"], one["count"], one["digest"]) for one in vectors["buckets"]] == [
+        (bucket, len(added), (sum(added) % 2**256).to_bytes(32, "big")) for bucket, added in sorted(sums.items())
+    ]
+
+
 def test_ids_are_plain_hashes() -> None:
     ids = read("ids")
     node, client, network, address = (ids[name] for name in ("node_id", "client_id", "network_id", "address"))

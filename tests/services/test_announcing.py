@@ -31,7 +31,7 @@ class World:
         self.clock = Clock()
         self.free = 10
         identity = Papers(self.network.node(1))
-        standing = Standing(("node1:7420",), region, capacity_bytes, bytes(32))
+        standing = Standing(("node1:7420",), region, capacity_bytes, bytes(32), 7, b"one of this node")
         self.announcer = Announcer(identity, self.network.root, standing, self.clock, lambda: self.free)
 
 
@@ -41,6 +41,7 @@ def test_the_record_verifies_and_says_who_and_where() -> None:
     assert record == world.announcer.record
     assert (record.node, record.addresses, record.region) == (world.announcer.id, ["node1:7420"], "eu-west-1")
     assert (record.state, record.free_class, record.capacity_class) == (NodeState.JOINING, 10, 4)
+    assert (record.epoch, record.instance) == (7, b"one of this node")
 
 
 def test_the_sequence_rises_even_when_the_clock_stands_still_or_goes_back() -> None:

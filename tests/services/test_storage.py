@@ -19,6 +19,7 @@ from protocol.certificates import Role
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import NodeId
 from protocol.messages import (
+    NO_INDEX,
     NUMBERS,
     Delete,
     Done,
@@ -37,12 +38,14 @@ from protocol.messages import (
     Slots,
     Stored,
     TellHolders,
+    Told,
 )
 from protocol.records import leaf_bytes
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.stripes import DAY_S, NOW_UNIX_S, FixedClock, Stripe, bytes_of, make_stripe, node_of
 
 OWN = NodeId(node_of(0))
+NOTHING_TOLD = Told([], [], [])
 RECORDS = [Signed(b"a record", bytes(64))]
 
 
@@ -280,21 +283,39 @@ def test_tables_are_kept_as_pointers_only_near_their_address(bench: Bench) -> No
     bench.ask(put_of(held))
     bench.near = False
     news = HolderTable(held.signer.address, 1, held.parts[0].descriptor_hash, [HolderEntry(2, node_of(50), 5)])
-    assert bench.ask(TellHolders([news, other.table], None), STRANGER) == Done()
+    assert bench.ask(TellHolders([news, other.table], None), STRANGER) == NOTHING_TOLD
     assert bench.store.figures().pointers == 0
     found = bench.ask(FindHolders(held.signer.address))
     assert isinstance(found, Holders)
     assert HolderEntry(2, node_of(50), 5) in found.tables[0].entries
-    assert bench.ask(TellHolders([other.table], None), STRANGER) == Done()
+    assert bench.ask(TellHolders([other.table], None), STRANGER) == NOTHING_TOLD
     bench.near = True
-    assert bench.ask(TellHolders([other.table], None), STRANGER) == Done()
+    assert bench.ask(TellHolders([other.table], None), STRANGER) == NOTHING_TOLD
     assert bench.store.figures().pointers == 1
+
+
+def test_only_a_node_itself_says_that_it_lost_its_index(bench: Bench) -> None:
+    held = make_stripe(1)
+    bench.ask(put_of(held))
+    table = held.table
+    lost = [HolderEntry(NO_INDEX, STRANGER.id, 5), HolderEntry(NO_INDEX, node_of(3), 5)]
+    news = HolderTable(table.address, 1, table.descriptor_hash, [*lost, HolderEntry(2, node_of(50), 5)])
+    access = held.signer.access(NUMBERS[TellHolders], CLIENT.id)
+    for said_by, claim, kept in [(CLIENT, access, []), (STRANGER, None, lost[:1])]:
+        assert bench.ask(TellHolders([news], claim), said_by) == NOTHING_TOLD
+        found = bench.ask(FindHolders(table.address))
+        assert isinstance(found, Holders)
+        entries = found.tables[0].entries
+        assert [entry for entry in entries if entry.index == NO_INDEX] == kept
+        assert HolderEntry(2, node_of(50), 5) in entries
+    lossy = put_of(make_stripe(2), changes={"holders": lost[:1]})
+    assert bench.refused(lossy, STRANGER) is ErrorCode.PROOF_INVALID
 
 
 def test_an_owner_tells_of_its_own_address_only(bench: Bench) -> None:
     mine, other = make_stripe(1), make_stripe(2)
     access = mine.signer.access(NUMBERS[TellHolders], CLIENT.id)
-    assert bench.ask(TellHolders([mine.table], access)) == Done()
+    assert bench.ask(TellHolders([mine.table], access)) == NOTHING_TOLD
     assert bench.refused(TellHolders([mine.table, other.table], access)) is ErrorCode.ACCESS_DENIED
     assert bench.store.figures().pointers == 1
 
