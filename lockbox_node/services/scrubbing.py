@@ -54,9 +54,11 @@ class Scrubber:
 
     @property
     def word(self) -> str:
-        """paused, running or waiting (for the next cycle)."""
+        """paused, running, waiting (for the next cycle) or stopped (the store is read-only)."""
         if self._state.paused:
             return "paused"
+        if self._store.broken:
+            return "stopped"
         return "running" if self._state.running else "waiting"
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import pairwise
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,7 @@ async def test_a_scheduled_pass_is_spread_over_its_cycle_and_then_the_next_begin
         assert scrub.state.last is not None
         assert scrub.state.last.parts == 40
         began = [at for at, _ in store.checks]
-        assert max(later - earlier for earlier, later in zip(began, began[1:], strict=False)) < cycle_s / 4
+        assert max(later - earlier for earlier, later in pairwise(began)) < cycle_s / 4
         await trio.sleep(2)
         assert scrub.state.number == 2
         assert scrub.state.cycle_s != cycle_s
@@ -126,7 +127,7 @@ async def test_one_that_is_late_leaves_nine_tenths_of_the_time_to_others(autojum
     async with running(store, ScrubParams(cycle_min_s=1.0, cycle_max_s=1.0, step_parts=2)):
         await trio.sleep(100)
     began = [at for at, _ in store.checks]
-    steps = [later - earlier for earlier, later in zip(began, began[1:], strict=False)]
+    steps = [later - earlier for earlier, later in pairwise(began)]
     assert min(steps) >= 10 - 1e-6
     assert max(steps) < 13, "the note too takes time"
 
@@ -239,7 +240,7 @@ async def test_a_broken_store_is_not_scrubbed(autojump_clock: MockClock) -> None
     store.why = "the disk is gone"
     async with running(store) as scrub:
         await trio.sleep(DAY_S)
-        assert store.checks == []
+        assert (store.checks, scrub.word) == ([], "stopped")
         with pytest.raises(LockboxError, match="the disk is gone"):
             await scrub.start_now()
 
