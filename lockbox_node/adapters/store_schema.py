@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import apsw
 import apsw.sqlite_extra
 
+from lockbox_node.adapters.disk import DISK, Disk
 from lockbox_node.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def lock(data_dir: Path) -> int:
     return descriptor
 
 
-def open_database(data_dir: Path, node: bytes) -> apsw.Connection:
+def open_database(data_dir: Path, node: bytes, disk: Disk = DISK) -> apsw.Connection:
     """The writer's connection, migrated and matched with STORE; makes both in an empty directory. ConfigError."""
     path, marker = data_dir / DATABASE, data_dir / "STORE"
     if marker.exists() and not path.exists():
@@ -158,25 +159,19 @@ def open_database(data_dir: Path, node: bytes) -> apsw.Connection:
             "use the identity that belongs to it, or another data_dir",
         )
     if not store:
-        _write_marker(data_dir, inside)
+        _write_marker(data_dir, inside, disk)
     return connection
 
 
-def _write_marker(data_dir: Path, store: str) -> None:
-    descriptor = os.open(data_dir / "STORE.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+def _write_marker(data_dir: Path, store: str, disk: Disk) -> None:
+    fresh = data_dir / "STORE.new"
+    if fresh.exists():
+        disk.unlink(fresh)
+    descriptor = disk.create(fresh)
     try:
-        os.write(descriptor, f"{store}\n".encode())
-        os.fsync(descriptor)
+        disk.write(descriptor, [f"{store}\n".encode()])
+        disk.flush(descriptor)
     finally:
-        os.close(descriptor)
-    os.rename(data_dir / "STORE.new", data_dir / "STORE")
-    sync_directory(data_dir)
-
-
-def sync_directory(path: Path) -> None:
-    """fsync a directory, so that renames and unlinks in it are durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        disk.close(descriptor)
+    disk.rename(fresh, data_dir / "STORE")
+    disk.flush_directory(data_dir)
