@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import threading
+import resource
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,22 +33,17 @@ def test_a_file_is_written_flushed_and_moved(tmp_path: Path) -> None:
     assert new.stat().st_mode & 0o777 == 0o600
 
 
-def test_all_is_written_where_the_kernel_takes_less_than_it_is_given() -> None:
-    pieces = [bytes([number]) * 1000 for number in range(200)]
-    reading, writing = os.pipe()
-    taken: list[bytes] = []
-
-    def take() -> None:
-        with open(reading, "rb", buffering=0) as stream:
-            while some := stream.read(777):
-                taken.append(some)
-
-    reader = threading.Thread(target=take)
-    reader.start()
-    DISK.write(writing, pieces)
-    DISK.close(writing)
-    reader.join()
-    assert b"".join(taken) == b"".join(pieces)
+def test_a_write_that_was_cut_short_goes_on_until_the_error_shows(tmp_path: Path) -> None:
+    descriptor = DISK.create(tmp_path / "file")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            DISK.write(descriptor, [b"a" * 1000, b"b" * 1000, b"c"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        DISK.close(descriptor)
+    assert (tmp_path / "file").read_bytes() == b"a" * 1000 + b"b" * 500
 
 
 def test_a_name_that_stands_is_not_taken_over(tmp_path: Path) -> None:
