@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATABASE = "shards.db"
+DRAFT = "shards.new"
 CHECKSUM_VFS = "cksmvfs"
 CHECKSUM_BYTES = 8
 PAGE_BYTES = 4096
@@ -134,7 +135,9 @@ def open_database(data_dir: Path, node: bytes, disk: Disk = DISK) -> apsw.Connec
     fresh = not path.exists() or not path.stat().st_size
     connection: apsw.Connection | None = None
     try:
-        connection = connect(path, fresh=fresh)
+        if fresh:
+            _make_database(path, store or str(uuid.uuid4()), node, disk)
+        connection = connect(path)
         migrate(connection, store or str(uuid.uuid4()), node)
         inside, owner = connection.execute("SELECT store, node FROM meta").get
         connection.execute("UPDATE meta SET next_rid = next_rid + ?", (RID_SKIP,))
@@ -161,6 +164,20 @@ def open_database(data_dir: Path, node: bytes, disk: Disk = DISK) -> apsw.Connec
     if not store:
         _write_marker(data_dir, inside, disk)
     return connection
+
+
+def _make_database(path: Path, store: str, node: bytes, disk: Disk) -> None:
+    """Under another name first: a power loss leaves no database or a whole one, never one that is refused."""
+    draft = path.with_name(DRAFT)
+    for leftover in sorted(path.parent.glob(f"{DRAFT}*")):
+        disk.unlink(leftover)
+    connection = connect(draft, fresh=True)
+    try:
+        migrate(connection, store, node)
+    finally:
+        connection.close()
+    disk.rename(draft, path)
+    disk.flush_directory(path.parent)
 
 
 def _write_marker(data_dir: Path, store: str, disk: Disk) -> None:
