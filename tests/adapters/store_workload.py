@@ -7,8 +7,9 @@ known what may stand at each address: what was acknowledged, or that and a quest
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from lockbox_node.adapters import store_schema
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from lockbox_node.ports import Answer, PutOutcome
     from tests.fakes.disk_log import Event
 
-BIG: dict[str, Any] = {"groups": 4, "shard_bytes": 20_000}
+BIG: dict[str, Any] = {"groups": 4, "shard_bytes": 17_000}
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ class Answered:
     error: LockboxError | None
 
 
-def steps(rounds: int = 1) -> list[tuple[Change, ...]]:
+@cache
+def steps(rounds: int = 1) -> tuple[tuple[Change, ...], ...]:
     """Groups of changes; an empty one is a quiet moment."""
     found: list[tuple[Change, ...]] = []
     for number in range(rounds):
@@ -106,14 +108,14 @@ def steps(rounds: int = 1) -> list[tuple[Change, ...]]:
             (Delete(together[1], 1), Delete(together[2], 1)),
             (Put(make_stripe((number, "last"))),),
         ]
-    return found
+    return tuple(found)
 
 
 @dataclass
 class Expectation:
     """What may stand at each address, kept up to date with the marks of a log."""
 
-    open: dict[bytes, Change] = field(default_factory=dict)
+    open: dict[bytes, list[Change]] = field(default_factory=dict)
     stripes: dict[bytes, Stripe] = field(default_factory=dict)
     settled: dict[bytes, Standing] = field(default_factory=dict)
 
@@ -124,14 +126,14 @@ class Expectation:
                 stripe = event.note.change.stripe
                 self.stripes[stripe.parts[0].descriptor_hash] = stripe
                 self.settled.setdefault(stripe.signer.address, Standing())
-                self.open[stripe.signer.address] = event.note.change
+                self.open.setdefault(stripe.signer.address, []).append(event.note.change)
             elif isinstance(event, Mark) and isinstance(event.note, Answered):
                 change, error = event.note.change, event.note.error
                 address = change.stripe.signer.address
                 if error is None:
                     self.settled[address] = change.after(self.settled[address])
                 if error is None or isinstance(error, StoreFull):  # any other error leaves open whether it was done
-                    del self.open[address]
+                    self.open[address].remove(change)
 
     def problems(self, stepped: SteppedStore) -> list[str]:
         """What a store shows that may not be; each begins with `lost` (or undone) or with `torn`."""
@@ -145,8 +147,8 @@ class Expectation:
                 continue
             seen = _standing_of(view)
             may = {self.settled[address]}
-            if change := self.open.get(address):
-                may.add(change.after(self.settled[address]))
+            for change in self.open[address]:
+                may |= {change.after(before) for before in may}
             if seen not in may:
                 found.append(f"lost: {seen} where {may} may stand")
             for _, digest in seen.parts:
@@ -185,6 +187,14 @@ def _start(stepped: SteppedStore, change: Change) -> Callable[[Answer[PutOutcome
         replaces = [other.parts[0].descriptor_hash for other in change.replaces]
         return partial(put_of, store, part, replaces)
     return partial(store.delete, change.stripe.signer.tombstone(change.version), part.address, change.version)
+
+
+def empty(directory: Path) -> None:
+    """Remove the files, keep the directories: making 256 of them is most of the time of a run."""
+    directory.mkdir(exist_ok=True)
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            os.unlink(os.path.join(folder, name))
 
 
 def damage_of(data_dir: Path) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import apsw
 import pytest
 
-from tests.adapters.store_workload import Answered, Expectation, damage_of, run, steps
+from tests.adapters.store_workload import Answered, Expectation, damage_of, empty, run, steps
 from tests.fakes.disk_log import DiskLog, Flush, FlushDirectory, Mark, PowerLoss
 from tests.fakes.recording_disk import RecordingDisk
 from tests.fakes.recording_vfs import recording_vfs
@@ -63,16 +63,8 @@ def cuts_of(log: DiskLog) -> list[int]:
     return sorted(cuts)
 
 
-def empty(directory: Path) -> None:
-    """Remove the files, keep the directories: making 256 of them is most of the time of a cut."""
-    for path in directory.rglob("*"):
-        if path.is_file():
-            path.unlink()
-
-
 def problems_of(log: DiskLog, target: Path, rng: random.Random, *, repeats: int = 1) -> list[str]:
     """What is wrong after a power loss, over all cuts."""
-    target.mkdir(exist_ok=True)
     power, expectation, found, before = PowerLoss(log), Expectation(), [], 0
     for cut in cuts_of(log):
         power.advance(cut)

@@ -143,8 +143,9 @@ class DiskLog:
         self.events.append(Name(self.relative(new), inode, self.relative(old)))
 
     def unlink(self, path: str) -> None:
-        """A name less."""
-        del self.names[self.relative(path)]
+        """A name less; files without a log (the WAL index) are none."""
+        if self.names.pop(self.relative(path), None) is None:
+            return
         self.events.append(Name(self.relative(path), None))
 
     def flush(self, inode: int) -> None:
