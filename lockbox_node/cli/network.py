@@ -45,6 +45,7 @@ END_TIMEOUT_S = 30.0  # all daemons together, after which they go as we go
 HOLD_OFF_S = 3.0
 SWEEP_S = 10.0
 GUARD_S = 10.0
+LOOK_S = 10.0  # at the clocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class TestnetPlan:
                 config,
                 repair=replace(config.repair, hold_off_s=HOLD_OFF_S, sweep_s=SWEEP_S),
                 guard=replace(config.guard, quiet_s=GUARD_S),
+                leases=replace(config.leases, look_every_s=LOOK_S),
             )
         for word in policy:
             config = with_policy(config, word)

@@ -65,6 +65,7 @@ def test_the_plan_has_seven_regions_far_apart_and_short_times(tmp_path: Path) ->
     plan = plan_of(tmp_path)
     assert (len(plan.regions), plan.operators) == (7, 7)
     assert (plan.config.repair.hold_off_s, plan.config.repair.sweep_s, plan.config.guard.quiet_s) == (3.0, 10.0, 10.0)
+    assert plan.config.leases.look_every_s == 10.0
 
 
 def test_few_regions_still_have_five_operators_and_real_times_are_the_tiers_own(tmp_path: Path) -> None:
