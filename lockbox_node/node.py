@@ -114,6 +114,7 @@ class Node:
         ports.store.on_corrupt = lambda _address, _descriptor_hash: self.healing.sweep_soon()
         ports.store.on_broken = self._on_broken
         self.pool.on_lost = self.membership.connection_lost
+        self.pool.on_same = self.membership.met_same
         self.dispatcher.add(*self.membership.routes(), *self.discovery.routes(), *self.storage.routes())
         self.server = Server(ports.network, self.pool, self.announcer, self.dispatcher)
 
@@ -136,7 +137,10 @@ class Node:
         self.membership.renew_record()
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run until `stop`, which may be set at any time; started with the port when everything serves."""
+        """Run until `stop`, which may be set at any time; started with the port when everything serves.
+
+        Superseded, at once and in a group, when a later life of this node runs elsewhere.
+        """
         async with trio.open_nursery() as infrastructure:
             await infrastructure.start(self.pool.run)
             port = await infrastructure.start(self.server.run)
