@@ -7,19 +7,20 @@ queued in one transaction and no task per request exists: docs/decisions/0001-st
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
 
 from lockbox_node.errors import LockboxError
-from protocol.messages import HolderEntry, HolderTable, Signed
+from protocol.messages import BucketDigest, HolderEntry, HolderTable, Signed
 
 if TYPE_CHECKING:
     from protocol.ids import Address, DescriptorHash, NodeId
 
 T = TypeVar("T")
+NOTE_BYTES_MAX = 4096
 Answer = Callable[[T | LockboxError], None]
 """Called exactly once, on the trio thread, with the result or the error (never raised)."""
 
@@ -72,6 +73,15 @@ class StripePart:
     index: int
     shards: tuple[bytes, ...]
     entries: tuple[HolderEntry, ...]
+    renewal: Signed | None = None  # the newest one; the lease is the later of its own and the descriptor's
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who is charged for a part: the TLS peer that brought it, and how much it may keep here."""
+
+    id: bytes
+    quota_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,8 @@ class StripeSummary:
     index: int
     corrupt: bool
     entries: tuple[HolderEntry, ...]
+    lease_until_unix_s: int = 0
+    trashed: bool = False  # its lease is over: still served, no longer repaired
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +116,40 @@ class SlotView:
 
 
 @dataclass(frozen=True, slots=True)
-class StoreFigures:
-    """Counts and bytes for `status` and metrics."""
+class Merged:
+    """What a merge of holder tables met: it is for the teller to learn from."""
 
-    stripes: int
+    tombstones: tuple[Signed, ...] = ()  # that cover told tables
+    newer: tuple[Signed, ...] = ()  # descriptors held here that replace a told slot
+    held: frozenset[bytes] = frozenset()  # descriptor hashes of told tables whose slot is held here,
+    over: frozenset[bytes] = frozenset()  # and of those that a tombstone covers or a newer version replaces
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One step of a scrub: what was verified, and the key (address || descriptor hash) to go on after."""
+
+    after: bytes
+    parts: int
+    checked_bytes: int
+    corrupt: int
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFigures:
+    """Counts and bytes for `status` and metrics. logical + trash = what the parts hold; disk = what the store takes."""
+
+    stripes: int  # those in trash too
     shards: int
-    logical_bytes: int
-    disk_bytes: int
+    logical_bytes: int  # without trash
+    disk_bytes: int  # database, WAL, large files, quarantine; without the ballast
     corrupt: int
     pointers: int
     tombstones: int
+    trash_stripes: int = 0
+    trash_bytes: int = 0
+    reserved_bytes: int = 0  # the ballast, given up when the disk is full
 
 
 class ShardStore(Protocol):
@@ -122,13 +158,13 @@ class ShardStore(Protocol):
     on_corrupt: Callable[[Address, DescriptorHash], None]  # set by who repairs; called when a read found damage
     on_broken: Callable[[str], None]  # set by who announces us; called once, when the store became read-only, with why
 
-    def put(self, part: StripePart, replaces: Sequence[bytes], answer: Answer[PutOutcome]) -> None:
+    def put(self, part: StripePart, replaces: Sequence[bytes], owner: Owner, answer: Answer[PutOutcome]) -> None:
         """Store (or replace in place) one part. Durable before the answer.
 
         In the same transaction: STALE (RequestRefused, with the signed proof) when a tombstone covers the version or
         a higher version stands that this one does not replace; lower versions named in `replaces` are removed; a
-        corrupt part of the same identity is replaced; an equal part is answered as stored (idempotent).
-        StoreFull before a byte is written.
+        corrupt part of the same identity is replaced and keeps its owner; an equal part is answered as stored.
+        StoreFull or QuotaExceeded before a byte is written.
         """
         ...
 
@@ -140,12 +176,46 @@ class ShardStore(Protocol):
         """What stands at the address, without shard bytes."""
         ...
 
-    def merge(self, tables: Sequence[HolderTable], answer: Answer[None]) -> None:
-        """Merge holder tables: into held parts, else as pointers (24 h). Higher sequence wins per (index, node)."""
+    def merge(self, tables: Sequence[HolderTable], held_only: Sequence[HolderTable], answer: Answer[Merged]) -> None:
+        """Merge holder tables: `tables` into held parts, else as pointers (24 h); `held_only` into held parts alone.
+
+        Higher sequence wins per (index, node).
+        """
         ...
 
-    def delete(self, tombstone: Signed, address: Address, version: int, answer: Answer[None]) -> None:
-        """Remove all versions up to `version` and keep the tombstone."""
+    def renew(
+        self,
+        renewal: Signed,
+        address: Address,
+        descriptor_hash: DescriptorHash,
+        lease_until_unix_s: int,
+        answer: Answer[None],
+    ) -> None:
+        """Lengthen the lease of a held part, never shorten it; out of trash with it. ShardMissing when it is not held.
+
+        `renewal` is kept for those who take the part over later.
+        """
+        ...
+
+    def delete(
+        self, tombstone: Signed, address: Address, version: int, until_unix_s: int, answer: Answer[None]
+    ) -> None:
+        """Remove all versions up to `version` and keep the tombstone at least until then, or the parts' leases."""
+        ...
+
+    def drop(self, address: Address, descriptor_hash: DescriptorHash, answer: Answer[None]) -> None:
+        """Remove one part that its owner has replaced; none there is fine."""
+        ...
+
+    def expire(self, now_unix_s: float, uptime_s: float, answer: Answer[int]) -> None:
+        """Move parts whose lease is over to trash, stamped with the uptime; forget tombstones whose time is over.
+
+        A bounded step: answers how many rows it changed, 0 = nothing is left to do.
+        """
+        ...
+
+    def empty_trash(self, before_uptime_s: float, answer: Answer[int]) -> None:
+        """Remove for good what was stamped at or before that uptime: a bounded step, as `expire`."""
         ...
 
     def summaries(self, after: bytes, limit: int, answer: Answer[list[StripeSummary]]) -> None:
@@ -154,6 +224,30 @@ class ShardStore(Protocol):
 
     def held_with(self, node: NodeId, answer: Answer[list[StripeSummary]]) -> None:
         """Held stripes whose table names `node`."""
+        ...
+
+    def check(self, after: bytes, limit: int, answer: Answer[Checked]) -> None:
+        """Verify the next `limit` parts in (address, descriptor hash) order: one step of a scrub.
+
+        What is damaged goes to quarantine and is told by `on_corrupt`, as when it is read.
+        """
+        ...
+
+    def digests(self, answer: Answer[list[BucketDigest]]) -> None:
+        """The digest of every bucket that is not empty, in order, without trash: kept with each change."""
+        ...
+
+    def digests_with(self, node: NodeId, answer: Answer[list[BucketDigest]]) -> None:
+        """The same over the parts alone whose table names `node`: counted now, by a range scan."""
+        ...
+
+    def note(self, name: str, value: bytes, answer: Answer[None]) -> None:
+        """Keep a small value (at most NOTE_BYTES_MAX) under a name of ours; durable before the answer."""
+        ...
+
+    @property
+    def notes(self) -> Mapping[str, bytes]:
+        """What was noted, from memory."""
         ...
 
     def figures(self) -> StoreFigures:

@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import trio
 
 from lockbox_node.adapters import store_schema
+from lockbox_node.adapters.disk import DISK, Disk
 from lockbox_node.adapters.store_files import BigFiles
 from lockbox_node.adapters.store_reader import (
     MORE,
+    Check,
+    CheckResult,
     Damage,
+    DigestsWith,
     Get,
     HeldWith,
     Look,
@@ -26,21 +30,45 @@ from lockbox_node.adapters.store_reader import (
     Scan,
     StoreReader,
 )
-from lockbox_node.adapters.store_rows import Bury, Merge, Put, Quarantine, Write
+from lockbox_node.adapters.store_requests import (
+    Bury,
+    Digests,
+    Drop,
+    EmptyTrash,
+    Expire,
+    Merge,
+    Note,
+    Put,
+    Quarantine,
+    Renew,
+    Write,
+)
 from lockbox_node.adapters.store_writer import StoreWriter
 from lockbox_node.core.gathering import Gathering
 from lockbox_node.core.slots import corrupt_part
 from lockbox_node.errors import ConfigError, LockboxError
+from lockbox_node.ports import NOTE_BYTES_MAX
 from protocol.errors import ErrorCode
 from protocol.ids import Address, DescriptorHash, NodeId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence, Sized
+    from collections.abc import Callable, Mapping, Sequence, Sized
     from pathlib import Path
 
     from lockbox_node.core.storage_params import StoreParams
-    from lockbox_node.ports import Answer, PutOutcome, SlotView, StoreFigures, StripePart, StripeSummary, WallClock
-    from protocol.messages import HolderTable, Signed
+    from lockbox_node.ports import (
+        Answer,
+        Checked,
+        Merged,
+        Owner,
+        PutOutcome,
+        SlotView,
+        StoreFigures,
+        StripePart,
+        StripeSummary,
+        WallClock,
+    )
+    from protocol.messages import BucketDigest, HolderTable, Signed
 
 T = TypeVar("T")
 HOUSEKEEPING_S = 600.0  # expired pointers go at least this often, without any write
@@ -74,7 +102,9 @@ class ShardStoreFile:
         self._read_crowd = Gathering(params.gather_read_s, params.gather_enough)
 
     @classmethod
-    def open(cls, data_dir: Path, params: StoreParams, clock: WallClock, node: bytes = b"") -> ShardStoreFile:
+    def open(
+        cls, data_dir: Path, params: StoreParams, clock: WallClock, node: bytes = b"", *, disk: Disk = DISK
+    ) -> ShardStoreFile:
         """Open or make the store in `data_dir`, which exists. ConfigError says why it cannot be used.
 
         With `node`, a store that was opened for another node is refused, and a new one is bound to it.
@@ -83,8 +113,8 @@ class ShardStoreFile:
         """
         lock = store_schema.lock(data_dir)
         try:
-            connection = store_schema.open_database(data_dir, node)
-            files = BigFiles(data_dir)
+            connection = store_schema.open_database(data_dir, node, disk)
+            files = BigFiles(data_dir, disk)
             files.prepare()
             reading = store_schema.connect(data_dir / store_schema.DATABASE)
             reading.execute("PRAGMA query_only=ON")
@@ -105,9 +135,9 @@ class ShardStoreFile:
 
     # ShardStore
 
-    def put(self, part: StripePart, replaces: Sequence[bytes], answer: Answer[PutOutcome]) -> None:
+    def put(self, part: StripePart, replaces: Sequence[bytes], owner: Owner, answer: Answer[PutOutcome]) -> None:
         """Store one part: ports.ShardStore.put."""
-        self._queue_write(Put(part, tuple(replaces)), answer)
+        self._queue_write(Put(part, tuple(replaces), owner), answer)
 
     def get(self, address: Address, descriptor_hash: DescriptorHash, answer: Answer[StripePart]) -> None:
         """The part, verified in this call: ports.ShardStore.get."""
@@ -117,13 +147,38 @@ class ShardStoreFile:
         """What stands at the address. A corrupt part is listed while its descriptor and slots are good."""
         self._queue_read(Look(address), answer)
 
-    def merge(self, tables: Sequence[HolderTable], answer: Answer[None]) -> None:
+    def merge(self, tables: Sequence[HolderTable], held_only: Sequence[HolderTable], answer: Answer[Merged]) -> None:
         """Merge holder tables: ports.ShardStore.merge."""
-        self._queue_write(Merge(tuple(tables)), answer)
+        self._queue_write(Merge(tuple(tables), tuple(held_only)), answer)
 
-    def delete(self, tombstone: Signed, address: Address, version: int, answer: Answer[None]) -> None:
+    def renew(
+        self,
+        renewal: Signed,
+        address: Address,
+        descriptor_hash: DescriptorHash,
+        lease_until_unix_s: int,
+        answer: Answer[None],
+    ) -> None:
+        """Lengthen the lease of a held part: ports.ShardStore.renew."""
+        self._queue_write(Renew(renewal, address, descriptor_hash, lease_until_unix_s), answer)
+
+    def delete(
+        self, tombstone: Signed, address: Address, version: int, until_unix_s: int, answer: Answer[None]
+    ) -> None:
         """Remove all versions up to `version`: ports.ShardStore.delete."""
-        self._queue_write(Bury(tombstone, address, version), answer)
+        self._queue_write(Bury(tombstone, address, version, until_unix_s), answer)
+
+    def drop(self, address: Address, descriptor_hash: DescriptorHash, answer: Answer[None]) -> None:
+        """Remove one replaced part: ports.ShardStore.drop."""
+        self._queue_write(Drop(address, descriptor_hash), answer)
+
+    def expire(self, now_unix_s: float, uptime_s: float, answer: Answer[int]) -> None:
+        """Some ended leases go to trash: ports.ShardStore.expire."""
+        self._queue_write(Expire(now_unix_s, uptime_s), answer)
+
+    def empty_trash(self, before_uptime_s: float, answer: Answer[int]) -> None:
+        """Some of the trash goes for good: ports.ShardStore.empty_trash."""
+        self._queue_write(EmptyTrash(before_uptime_s), answer)
 
     def summaries(self, after: bytes, limit: int, answer: Answer[list[StripeSummary]]) -> None:
         """A page of held stripes, at most `scan_rows_max`: ports.ShardStore.summaries."""
@@ -133,9 +188,36 @@ class ShardStoreFile:
         """Held stripes whose table names `node`: ports.ShardStore.held_with."""
         self._queue_read(HeldWith(node), answer)
 
+    def check(self, after: bytes, limit: int, answer: Answer[Checked]) -> None:
+        """One step of a scrub, at most `check_bytes_max`: ports.ShardStore.check."""
+        self._queue_read(Check(after, limit), answer)
+
+    def digests(self, answer: Answer[list[BucketDigest]]) -> None:
+        """All digests: ports.ShardStore.digests."""
+        self._queue_write(Digests(), answer)
+
+    def digests_with(self, node: NodeId, answer: Answer[list[BucketDigest]]) -> None:
+        """Digests of what is shared with `node`: ports.ShardStore.digests_with."""
+        self._queue_read(DigestsWith(node), answer)
+
+    def note(self, name: str, value: bytes, answer: Answer[None]) -> None:
+        """Keep a small value: ports.ShardStore.note."""
+        assert len(value) <= NOTE_BYTES_MAX
+        self._queue_write(Note(name, value), answer)
+
+    @property
+    def notes(self) -> Mapping[str, bytes]:
+        """What was noted."""
+        return self._writer.notes
+
     def figures(self) -> StoreFigures:
         """Current counts, from memory."""
         return self._figures
+
+    @property
+    def epoch(self) -> int:
+        """How many lives this store has had: it rises with every start and every restore."""
+        return self._writer.epoch
 
     @property
     def broken(self) -> str:
@@ -283,6 +365,10 @@ class ShardStoreFile:
                 elif isinstance(result, Damage):
                     self._doubt(result)
                     answer(corrupt_part())
+                elif isinstance(result, CheckResult):
+                    for damage in result.damages:
+                        self._doubt(damage)
+                    answer(result.checked)
                 else:
                     answer(result)
 

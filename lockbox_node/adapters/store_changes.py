@@ -1,4 +1,4 @@
-"""What each write does to the rows: put, merge of tables, tombstone, quarantine.
+"""What each write does to the rows: put, merge of tables, renewal, quarantine, note; the rest is store_garbage.
 
 Used by the writer alone, inside a transaction that it opened; a LockboxError means that the request is refused and its
 savepoint is rolled back. `careful` is set after a page failed its checksum: old bodies then stay where they are, since
@@ -7,31 +7,54 @@ touching the damaged page would fail again. The rulings are those of core.slots;
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import astuple, fields, replace
 from typing import TYPE_CHECKING
 
+from lockbox_node.adapters.store_books import Books
 from lockbox_node.adapters.store_files import BigFiles, name_of
-from lockbox_node.adapters.store_rows import (
-    PART_COLUMNS,
+from lockbox_node.adapters.store_garbage import Garbage, standing_at, tombstone_at
+from lockbox_node.adapters.store_requests import (
     Bury,
-    DamagedRow,
+    Digests,
+    Drop,
+    EmptyTrash,
+    Expire,
     Merge,
-    PartRow,
+    Note,
     Put,
     Quarantine,
+    Renew,
     Write,
+)
+from lockbox_node.adapters.store_rows import (
+    PART_COLUMNS,
+    PARTS_AT,
+    DamagedRow,
+    PartRow,
     logical_bytes,
     pack_entries,
     pack_head,
+    pack_note,
+    pack_signed,
     prefixes,
     unpack_entries,
+    unpack_signed,
     verified_head,
 )
-from lockbox_node.core.slots import Ruling, Standing, Verdict, judge_put, merge_entries, refusal_of, store_full
-from lockbox_node.errors import LockboxError, RequestRefused, StoreFull
-from lockbox_node.ports import PutOutcome, StripePart, WallClock
+from lockbox_node.core.slots import (
+    Ruling,
+    Standing,
+    Verdict,
+    judge_put,
+    merge_entries,
+    quota_exceeded,
+    refusal_of,
+    store_full,
+)
+from lockbox_node.errors import LockboxError, RequestRefused, ShardMissing
+from lockbox_node.ports import Merged, PutOutcome, StripePart, WallClock
 from protocol.errors import ErrorCode
-from protocol.messages import SIBLINGS_MAX, HolderEntry, HolderTable, Signed
+from protocol.messages import SIBLINGS_MAX, BucketDigest, HolderEntry, HolderTable, Signed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,25 +63,11 @@ if TYPE_CHECKING:
 
     from lockbox_node.core.storage_params import StoreParams
 
-Result = PutOutcome | bool | None | LockboxError  # bool: whether a quarantine changed anything
-_PARTS = f"SELECT {PART_COLUMNS} FROM part WHERE address = ?"  # noqa: S608  # our column names
-_TOMB = "SELECT version FROM tomb WHERE address = ?"
+# bool: whether a quarantine changed anything; int: how many rows a bounded step changed
+Result = PutOutcome | Merged | bool | int | None | list[BucketDigest] | LockboxError
 
 
-@dataclass(slots=True)
-class Tally:
-    """The counters of the meta row: written in the transaction that changes what they count."""
-
-    stripes: int
-    shards: int
-    logical_bytes: int
-    big_bytes: int
-    corrupt: int
-    pointers: int
-    tombstones: int
-
-
-TALLY = tuple(item.name for item in fields(Tally))
+_INSERT = f"INSERT INTO part({PART_COLUMNS}) VALUES ({', '.join('?' * len(fields(PartRow)))})"  # noqa: S608
 
 
 def is_big(part: StripePart, params: StoreParams) -> bool:
@@ -66,18 +75,24 @@ def is_big(part: StripePart, params: StoreParams) -> bool:
     return sum(len(shard) for shard in part.shards) > params.inside_bytes_max
 
 
+def with_lease_of(row: PartRow, part: StripePart) -> StripePart:
+    """The part with the lease of the row that it mends, where that is the longer one."""
+    if row.lease <= part.lease_until_unix_s:
+        return part
+    return replace(part, lease_until_unix_s=row.lease, renewal=unpack_signed(row.packed_renewal))
+
+
 class Changes:
     """The rows of one store. `room_bytes` = what may still be written, set anew for each group."""
 
     def __init__(self, connection: apsw.Connection, files: BigFiles, params: StoreParams, clock: WallClock) -> None:
         self.room_bytes = 0
+        self.books = Books(connection)
         self._connection = connection
         self._files = files
         self._params = params
         self._clock = clock
-        row = connection.execute(f"SELECT next_rid, {', '.join(TALLY)} FROM meta").get  # noqa: S608
-        self.next_rid = int(row[0])
-        self.tally = Tally(*row[1:])
+        self._garbage = Garbage(connection, self.books, params, clock)
 
     def perform(self, request: Write, rid: int | None, *, careful: bool) -> Result:
         """Carry out one request; `rid` names the file that was written for a large part."""
@@ -85,46 +100,59 @@ class Changes:
             case Put():
                 return self._put(request, rid, careful=careful)
             case Merge():
-                for table in request.tables:
-                    self._merge(table)
+                return self._merge_all(request)
+            case Renew():
+                self._renew(request)
             case Bury():
-                self._bury(request, careful=careful)
+                self._garbage.bury(request, careful=careful)
+            case Drop():
+                self._garbage.drop(request, careful=careful)
+            case Expire():
+                return self._garbage.expire(request)
+            case EmptyTrash():
+                return self._garbage.empty_trash(request, careful=careful)
             case Quarantine():
                 return self._quarantine(request)
+            case Digests():
+                return self.books.digests()
+            case Note():
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO note VALUES (?, ?)", (request.name, pack_note(request.value))
+                )
         return None
 
     def judge(self, request: Put, standing: Sequence[PartRow]) -> Ruling:
         """The ruling on a put where `standing` stands."""
         part = request.part
-        tombstone = self._connection.execute(_TOMB, (part.address,)).get
+        tombstone = tombstone_at(self._connection, part.address)
         return judge_put(
             [Standing(row.version, row.hash, row.index, bool(row.corrupt)) for row in standing],
-            None if tombstone is None else int(tombstone),
+            None if tombstone is None else tombstone[0],
             part.version,
             part.descriptor_hash,
             part.index,
             request.replaces,
         )
 
-    def standing(self, address: bytes) -> list[PartRow]:
-        """The parts at an address."""
-        return [PartRow(*row) for row in self._connection.execute(_PARTS, (address,))]
-
     def take_rid(self) -> int:
         """A row id that was never used."""
-        self.next_rid += 1
-        return self.next_rid - 1
+        self.books.next_rid += 1
+        return self.books.next_rid - 1
 
-    def take_room(self, request: Put) -> None:
-        """StoreFull unless disk and capacity have room for the part."""
-        size = request.payload_bytes
-        if size > min(self.room_bytes, self._params.capacity_bytes - self.tally.logical_bytes):
+    def admit(self, request: Put, ruling: Ruling, standing: Sequence[PartRow]) -> None:
+        """Take the room for a part that will be written. StoreFull, QuotaExceeded."""
+        size, owner = request.payload_bytes, request.owner
+        if size > min(self.room_bytes, self._params.capacity_bytes - self.books.tally.logical_bytes):
             raise store_full()
+        if ruling.verdict is not Verdict.MEND:
+            freed = sum(row.logical_bytes for row in standing if row.hash in ruling.removes and row.owner == owner.id)
+            if self.books.used_bytes(owner.id) - freed + size > owner.quota_bytes:
+                raise quota_exceeded(owner.quota_bytes)
         self.room_bytes -= size
 
     def _put(self, request: Put, rid: int | None, *, careful: bool) -> PutOutcome:
         part = request.part
-        standing = self.standing(part.address)
+        standing = standing_at(self._connection, part.address)
         ruling = self.judge(request, standing)
         entries = merge_entries(part.entries)
         by_hash = {row.hash: row for row in standing}
@@ -132,17 +160,20 @@ class Changes:
             if rid is None and is_big(part, self._params):
                 raise LockboxError("what stands here just changed", "try again", ErrorCode.BUSY)
             if rid is None:
-                self.take_room(request)
+                self.admit(request, ruling, standing)
+            owner = request.owner.id
             for descriptor_hash in ruling.removes:
                 old = by_hash.pop(descriptor_hash)
                 if descriptor_hash == part.descriptor_hash:
-                    entries = merge_entries(entries, old.entries)
-                self._remove(old, careful=careful)
+                    entries, owner = merge_entries(entries, old.entries), old.owner
+                    part = with_lease_of(old, part)
+                self._garbage.remove(old, careful=careful)
             if pointer := self._take_pointer(part.address, part.descriptor_hash):
                 entries = merge_entries(entries, pointer)
-            self._insert(part, entries, self.take_rid() if rid is None else rid)
+            self._insert(part, entries, owner, self.take_rid() if rid is None else rid)
         elif ruling.verdict is Verdict.HELD:
             self._merge_into(by_hash[part.descriptor_hash], entries)
+            self._lengthen(by_hash[part.descriptor_hash], part.lease_until_unix_s, part.renewal)
         else:
             raise self._refusal(part.address, ruling, by_hash)
         beside = sorted(by_hash.values(), key=lambda row: row.hash)
@@ -154,56 +185,79 @@ class Changes:
     def _refusal(self, address: bytes, ruling: Ruling, by_hash: dict[bytes, PartRow]) -> RequestRefused:
         if ruling.proof is not None:
             return refusal_of(ruling, self._descriptor(by_hash[ruling.proof]))
-        row = self._connection.execute("SELECT body, signature FROM tomb WHERE address = ?", (address,)).get
-        return refusal_of(ruling, Signed(*row))
+        tombstone = tombstone_at(self._connection, address)
+        return refusal_of(ruling, None if tombstone is None else tombstone[1])
 
-    def _insert(self, part: StripePart, entries: tuple[HolderEntry, ...], rid: int) -> None:
+    def _insert(self, part: StripePart, entries: tuple[HolderEntry, ...], owner: bytes, rid: int) -> None:
         big = is_big(part, self._params)
-        execute = self._connection.execute
         shard_bytes = len(part.shards[0]) if part.shards else 0
-        size = logical_bytes(part)
-        execute(
-            "INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?)",
-            (
-                rid, part.address, part.descriptor_hash, part.version, part.tier, part.lease_until_unix_s, part.index,
-                big, len(part.shards), shard_bytes, size, pack_entries(entries),
-            ),
+        row = PartRow(
+            rid, part.address, part.descriptor_hash, part.version, part.tier, part.lease_until_unix_s, part.index,
+            0, int(big), len(part.shards), shard_bytes, logical_bytes(part), pack_entries(entries),
+            -1, owner, pack_signed(part.renewal),
         )  # fmt: skip
+        self._connection.execute(_INSERT, astuple(row))
         inside = b"" if big else b"".join(part.shards)
-        execute("INSERT INTO body VALUES (?, ?, ?)", (rid, pack_head(part), inside))
+        self._connection.execute("INSERT INTO body VALUES (?, ?, ?)", (rid, pack_head(part), inside))
         self._name(rid, entries)
-        self.tally.stripes += 1
-        self.tally.shards += len(part.shards)
-        self.tally.logical_bytes += size
-        self.tally.big_bytes += shard_bytes * len(part.shards) if big else 0
+        self.books.came(row)
 
-    def _remove(self, row: PartRow, *, careful: bool) -> None:
-        execute = self._connection.execute
-        size = int(execute("SELECT logical_bytes FROM part WHERE rid = ?", (row.rid,)).get)
-        execute("DELETE FROM part WHERE rid = ?", (row.rid,))
-        if not careful:
-            execute("DELETE FROM body WHERE rid = ?", (row.rid,))
-        for prefix in sorted(prefixes(row.entries)):
-            execute("DELETE FROM named WHERE prefix = ? AND rid = ?", (prefix, row.rid))
-        if row.big:
-            execute("INSERT OR IGNORE INTO unlinkq VALUES (?)", (name_of(row.address, row.rid),))
-        self.tally.stripes -= 1
-        self.tally.shards -= row.shards
-        self.tally.logical_bytes -= size
-        self.tally.big_bytes -= row.shards * row.shard_bytes if row.big else 0
-        self.tally.corrupt -= bool(row.corrupt)
+    def _renew(self, request: Renew) -> None:
+        key = (request.address, request.descriptor_hash)
+        found = self._connection.execute(f"{PARTS_AT} AND hash = ?", key).get
+        if found is None:
+            raise ShardMissing("this part is not here", "renew it at its holders")
+        self._lengthen(PartRow(*found), request.lease_until_unix_s, request.renewal)
 
-    # Tables, tombstones, quarantine
+    def _lengthen(self, row: PartRow, lease_until_unix_s: int, renewal: Signed | None) -> None:
+        """A longer lease takes a part out of trash; a shorter one changes nothing."""
+        if lease_until_unix_s <= row.lease or renewal is None:
+            return
+        if row.trashed >= 0:
+            self.books.recovered(row)
+        self._connection.execute(
+            "UPDATE part SET lease = ?, renewal = ?, trashed = -1 WHERE rid = ?",
+            (lease_until_unix_s, pack_signed(renewal), row.rid),
+        )
 
-    def _merge(self, table: HolderTable) -> None:
-        execute = self._connection.execute
-        held = execute(f"{_PARTS} AND hash = ?", (table.address, table.descriptor_hash)).get
-        if held is not None:
-            return self._merge_into(PartRow(*held), table.entries)
-        tombstone = execute(_TOMB, (table.address,)).get
-        if tombstone is not None and table.version <= int(tombstone):
-            return None
-        return self._point(table)
+    # Tables, quarantine
+
+    def _merge_all(self, request: Merge) -> Merged:
+        """Merge each table; what stands against it is for the teller to learn."""
+        tombstones: dict[bytes, Signed] = {}
+        newer: dict[bytes, Signed] = {}
+        held: set[bytes] = set()
+        over: set[bytes] = set()
+        for table, may_point in [*((t, True) for t in request.tables), *((t, False) for t in request.held_only)]:
+            tombstone = tombstone_at(self._connection, table.address)
+            if tombstone is not None and table.version <= tombstone[0]:
+                tombstones[table.address] = tombstone[1]
+                over.add(table.descriptor_hash)
+                continue
+            standing = standing_at(self._connection, table.address)
+            row = next((row for row in standing if row.hash == table.descriptor_hash), None)
+            if row is not None:
+                held.add(row.hash)
+                self._merge_into(row, table.entries)
+            elif (newest := self._replaced_by(table, standing)) is not None:
+                newer[table.descriptor_hash] = newest
+                over.add(table.descriptor_hash)
+            elif may_point:
+                self._point(table)
+        return Merged(tuple(tombstones.values()), tuple(newer.values()), frozenset(held), frozenset(over))
+
+    def _replaced_by(self, table: HolderTable, standing: Sequence[PartRow]) -> Signed | None:
+        """The descriptor held here that replaces the slot of a told table."""
+        for row in standing:
+            if row.version > table.version:
+                packed = self._connection.execute("SELECT head FROM body WHERE rid = ?", (row.rid,)).get
+                try:
+                    head, descriptor = verified_head(row, packed or b"")
+                except DamagedRow:
+                    continue
+                if table.descriptor_hash in descriptor.replaces:
+                    return head.descriptor
+        return None
 
     def _point(self, table: HolderTable) -> None:
         execute, key = self._connection.execute, (table.address, table.descriptor_hash)
@@ -212,11 +266,11 @@ class Changes:
         known = execute("SELECT entries, until FROM pointer WHERE address = ? AND hash = ?", key).get
         if known is None:
             beside = int(execute("SELECT count(*) FROM pointer WHERE address = ?", (table.address,)).get)
-            if beside >= SIBLINGS_MAX or self.tally.pointers >= self._params.pointers_max or self.room_bytes <= 0:
+            if beside >= SIBLINGS_MAX or self.books.tally.pointers >= self._params.pointers_max or self.room_bytes <= 0:
                 return  # a pointer is a help, not a duty: others have it
             entries = pack_entries(merge_entries(table.entries))
             execute("INSERT INTO pointer VALUES (?, ?, ?, ?, ?)", (*key, table.version, entries, until))
-            self.tally.pointers += 1
+            self.books.tally.pointers += 1
             return
         old = () if known[1] <= now else unpack_entries(known[0])
         merged = merge_entries(old, table.entries)
@@ -248,41 +302,15 @@ class Changes:
         row = self._connection.execute(sql, (address, descriptor_hash)).get
         if row is None:
             return ()
-        self.tally.pointers -= 1
+        self.books.tally.pointers -= 1
         return unpack_entries(row[0]) if row[1] > self._clock.now_unix_s() else ()
-
-    def _bury(self, request: Bury, *, careful: bool) -> None:
-        execute, address = self._connection.execute, request.address
-        known = execute(_TOMB, (address,)).get
-        if known is not None and int(known) >= request.version:
-            return
-        rows = [row for row in self.standing(address) if row.version <= request.version]
-        for row in rows:
-            self._remove(row, careful=careful)
-        sql = "DELETE FROM pointer WHERE address = ? AND version <= ? RETURNING 1"
-        pointers = len(execute(sql, (address, request.version)).fetchall())
-        self.tally.pointers -= pointers
-        if known is None:
-            if not rows and not pointers and self.tally.tombstones >= self._params.tombstones_max:
-                raise StoreFull("no room for a tombstone where nothing stands", "try another node")
-            self.tally.tombstones += 1
-        execute(
-            "INSERT OR REPLACE INTO tomb VALUES (?, ?, ?, ?, ?)",
-            (
-                address,
-                request.version,
-                request.tombstone.body,
-                request.tombstone.signature,
-                int(self._clock.now_unix_s()),
-            ),
-        )
 
     def _quarantine(self, request: Quarantine) -> bool:
         sql = "UPDATE part SET corrupt = 1 WHERE rid = ? AND corrupt = 0 RETURNING big"
         big = self._connection.execute(sql, (request.rid,)).get
         if big is None:
             return False
-        self.tally.corrupt += 1
+        self.books.tally.corrupt += 1
         if big:
             self._files.quarantine(name_of(request.address, request.rid))
         return True

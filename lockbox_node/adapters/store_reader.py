@@ -16,6 +16,7 @@ import apsw
 from lockbox_node.adapters.store_files import BigFiles, name_of
 from lockbox_node.adapters.store_rows import (
     PART_COLUMNS,
+    PARTS_AT,
     DamagedRow,
     PartRow,
     prefix_of,
@@ -26,9 +27,10 @@ from lockbox_node.adapters.store_rows import (
 )
 from lockbox_node.core.slots import corrupt_part
 from lockbox_node.errors import LockboxError, ShardCorrupt, ShardMissing
-from lockbox_node.ports import SlotView, StripePart, StripeSummary, WallClock
+from lockbox_node.ports import Checked, SlotView, StripePart, StripeSummary, WallClock
 from protocol.errors import ErrorCode
-from protocol.messages import SIBLINGS_MAX, HolderTable, Signed
+from protocol.held import bucket_of, held_digest, sum_bytes
+from protocol.messages import SIBLINGS_MAX, BucketDigest, HolderTable, Signed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +72,24 @@ class HeldWith:
     found: list[StripeSummary] = field(default_factory=list)
 
 
-Read = Get | Look | Scan | HeldWith
+@dataclass(slots=True)
+class DigestsWith:
+    """ShardStore.digests_with as it waits, with what its pages gave so far: bucket -> [parts, sum]."""
+
+    node: bytes
+    after_rid: int = -1
+    found: dict[int, list[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """ShardStore.check as it waits."""
+
+    after: bytes
+    limit: int
+
+
+Read = Get | Look | Scan | HeldWith | DigestsWith | Check
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +101,14 @@ class Damage:
     rid: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """The answer to a Check, and the damage that it found."""
+
+    checked: Checked
+    damages: tuple[Damage, ...]
+
+
 class _More:
     """The scan goes on in another transaction."""
 
@@ -90,7 +117,9 @@ class _More:
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EINTR, errno.EAGAIN})
 
 MORE = _More()
-ReadResult = StripePart | SlotView | list[StripeSummary] | LockboxError | Damage | _More
+ReadResult = (
+    StripePart | SlotView | list[StripeSummary] | list[BucketDigest] | CheckResult | LockboxError | Damage | _More
+)
 
 
 class StoreReader:
@@ -113,6 +142,8 @@ class StoreReader:
                 results.append(result)
                 if isinstance(result, StripePart):
                     size += sum(len(shard) for shard in result.shards)
+                elif isinstance(result, CheckResult):
+                    size += result.checked.checked_bytes
                 if size >= self._params.read_group_bytes_max:
                     break
         finally:
@@ -141,6 +172,10 @@ class StoreReader:
                     return self._scan(request)
                 case HeldWith():
                     return self._held_with(request)
+                case DigestsWith():
+                    return self._digests_with(request)
+                case Check():
+                    return self._check(request)
         except (apsw.IOError, apsw.CorruptError):
             self._end()  # SQLite may have ended the transaction; the others of the group read in a new one
             self._begin()
@@ -151,11 +186,15 @@ class StoreReader:
             return LockboxError("the store is in use by another program", "try again", ErrorCode.BUSY)
 
     def _get(self, request: Get) -> StripePart | LockboxError | Damage:
-        sql = f"SELECT {PART_COLUMNS} FROM part WHERE address = ? AND hash = ?"  # noqa: S608  # our column names
-        found = self._connection.execute(sql, (request.address, request.descriptor_hash)).get
+        key = (request.address, request.descriptor_hash)
+        found = self._connection.execute(f"{PARTS_AT} AND hash = ?", key).get
         if found is None:
             return ShardMissing("this part is not here", "ask the other holders")
-        row = PartRow(*found)
+        result = self._read_part(PartRow(*found))
+        return result or LockboxError("this part just changed", "try again", ErrorCode.BUSY)
+
+    def _read_part(self, row: PartRow) -> StripePart | LockboxError | Damage | None:
+        """The verified part; None when the writer has changed it meanwhile."""
         if row.corrupt:
             return corrupt_part()
         try:
@@ -165,10 +204,32 @@ class StoreReader:
                 return LockboxError("this node is short of what it needs to read", "try again", ErrorCode.BUSY)
             self._end()  # the writer may have replaced or deleted the part since our snapshot
             self._begin()
-        now = self._connection.execute(sql, (request.address, request.descriptor_hash)).get
+        now = self._connection.execute(f"{PARTS_AT} AND hash = ?", (row.address, row.hash)).get
         if now is not None and now[0] == row.rid:
-            return Damage(request.address, request.descriptor_hash, row.rid)
-        return LockboxError("this part just changed", "try again", ErrorCode.BUSY)
+            return Damage(row.address, row.hash, row.rid)
+        return None
+
+    def _check(self, request: Check) -> CheckResult | LockboxError:
+        """Verify the next parts, up to `check_bytes_max`; what is known to be corrupt counts as such again."""
+        after, parts, size, corrupt = request.after, 0, 0, 0
+        damages: list[Damage] = []
+        rows = self._page(request.after, request.limit)
+        for row in rows:
+            result = self._read_part(row)
+            if result is None:
+                break  # the next step begins with it
+            if isinstance(result, LockboxError) and not row.corrupt:
+                return result
+            after = row.address + row.hash
+            parts += 1
+            size += row.logical_bytes
+            if isinstance(result, Damage):
+                damages.append(result)
+            corrupt += not isinstance(result, StripePart)
+            if size >= self._params.check_bytes_max:
+                break
+        done = len(rows) < min(request.limit, self._params.scan_rows_max) and parts == len(rows)
+        return CheckResult(Checked(after, parts, size, corrupt, done), tuple(damages))
 
     def _verified(self, row: PartRow) -> StripePart:
         body = self._connection.execute("SELECT head, shards FROM body WHERE rid = ?", (row.rid,)).get
@@ -203,20 +264,37 @@ class StoreReader:
         tomb = execute("SELECT body, signature FROM tomb WHERE address = ?", (address,)).get
         return SlotView(tuple(parts), tuple(tables), None if tomb is None else Signed(*tomb))
 
-    def _scan(self, request: Scan) -> list[StripeSummary]:
+    def _page(self, after: bytes, limit: int) -> list[PartRow]:
         sql = f"SELECT {PART_COLUMNS} FROM part WHERE (address, hash) > (?, ?) ORDER BY address, hash LIMIT ?"  # noqa: S608
-        limit = min(request.limit, self._params.scan_rows_max)
-        rows = self._connection.execute(sql, (request.after[:32], request.after[32:], limit))
-        return [PartRow(*row).summary for row in rows]
+        rows = self._connection.execute(sql, (after[:32], after[32:], min(limit, self._params.scan_rows_max)))
+        return [PartRow(*row) for row in rows]
 
-    def _held_with(self, request: HeldWith) -> list[StripeSummary] | _More:
+    def _scan(self, request: Scan) -> list[StripeSummary]:
+        return [row.summary for row in self._page(request.after, request.limit)]
+
+    def _rows_with(self, request: HeldWith | DigestsWith) -> tuple[list[PartRow], bool]:
+        """The next page of rows whose table names the node, and whether there are more."""
         sql = f"SELECT {_COLUMNS} FROM named JOIN part USING (rid) WHERE prefix = ? AND rid > ? ORDER BY rid LIMIT ?"  # noqa: S608
         limit = self._params.scan_rows_max
-        count = 0
-        for columns in self._connection.execute(sql, (prefix_of(request.node), request.after_rid, limit)):
-            row = PartRow(*columns)
-            count += 1
-            request.after_rid = row.rid
-            if any(entry.node == request.node for entry in row.entries):
-                request.found.append(row.summary)
-        return MORE if count == limit else request.found
+        key = (prefix_of(request.node), request.after_rid, limit)
+        rows = [PartRow(*columns) for columns in self._connection.execute(sql, key)]
+        if rows:
+            request.after_rid = rows[-1].rid
+        named = [row for row in rows if any(entry.node == request.node for entry in row.entries)]
+        return named, len(rows) == limit
+
+    def _held_with(self, request: HeldWith) -> list[StripeSummary] | _More:
+        rows, more = self._rows_with(request)
+        request.found += [row.summary for row in rows]
+        return MORE if more else request.found
+
+    def _digests_with(self, request: DigestsWith) -> list[BucketDigest] | _More:
+        rows, more = self._rows_with(request)
+        for row in rows:
+            if row.trashed < 0:
+                bucket = request.found.setdefault(bucket_of(row.address), [0, 0])
+                bucket[0] += 1
+                bucket[1] += held_digest(row.address, row.version, row.hash)
+        if more:
+            return MORE
+        return [BucketDigest(number, found[0], sum_bytes(found[1])) for number, found in sorted(request.found.items())]

@@ -1,4 +1,4 @@
-"""How parts, tables and slots look as rows, and the requests that change them.
+"""How parts, tables and slots look as rows.
 
 A row of `part` is small (what is planned with); `body` keeps the signed descriptor and the slots as `head`, and the
 shards, one after the other, unless they are in a file. `named` finds the parts whose table names a node by the first 8
@@ -23,9 +23,12 @@ from protocol.records import Descriptor
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-PART_COLUMNS = "rid, address, hash, version, tier, lease, idx, corrupt, big, shards, shard_bytes, entries"
-FRAME_BYTES = 512  # what a request weighs beside its payload
-ENTRY_BYTES = 48
+PART_COLUMNS = (
+    "rid, address, hash, version, tier, lease, idx, corrupt, big, shards, shard_bytes, logical_bytes, entries, "
+    "trashed, owner, renewal"
+)
+PARTS_AT = f"SELECT {PART_COLUMNS} FROM part WHERE address = ?"  # noqa: S608  # our column names
+NOTE_CHECK_BYTES = 8
 
 
 class Head(Message, frozen=True):
@@ -54,7 +57,11 @@ class PartRow:
     big: int
     shards: int
     shard_bytes: int
+    logical_bytes: int
     packed_entries: bytes
+    trashed: int  # uptime of the store in seconds when its lease was found over; -1 = live
+    owner: bytes
+    packed_renewal: bytes
 
     @property
     def entries(self) -> tuple[HolderEntry, ...]:
@@ -72,6 +79,8 @@ class PartRow:
             self.index,
             bool(self.corrupt),
             self.entries,
+            self.lease,
+            self.trashed >= 0,
         )
 
     @property
@@ -92,69 +101,15 @@ class PartRow:
             self.index,
             shards,
             self.entries,
+            unpack_signed(self.packed_renewal),
         )
 
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """ShardStore.put as it waits."""
-
-    part: StripePart
-    replaces: tuple[bytes, ...]
-
-    @property
-    def payload_bytes(self) -> int:
-        """What it adds to the store."""
-        return logical_bytes(self.part)
-
-    @property
-    def weight(self) -> int:
-        """Bytes that it holds in the queue and adds to a transaction."""
-        return self.payload_bytes + ENTRY_BYTES * len(self.part.entries) + FRAME_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class Merge:
-    """ShardStore.merge as it waits."""
-
-    tables: tuple[HolderTable, ...]
-
-    @property
-    def weight(self) -> int:
-        """Bytes that it holds in the queue and adds to a transaction."""
-        return FRAME_BYTES + sum(128 + ENTRY_BYTES * len(table.entries) for table in self.tables)
-
-
-@dataclass(frozen=True, slots=True)
-class Bury:
-    """ShardStore.delete as it waits."""
-
-    tombstone: Signed
-    address: bytes
-    version: int
-
-    @property
-    def weight(self) -> int:
-        """Bytes that it holds in the queue and adds to a transaction."""
-        return FRAME_BYTES + len(self.tombstone.body)
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantine:
-    """A read found the part corrupt: remember it, move its file aside."""
-
-    address: bytes
-    descriptor_hash: bytes
-    rid: int
-    weight: int = FRAME_BYTES
-
-
-Write = Put | Merge | Bury | Quarantine
 
 _encoder = msgspec.msgpack.Encoder()
 _entries_decoder = msgspec.msgpack.Decoder(tuple[HolderEntry, ...])
 _head_decoder = msgspec.msgpack.Decoder(Head)
 _descriptor_decoder = msgspec.msgpack.Decoder(Descriptor)
+_signed_decoder = msgspec.msgpack.Decoder(Signed)
 
 
 def pack_entries(entries: Sequence[HolderEntry]) -> bytes:
@@ -165,6 +120,29 @@ def pack_entries(entries: Sequence[HolderEntry]) -> bytes:
 def unpack_entries(packed: bytes) -> tuple[HolderEntry, ...]:
     """The inverse of `pack_entries`."""
     return _entries_decoder.decode(packed)
+
+
+def pack_signed(signed: Signed | None) -> bytes:
+    """A signed record as one blob, b'' for none."""
+    return b"" if signed is None else _encoder.encode(signed)
+
+
+def unpack_signed(packed: bytes) -> Signed | None:
+    """The inverse of `pack_signed`."""
+    return _signed_decoder.decode(packed) if packed else None
+
+
+def pack_note(value: bytes) -> bytes:
+    """A note with what tells whether it is still what was noted."""
+    return hashlib.sha256(value).digest()[:NOTE_CHECK_BYTES] + value
+
+
+def unpack_note(packed: bytes) -> bytes:
+    """The inverse of `pack_note`. DamagedRow."""
+    value = packed[NOTE_CHECK_BYTES:]
+    if hashlib.sha256(value).digest()[:NOTE_CHECK_BYTES] != packed[:NOTE_CHECK_BYTES]:
+        raise DamagedRow("a note is not what was noted")
+    return value
 
 
 def pack_head(part: StripePart) -> bytes:

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING
 import apsw
 import apsw.sqlite_extra
 
+from lockbox_node.adapters.disk import DISK, Disk
 from lockbox_node.errors import ConfigError
+from protocol.held import bucket_of, held_digest, sum_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 DATABASE = "shards.db"
+DRAFT = "shards.new"
 CHECKSUM_VFS = "cksmvfs"
 CHECKSUM_BYTES = 8
 PAGE_BYTES = 4096
@@ -54,6 +57,27 @@ CREATE TABLE tomb(
     address BLOB NOT NULL PRIMARY KEY, version INTEGER NOT NULL, body BLOB NOT NULL, signature BLOB NOT NULL,
     at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE unlinkq(path TEXT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID;
+""",
+    # Owners and their usage, leases that end (trashed = uptime of the store in seconds, -1 = live), renewals, times of
+    # tombstones, digests by bucket (`digest_news` = changes since the last fold), notes, the epoch.
+    """
+ALTER TABLE meta ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE meta ADD COLUMN trash_stripes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE meta ADD COLUMN trash_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE part ADD COLUMN trashed INTEGER NOT NULL DEFAULT -1;
+ALTER TABLE part ADD COLUMN owner BLOB NOT NULL DEFAULT x'';
+ALTER TABLE part ADD COLUMN renewal BLOB NOT NULL DEFAULT x'';
+CREATE INDEX part_lease ON part(lease) WHERE trashed < 0;
+CREATE INDEX part_trashed ON part(trashed) WHERE trashed >= 0;
+ALTER TABLE tomb ADD COLUMN until INTEGER NOT NULL DEFAULT 9223372036854775807;
+CREATE INDEX tomb_until ON tomb(until);
+CREATE TABLE usage(owner BLOB NOT NULL PRIMARY KEY, bytes INTEGER NOT NULL, parts INTEGER NOT NULL)
+    STRICT, WITHOUT ROWID;
+INSERT INTO usage SELECT owner, sum(logical_bytes), count(*) FROM part GROUP BY owner;
+CREATE TABLE digest(bucket INTEGER PRIMARY KEY, parts INTEGER NOT NULL, sum BLOB NOT NULL) STRICT;
+INSERT INTO digest SELECT held_bucket(address), count(*), held_sum(address, version, hash) FROM part GROUP BY 1;
+CREATE TABLE digest_news(number INTEGER PRIMARY KEY, changes BLOB NOT NULL) STRICT;
+CREATE TABLE note(name TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 """,
 )
 
@@ -90,8 +114,33 @@ def connect(path: Path, *, fresh: bool = False) -> apsw.Connection:
     return connection
 
 
+class _HeldSum:
+    """SQL's held_sum(address, version, hash): the sum of held digests of a group, 32 bytes."""
+
+    def __init__(self) -> None:
+        self._total = 0
+
+    def step(self, *values: apsw.SQLiteValue) -> None:
+        address, version, descriptor_hash = values
+        assert isinstance(address, bytes)
+        assert isinstance(version, int)
+        assert isinstance(descriptor_hash, bytes)
+        self._total += held_digest(address, version, descriptor_hash)
+
+    def final(self) -> bytes:
+        return sum_bytes(self._total)
+
+
+def _held_bucket(*values: apsw.SQLiteValue) -> int:
+    (address,) = values
+    assert isinstance(address, bytes)
+    return bucket_of(address)
+
+
 def migrate(connection: apsw.Connection, store: str, node: bytes) -> None:
     """Bring the database to the newest format, one transaction per step. ConfigError when it is newer than we."""
+    connection.create_scalar_function("held_bucket", _held_bucket, 1, deterministic=True)
+    connection.create_aggregate_function("held_sum", _HeldSum, 3)
     version = int(connection.execute("PRAGMA user_version").get)
     if version > len(MIGRATIONS):
         raise ConfigError(
@@ -121,7 +170,7 @@ def lock(data_dir: Path) -> int:
     return descriptor
 
 
-def open_database(data_dir: Path, node: bytes) -> apsw.Connection:
+def open_database(data_dir: Path, node: bytes, disk: Disk = DISK) -> apsw.Connection:
     """The writer's connection, migrated and matched with STORE; makes both in an empty directory. ConfigError."""
     path, marker = data_dir / DATABASE, data_dir / "STORE"
     if marker.exists() and not path.exists():
@@ -133,16 +182,20 @@ def open_database(data_dir: Path, node: bytes) -> apsw.Connection:
     fresh = not path.exists() or not path.stat().st_size
     connection: apsw.Connection | None = None
     try:
-        connection = connect(path, fresh=fresh)
+        if fresh:
+            _make_database(path, store or str(uuid.uuid4()), node, disk)
+        connection = connect(path)
         migrate(connection, store or str(uuid.uuid4()), node)
         inside, owner = connection.execute("SELECT store, node FROM meta").get
-        connection.execute("UPDATE meta SET next_rid = next_rid + ?", (RID_SKIP,))
+        connection.execute("UPDATE meta SET next_rid = next_rid + ?, epoch = epoch + 1", (RID_SKIP,))
     except (apsw.Error, ConfigError) as error:
         if connection is not None:
             connection.close()
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"{path} cannot be used: {error}", "restore a backup, or begin with another dir") from None
+        full = isinstance(error, apsw.FullError)
+        hint = "make room on its disk" if full else "restore a backup, or begin with another dir"
+        raise ConfigError(f"{path} cannot be used: {error}", hint) from None
     if store and inside != store:
         connection.close()
         raise ConfigError(
@@ -158,25 +211,33 @@ def open_database(data_dir: Path, node: bytes) -> apsw.Connection:
             "use the identity that belongs to it, or another data_dir",
         )
     if not store:
-        _write_marker(data_dir, inside)
+        _write_marker(data_dir, inside, disk)
     return connection
 
 
-def _write_marker(data_dir: Path, store: str) -> None:
-    descriptor = os.open(data_dir / "STORE.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+def _make_database(path: Path, store: str, node: bytes, disk: Disk) -> None:
+    """Under another name first: a power loss leaves no database or a whole one, never one that is refused."""
+    draft = path.with_name(DRAFT)
+    for leftover in sorted(path.parent.glob(f"{DRAFT}*")):
+        disk.unlink(leftover)
+    connection = connect(draft, fresh=True)
     try:
-        os.write(descriptor, f"{store}\n".encode())
-        os.fsync(descriptor)
+        migrate(connection, store, node)
     finally:
-        os.close(descriptor)
-    os.rename(data_dir / "STORE.new", data_dir / "STORE")
-    sync_directory(data_dir)
+        connection.close()
+    disk.rename(draft, path)
+    disk.flush_directory(path.parent)
 
 
-def sync_directory(path: Path) -> None:
-    """fsync a directory, so that renames and unlinks in it are durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _write_marker(data_dir: Path, store: str, disk: Disk) -> None:
+    fresh = data_dir / "STORE.new"
+    if fresh.exists():
+        disk.unlink(fresh)
+    descriptor = disk.create(fresh)
     try:
-        os.fsync(descriptor)
+        disk.write(descriptor, [f"{store}\n".encode()])
+        disk.flush(descriptor)
     finally:
-        os.close(descriptor)
+        disk.close(descriptor)
+    disk.rename(fresh, data_dir / "STORE")
+    disk.flush_directory(data_dir)

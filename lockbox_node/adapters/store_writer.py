@@ -9,15 +9,16 @@ A page that fails its checksum rolls the transaction back (SQLite's rule): the g
 from __future__ import annotations
 
 import os
-from copy import copy
-from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 import apsw
 
-from lockbox_node.adapters.store_changes import TALLY, Changes, Result, is_big
+from lockbox_node.adapters.store_ballast import Ballast
+from lockbox_node.adapters.store_changes import Changes, Result, is_big
 from lockbox_node.adapters.store_files import FANOUT, BigFiles, BigHeader, is_full, name_of
-from lockbox_node.adapters.store_rows import Put, Write
+from lockbox_node.adapters.store_garbage import standing_at
+from lockbox_node.adapters.store_requests import Note, Put, Write
+from lockbox_node.adapters.store_rows import DamagedRow, unpack_note
 from lockbox_node.adapters.store_schema import PAGE_BYTES
 from lockbox_node.core.slots import store_full
 from lockbox_node.errors import LockboxError, ShardCorrupt
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 SWEEP_FOLDERS = 16  # of `big/` per idle step
 FREE_PAGES_KEPT = 4096  # the file shrinks only beyond this many free pages
-_SAVE_TALLY = f"UPDATE meta SET next_rid = ?, {', '.join(f'{name} = ?' for name in TALLY)}"  # noqa: S608  # our names
 
 
 class StoreWriter:
@@ -44,29 +44,37 @@ class StoreWriter:
     ) -> None:
         self.broken = ""
         self.wal_pages = 0
-        self._data_dir = data_dir
+        self.notes: dict[str, bytes] = {}  # replaced, never changed: others read it meanwhile
         self._connection = connection
         self._files = files
         self._params = params
         self._clock = clock
         self._changes = Changes(connection, files, params, clock)
-        self._first_rid = self._changes.next_rid
+        self._books = self._changes.books
+        self._ballast = Ballast(data_dir, params)
+        self._ballast.take()
+        self._first_rid = self._books.next_rid
         self._swept = 0
         self._database_pages = int(connection.execute("PRAGMA page_count").get)
         connection.set_wal_hook(self._on_wal)
+        self._load_notes()
+        self.epoch = int(connection.execute("SELECT epoch FROM meta").get)
 
     def figures(self) -> StoreFigures:
         """What the last committed group left."""
-        tally = self._changes.tally
+        tally = self._books.tally
         disk_bytes = PAGE_BYTES * (self._database_pages + self.wal_pages) + tally.big_bytes
         return StoreFigures(
             tally.stripes,
             tally.shards,
-            tally.logical_bytes,
+            tally.logical_bytes - tally.trash_bytes,
             disk_bytes,
             tally.corrupt,
             tally.pointers,
             tally.tombstones,
+            tally.trash_stripes,
+            tally.trash_bytes,
+            self._ballast.held_bytes,
         )
 
     # The group
@@ -77,7 +85,7 @@ class StoreWriter:
             return [self._read_only()] * len(group)
         staged: dict[int, int] = {}
         try:
-            self._changes.room_bytes = self._room_bytes()
+            self._changes.room_bytes = self._ballast.room_bytes()
             refused = self._stage(group, staged)
             results = self._run(group, staged, refused)
             self._drop_unused(group, staged)
@@ -93,6 +101,7 @@ class StoreWriter:
         except apsw.Error as error:
             if self._is_fatal(error):
                 return [self._read_only()] * len(group)
+            self._make_room(error)
         results: list[Result] = []
         for place in places:
             try:
@@ -101,7 +110,14 @@ class StoreWriter:
                 if self._is_fatal(error):
                     return results + [self._read_only()] * (len(group) - len(results))
                 results.append(_answer_to(error))
+                self._make_room(error)
         return results
+
+    def _make_room(self, error: apsw.Error) -> None:
+        """On a full disk: let the ballast go, for what frees space; nothing more is put until it is back."""
+        if isinstance(error, apsw.FullError):
+            self._ballast.let_go()
+            self._changes.room_bytes = 0
 
     def _transaction(
         self,
@@ -113,32 +129,35 @@ class StoreWriter:
         careful: bool,
     ) -> list[Result]:
         execute = self._connection.execute
-        before = copy(self._changes.tally)
+        before = self._books.mark()
         results: list[Result] = []
         execute("BEGIN IMMEDIATE")
         try:
             for place in places:
                 known = refused.get(place)
                 results.append(known or self._one(group[place], staged.get(place), careful=careful))
-            execute(_SAVE_TALLY, (self._changes.next_rid, *astuple(self._changes.tally)))
+            self._books.save()
             execute("COMMIT")
         except BaseException:
-            self._changes.tally = before
+            self._books.back_to(before)
             if self._connection.in_transaction:
                 execute("ROLLBACK")
             raise
+        self._books.saved()
+        if any(isinstance(group[place], Note) for place in places):
+            self._load_notes()
         self._database_pages = int(execute("PRAGMA page_count").get)
         return results
 
     def _one(self, request: Write, rid: int | None, *, careful: bool) -> Result:
         execute = self._connection.execute
-        before = copy(self._changes.tally)
+        before = self._books.mark()
         execute("SAVEPOINT request")
         try:
             result = self._changes.perform(request, rid, careful=careful)
         except LockboxError as refusal:
             execute("ROLLBACK TO request")
-            self._changes.tally = before
+            self._books.back_to(before)
             result = refusal
         execute("RELEASE request")
         return result
@@ -153,9 +172,11 @@ class StoreWriter:
             if not isinstance(request, Put) or not is_big(request.part, self._params):
                 continue
             try:
-                if not self._changes.judge(request, self._changes.standing(request.part.address)).writes:
+                standing = standing_at(self._connection, request.part.address)
+                ruling = self._changes.judge(request, standing)
+                if not ruling.writes:
                     continue
-                self._changes.take_room(request)
+                self._changes.admit(request, ruling, standing)
                 rid = self._changes.take_rid()
                 self._files.write(_header(request.part, rid), request.part.shards)
                 staged[place] = rid
@@ -170,6 +191,8 @@ class StoreWriter:
                 if not is_full(error):
                     raise
                 refused[place] = store_full()
+                self._ballast.let_go()
+                self._changes.room_bytes = 0
         self._files.sync(names)
         return refused
 
@@ -202,6 +225,8 @@ class StoreWriter:
             return False
         try:
             more = self._unlink() | self._sweep() | self._expire() | self._shrink()
+            self._books.fold()
+            self._ballast.take()
         except apsw.Error as error:
             return self._is_fatal(error) and False
         except OSError as error:
@@ -212,17 +237,21 @@ class StoreWriter:
         return more
 
     def close(self) -> None:
-        """Last checkpoint; the connection is closed."""
-        if not self.broken:
-            self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        """Last checkpoint; the connection is closed, without the one that SQLite would try again."""
+        if not self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE):
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._connection.close()
 
-    def _checkpoint(self, mode: int) -> None:
+    def _checkpoint(self, mode: int) -> bool:
+        if self.broken:
+            return False
         try:
             self._connection.wal_checkpoint(mode=mode)
             self.wal_pages = 0
         except apsw.Error as error:
             self._is_fatal(error)
+            return False
+        return True
 
     def _unlink(self) -> bool:
         """Remove the files of deleted parts, then forget them."""
@@ -257,7 +286,7 @@ class StoreWriter:
             self._connection.executemany("DELETE FROM pointer WHERE address = ? AND hash = ?", keys)
             self._connection.execute("UPDATE meta SET pointers = pointers - ?", (len(keys),))
             self._connection.execute("COMMIT")
-            self._changes.tally.pointers -= len(keys)
+            self._books.tally.pointers -= len(keys)
         return len(keys) == limit
 
     def _shrink(self) -> bool:
@@ -271,11 +300,14 @@ class StoreWriter:
 
     # Helpers
 
-    def _room_bytes(self) -> int:
-        """What may still be written before the floor of free space."""
-        disk = os.statvfs(self._data_dir)
-        share = int(disk.f_blocks * disk.f_frsize * self._params.free_floor_percent / 100)
-        return disk.f_bavail * disk.f_frsize - max(self._params.free_floor_bytes, share)
+    def _load_notes(self) -> None:
+        notes = {}
+        for name, packed in self._connection.execute("SELECT name, value FROM note"):
+            try:
+                notes[str(name)] = unpack_note(packed)
+            except DamagedRow:
+                continue  # as if it had never been noted
+        self.notes = notes
 
     def _on_wal(self, _connection: apsw.Connection, _schema: str, pages: int) -> int:
         self.wal_pages = pages
@@ -285,7 +317,7 @@ class StoreWriter:
         """Whether the store is broken by it; ends a transaction that is still open. Our own mistakes are raised."""
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
-        if isinstance(error, apsw.FullError | apsw.BusyError) or _is_damage(error):
+        if _is_full(error) or isinstance(error, apsw.BusyError) or _is_damage(error):
             return False
         if not isinstance(error, apsw.IOError | apsw.CorruptError | apsw.CantOpenError | apsw.ReadOnlyError):
             raise error
@@ -301,8 +333,13 @@ def _is_damage(error: apsw.Error) -> bool:
     return getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA
 
 
+def _is_full(error: apsw.Error) -> bool:
+    """Whether the disk is full: for a page, or for the WAL index, which is a file too."""
+    return isinstance(error, apsw.FullError) or getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE
+
+
 def _answer_to(error: apsw.Error) -> LockboxError:
-    if isinstance(error, apsw.FullError):
+    if _is_full(error):
         return store_full()
     if isinstance(error, apsw.BusyError):
         return LockboxError("the store is in use by another program", "try again", ErrorCode.BUSY)

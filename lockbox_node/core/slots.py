@@ -11,12 +11,18 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from lockbox_node.errors import RequestRefused, ShardCorrupt, StoreFull
+from lockbox_node.core.tiers import TIERS
+from lockbox_node.errors import QuotaExceeded, RequestRefused, ShardCorrupt, StoreFull
 from protocol.errors import ErrorCode
 from protocol.messages import ENTRIES_MAX, SIBLINGS_MAX, HolderEntry, Signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from protocol.records import Tombstone
+
+
+TOMBSTONE_MARGIN_S = 14 * 86_400  # beyond the longest lease: 7 days of trash, 7 days for clocks and late comers
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,12 @@ def judge_put(
     return Ruling(Verdict.NEW, removes)
 
 
+def tombstone_until(tombstone: Tombstone, now_unix_s: float) -> int:
+    """How long a tombstone stays: beyond the longest lease that its owner signed, within what any tier allows."""
+    longest = now_unix_s + max(tier.lease_max_s for tier in TIERS)
+    return int(min(max(tombstone.lease_until_unix_s, now_unix_s), longest)) + TOMBSTONE_MARGIN_S
+
+
 def refusal_of(ruling: Ruling, proof: Signed | None) -> RequestRefused:
     """The refusal that a ruling which stores nothing becomes; `proof` is the signed slot or tombstone behind it."""
     code, message, hint = _REFUSED[ruling.verdict]
@@ -107,6 +119,14 @@ def refusal_of(ruling: Ruling, proof: Signed | None) -> RequestRefused:
 def store_full() -> StoreFull:
     """The answer when there is no room."""
     return StoreFull("this store has no room; nothing was written", "take another node, or give this one more disk")
+
+
+def quota_exceeded(quota_bytes: int) -> QuotaExceeded:
+    """The answer to an owner who keeps here what it may."""
+    return QuotaExceeded(
+        f"you may keep {quota_bytes:,} bytes at this node; nothing was written",
+        "delete something, or take another node",
+    )
 
 
 def corrupt_part() -> ShardCorrupt:

@@ -29,6 +29,7 @@ class StoreParams:
     capacity_bytes: int = 16 * GIB  # of logical bytes; more is StoreFull
     free_floor_bytes: int = GIB  # the disk keeps at least this much free,
     free_floor_percent: float = 2.0  # and at least this share of its size
+    ballast_bytes: int = 64 * MIB  # given up when the disk is full, so that deletes work
     inside_bytes_max: int = 64 * KIB  # parts above it become one file each
     group_requests_max: int = 256  # of one transaction
     group_bytes_max: int = 8 * MIB
@@ -40,6 +41,7 @@ class StoreParams:
     read_queue_max: int = 4096
     read_group_max: int = 64  # reads of one thread hop
     read_group_bytes_max: int = 4 * MIB
+    check_bytes_max: int = 4 * MIB  # verified in one step of a scrub
     scan_rows_max: int = 2000  # of one read transaction: a long reader would block WAL truncation
     checkpoint_wal_bytes: int = 16 * MIB  # PASSIVE from here on
     idle_s: float = 1.0  # quiet for so long: TRUNCATE, unlink, sweep, expire
@@ -66,6 +68,8 @@ class StorageParams:
     """Limits of the storage service and of the pointer spreader."""
 
     verified_descriptors_max: int = 2048  # remembered hashes of descriptors whose signature was checked
+    client_quota_bytes: int = 4 * GIB  # that one client may keep here
+    node_quota_bytes: int = 64 * GIB  # that one node may bring here by handing over: what its clients had elsewhere
     lease_slack_s: float = 300.0  # a lease may end this much after the tier's longest, for clocks that differ
     neighbours: int = 20  # the nearest nodes that keep pointers
     spread_every_s: float = 0.5
@@ -82,3 +86,17 @@ class StorageParams:
             raise ConfigError(f"storage.spread_batch_max is outside 1 to {TABLES_MAX}")
         if self.spread_every_s <= 0 or self.renew_every_s <= 0 or self.verified_descriptors_max < 1:
             raise ConfigError("storage.spread_every_s, renew_every_s, verified_descriptors_max must be above zero")
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseParams:
+    """When leases are looked at, and how long trash is kept."""
+
+    look_every_s: float = 60.0  # at the clocks; uptime and wall time are noted as often
+    leases_every_s: float = 600.0
+    trash_kept_s: float = 7 * 24 * 3600.0  # of the store's uptime
+
+    def __post_init__(self) -> None:
+        _positive(self, "leases")
+        if not self.look_every_s > 0 or not self.leases_every_s > 0:
+            raise ConfigError("leases.look_every_s and leases_every_s must be above zero", "60 and 600 are usual")

@@ -12,7 +12,7 @@ import trio
 from lockbox_node.adapters.shard_store import ShardStoreFile
 from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.ports import PutOutcome
-from tests.fakes.stripes import FixedClock, Stripe, make_stripe
+from tests.fakes.stripes import OWNER, FixedClock, Stripe, make_stripe
 
 if TYPE_CHECKING:
     from lockbox_node.errors import LockboxError
@@ -37,13 +37,15 @@ async def put_for_ever(store: ShardStoreFile, start: int) -> None:
 
     while True:
         await free.acquire()
-        store.put(stripe_of(start).parts[0], (), partial(acknowledged, start))
+        store.put(stripe_of(start).parts[0], (), OWNER, partial(acknowledged, start))
         start += 1
 
 
 async def main(data_dir: Path, start: int) -> None:
     """Serve until killed."""
-    params = StoreParams(free_floor_bytes=0, free_floor_percent=0.0, checkpoint_wal_bytes=300_000, idle_s=0.01)
+    params = StoreParams(
+        ballast_bytes=4096, free_floor_bytes=0, free_floor_percent=0.0, checkpoint_wal_bytes=300_000, idle_s=0.01
+    )
     store = ShardStoreFile.open(data_dir, params, FixedClock())
     async with trio.open_nursery() as nursery:
         await nursery.start(store.run)

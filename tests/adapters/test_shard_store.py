@@ -22,14 +22,14 @@ from protocol.errors import ErrorCode
 from protocol.ids import NodeId
 from tests.adapters.store_killed import stripe_of
 from tests.fakes.store_damage import flip_shard_bit
-from tests.fakes.stripes import FixedClock, make_stripe, node_of
+from tests.fakes.stripes import OWNER, FixedClock, make_stripe, node_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.real
-PARAMS = StoreParams(free_floor_bytes=0, free_floor_percent=0.0, idle_s=0.01)
+PARAMS = StoreParams(ballast_bytes=4096, free_floor_bytes=0, free_floor_percent=0.0, idle_s=0.01)
 BIG: dict[str, Any] = {"groups": 4, "shard_bytes": 20_000}
 
 
@@ -43,7 +43,7 @@ async def serving(data_dir: Path, params: StoreParams = PARAMS) -> AsyncIterator
 
 
 async def put(store: ShardStoreFile, part: StripePart) -> PutOutcome:
-    return await settled(partial(store.put, part, ()))
+    return await settled(partial(store.put, part, (), OWNER))
 
 
 async def get(store: ShardStoreFile, part: StripePart) -> StripePart:
@@ -142,7 +142,7 @@ async def test_a_flipped_bit_in_a_database_page_is_never_a_wrong_byte(tmp_path: 
         await put(store, parts[20])
         assert await get(store, parts[20]) == parts[20]
         tombstone = make_stripe(20).signer.tombstone(1)
-        await settled(partial(store.delete, tombstone, parts[20].address, 1))
+        await settled(partial(store.delete, tombstone, parts[20].address, 1, 2**40))
         with pytest.raises(ShardMissing):
             await get(store, parts[20])
         assert not store.broken
@@ -182,7 +182,7 @@ async def test_the_files_of_deleted_parts_go_when_it_is_quiet(tmp_path: Path) ->
     stripe = make_stripe(1, **BIG)
     async with serving(tmp_path) as store:
         await put(store, stripe.parts[0])
-        await settled(partial(store.delete, stripe.signer.tombstone(1), stripe.signer.address, 1))
+        await settled(partial(store.delete, stripe.signer.tombstone(1), stripe.signer.address, 1, 2**40))
         await wait_until_swept(store)
         assert not list((tmp_path / "big").glob("*/*"))
 
@@ -227,22 +227,24 @@ def test_a_full_queue_answers_busy_at_once(tmp_path: Path) -> None:
     store = ShardStoreFile.open(tmp_path, params, FixedClock())
     answers: list[object] = []
     for number in range(6):
-        store.put(make_stripe(number).parts[0], (), answers.append)
+        store.put(make_stripe(number).parts[0], (), OWNER, answers.append)
         store.get(make_stripe(number).parts[0].address, make_stripe(number).parts[0].descriptor_hash, answers.append)
     assert len(answers) == 4
     assert all(isinstance(answer, LockboxError) and answer.code is ErrorCode.BUSY for answer in answers)
     store.close()
     assert len(answers) == 12
-    store.put(make_stripe(1).parts[0], (), answers.append)
+    store.put(make_stripe(1).parts[0], (), OWNER, answers.append)
     assert isinstance(answers[-1], LockboxError)
 
 
 async def test_a_disk_below_its_floor_takes_nothing_but_deletes(tmp_path: Path) -> None:
-    async with serving(tmp_path, StoreParams(free_floor_bytes=2**62, idle_s=0.01)) as store:
+    async with serving(tmp_path, StoreParams(ballast_bytes=4096, free_floor_bytes=2**62, idle_s=0.01)) as store:
         for shape in ({}, BIG):
             with pytest.raises(StoreFull):
                 await put(store, make_stripe(1, **shape).parts[0])
-        await settled(partial(store.delete, make_stripe(1).signer.tombstone(1), make_stripe(1).signer.address, 1))
+        await settled(
+            partial(store.delete, make_stripe(1).signer.tombstone(1), make_stripe(1).signer.address, 1, 2**40)
+        )
         assert store.figures().tombstones == 1
     assert not list((tmp_path / "big").glob("*/*"))
 

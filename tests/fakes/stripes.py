@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import nacl.bindings
 
-from lockbox_node.ports import StripePart, entries_of
+from lockbox_node.ports import Owner, StripePart, entries_of
 from protocol import merkle
 from protocol.ids import Address, address_of
 from protocol.messages import HolderTable, Signed
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 NOW_UNIX_S = 1_800_000_000
 DAY_S = 86_400
+
+
+OWNER = Owner(bytes(32), 2**60)  # for tests that are not about who is charged
 
 
 def bytes_of(*seed: object, length: int = 32) -> bytes:

@@ -1,0 +1,131 @@
+"""The writes of a shard store as they wait for their group: one value each, with what it weighs.
+
+`weight` = bytes that a request holds in the queue and adds to a transaction, about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lockbox_node.adapters.store_rows import logical_bytes
+
+if TYPE_CHECKING:
+    from lockbox_node.ports import Owner, StripePart
+    from protocol.messages import HolderTable, Signed
+
+FRAME_BYTES = 512  # what a request weighs beside its payload
+ENTRY_BYTES = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """ShardStore.put."""
+
+    part: StripePart
+    replaces: tuple[bytes, ...]
+    owner: Owner
+
+    @property
+    def payload_bytes(self) -> int:
+        """What it adds to the store."""
+        return logical_bytes(self.part)
+
+    @property
+    def weight(self) -> int:
+        """See the module."""
+        return self.payload_bytes + ENTRY_BYTES * len(self.part.entries) + FRAME_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """ShardStore.merge."""
+
+    tables: tuple[HolderTable, ...]
+    held_only: tuple[HolderTable, ...]
+
+    @property
+    def weight(self) -> int:
+        """See the module."""
+        return FRAME_BYTES + sum(128 + ENTRY_BYTES * len(table.entries) for table in (*self.tables, *self.held_only))
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """ShardStore.renew."""
+
+    renewal: Signed
+    address: bytes
+    descriptor_hash: bytes
+    lease_until_unix_s: int
+    weight: int = FRAME_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """ShardStore.delete."""
+
+    tombstone: Signed
+    address: bytes
+    version: int
+    until_unix_s: int
+
+    @property
+    def weight(self) -> int:
+        """See the module."""
+        return FRAME_BYTES + len(self.tombstone.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """ShardStore.drop."""
+
+    address: bytes
+    descriptor_hash: bytes
+    weight: int = FRAME_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """ShardStore.expire."""
+
+    now_unix_s: float
+    uptime_s: float
+    weight: int = FRAME_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyTrash:
+    """ShardStore.empty_trash."""
+
+    before_uptime_s: float
+    weight: int = FRAME_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """ShardStore.digests: asked of the writer, which keeps them."""
+
+    weight: int = FRAME_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """ShardStore.note."""
+
+    name: str
+    value: bytes
+    weight: int = FRAME_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """A read found the part corrupt: remember it, move its file aside."""
+
+    address: bytes
+    descriptor_hash: bytes
+    rid: int
+    weight: int = FRAME_BYTES
+
+
+Write = Put | Merge | Renew | Bury | Drop | Expire | EmptyTrash | Digests | Note | Quarantine
