@@ -214,10 +214,13 @@ class StoreWriter:
 
     def checkpoint(self) -> None:
         """Move what the WAL holds into the database, as far as no reader needs it. Digests are folded as often."""
+        if self.broken:
+            return
         try:
             self._books.fold()
         except apsw.Error as error:
-            self._is_fatal(error)
+            if self._is_fatal(error):
+                return
         self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def idle(self) -> bool:
