@@ -136,7 +136,8 @@ async def serve(config: Config, directory: Path) -> None:
         entropy.fill(seed)
         members = data_dir / "members"
         rng = Random(int.from_bytes(seed, "big"))
-        node = Node(config, ports, identity, network_file.root, software, rng, load_members(members))
+        remembered = load_members(members)
+        node = Node(config, ports, identity, network_file.root, software, rng, remembered, store.epoch)
         watch = Watch(node, identity, clock.now_unix_s)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:

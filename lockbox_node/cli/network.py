@@ -46,6 +46,7 @@ HOLD_OFF_S = 3.0
 SWEEP_S = 10.0
 GUARD_S = 10.0
 LOOK_S = 10.0  # at the clocks
+BALLAST_BYTES = 1 << 20  # many nodes share one disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class TestnetPlan:
             if name not in REGIONS:
                 raise UsageError(f"{name!r} is not a region", f"known: {', '.join(REGIONS)}")
         config = Config()
+        config = replace(config, store=replace(config.store, ballast_bytes=BALLAST_BYTES))
         if not real_times:
             config = replace(
                 config,
