@@ -1,26 +1,19 @@
 """`lockbox-node`: set up, run and ask a storage node; and the authority that admits nodes (`ca`).
 
-`run` is the daemon; `status`, `members` and `doctor` talk to it through its control socket. Heavy imports happen
+`run` is the daemon; `status`, `members` and `backup` talk to it through its control socket. Heavy imports happen
 inside the commands, so that `--help` and `--version` answer at once.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lockbox_node.cli.output import emit, json_option, program, reporting
+from lockbox_node.cli.output import config_option, emit, json_option, program, reporting
 
-_CONFIG = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default="node.toml",
-    show_default=True,
-    help="The node.toml of the node.",
-)
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @program("lockbox-node")
@@ -33,11 +26,14 @@ def main() -> None:
 
 _AUTHORITY = "lockbox_node.cli.authority"
 main.add_later("ca", _AUTHORITY, "ca", "Make a network and sign its certificates.")
+_BACKUPS = "lockbox_node.cli.backups"
+main.add_later("backup", _BACKUPS, "backup", "Back up the running node, all of it or what changed.")
+main.add_later("restore", _BACKUPS, "restore", "Make a node of a backup, in a new directory.")
 main.add_later("init", _AUTHORITY, "node_init", "Make the files of a new node.")
 
 
 @main.command()
-@_CONFIG
+@config_option
 @click.option("--die-with", type=int, hidden=True, help="Be killed when this process, our parent, ends.")
 @reporting
 def run(config_path: Path, die_with: int | None) -> None:
@@ -70,7 +66,7 @@ def _ask(config_path: Path, verb: str) -> dict[str, Any]:
 
 
 @main.command()
-@_CONFIG
+@config_option
 @json_option
 @reporting
 def status(config_path: Path, as_json: bool) -> None:
@@ -95,7 +91,7 @@ def status(config_path: Path, as_json: bool) -> None:
 
 
 @main.command()
-@_CONFIG
+@config_option
 @json_option
 @reporting
 def members(config_path: Path, as_json: bool) -> None:
@@ -113,7 +109,7 @@ def members(config_path: Path, as_json: bool) -> None:
 
 
 @main.command()
-@_CONFIG
+@config_option
 @json_option
 @reporting
 def resume(config_path: Path, as_json: bool) -> None:

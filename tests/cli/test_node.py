@@ -15,7 +15,7 @@ from tests.test_daemon import make_node, running
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ("run", "status", "members", "resume", "software-hash", "version", "init", "ca")
+COMMANDS = ("run", "status", "members", "resume", "software-hash", "version", "init", "ca", "backup", "restore")
 
 
 def run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
