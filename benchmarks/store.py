@@ -20,7 +20,7 @@ import trio
 from lockbox_node.adapters.shard_store import ShardStoreFile
 from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.ports import PutOutcome, StripePart
-from tests.fakes.stripes import FixedClock, make_stripe
+from tests.fakes.stripes import OWNER, FixedClock, make_stripe
 
 if TYPE_CHECKING:
     from lockbox_node.errors import LockboxError
@@ -58,7 +58,7 @@ async def puts_per_s(store: ShardStoreFile, parts: list[StripePart], in_flight: 
     start = time.perf_counter()
     for part in parts:
         await free.acquire()
-        store.put(part, (), stored)
+        store.put(part, (), OWNER, stored)
     for _ in range(in_flight):
         await free.acquire()
     return len(parts) / (time.perf_counter() - start)

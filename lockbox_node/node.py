@@ -24,12 +24,14 @@ from lockbox_node.rpc.dispatch import Dispatcher
 from lockbox_node.rpc.pool import Pool
 from lockbox_node.rpc.server import Server
 from lockbox_node.services.announcing import Announcer, NodeState, Operational, Standing
+from lockbox_node.services.comparing import Comparing
 from lockbox_node.services.discovery import Discovery
 from lockbox_node.services.healing import Healing
 from lockbox_node.services.membership import MembershipService
 from lockbox_node.services.pointers import PointerSpreader
 from lockbox_node.services.rebuilding import Rebuilder
 from lockbox_node.services.storage import Storage
+from lockbox_node.services.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,12 +111,23 @@ class Node:
             self.pointers.on_stored,
             config.storage,
         )
+        self.comparing = Comparing(
+            ports.store,
+            own,
+            ports.clock,
+            discovery.nearest_nodes,
+            lambda _table: None,
+            config.storage,
+        )
         rebuilder = Rebuilder(ports.store, self.pool, discovery, ports.workers, config.repair)
         self.healing = Healing(ports.store, discovery, rebuilder, config.repair, self.guard, changes)
         ports.store.on_corrupt = lambda _address, _descriptor_hash: self.healing.sweep_soon()
         ports.store.on_broken = self._on_broken
+        self.upkeep = Upkeep(ports.store, self.pool, ports.clock, config, Random(rng.getrandbits(64)))
         self.pool.on_lost = self.membership.connection_lost
-        self.dispatcher.add(*self.membership.routes(), *self.discovery.routes(), *self.storage.routes())
+        self.dispatcher.add(
+            *self.membership.routes(), *self.discovery.routes(), *self.storage.routes(), *self.comparing.routes()
+        )
         self.server = Server(ports.network, self.pool, self.announcer, self.dispatcher)
 
     @property
@@ -143,6 +156,7 @@ class Node:
             await self._join(infrastructure)
             async with trio.open_nursery() as work:
                 await work.start(self.pointers.run)
+                await work.start(self.upkeep.run)
                 async with trio.open_nursery() as repairs:
                     await repairs.start(self.healing.run)
                     task_status.started(port)

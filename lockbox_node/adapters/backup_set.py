@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lockbox_node.adapters.store_schema import sync_directory
+from lockbox_node.adapters.disk import DISK
 from lockbox_node.errors import AssetNotFound, ConfigError, LockboxError, UsageError
 from protocol.errors import ErrorCode
 
@@ -158,7 +158,7 @@ def replace_file(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(descriptor)
     draft.rename(path)
-    sync_directory(path.parent)
+    DISK.flush_directory(path.parent)
 
 
 def chunks_of(file: FileIO) -> Iterator[memoryview]:

@@ -22,8 +22,9 @@ import apsw
 from lockbox_node.adapters import backup_set, store_schema
 from lockbox_node.adapters.backup_delta import write_delta
 from lockbox_node.adapters.backup_set import BIG, CONFIG, IDENTITY, NETWORK, Advance, Manifest, Piece
+from lockbox_node.adapters.disk import DISK
 from lockbox_node.adapters.store_files import FANOUT, HEADER_BYTES, name_of
-from lockbox_node.adapters.store_schema import CHECKSUM_BYTES, CHECKSUM_VFS, DATABASE, PAGE_BYTES, sync_directory
+from lockbox_node.adapters.store_schema import CHECKSUM_BYTES, CHECKSUM_VFS, DATABASE, PAGE_BYTES
 from lockbox_node.errors import ConfigError, LockboxError, ShardCorrupt
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Backup:
                 delta=delta,
                 files=self._small_files(),
             )
-            sync_directory(self._directory)
+            DISK.flush_directory(self._directory)
             backup_set.save_manifest(self._directory, manifest)
             self._tidy(manifest)
         except OSError as error:
@@ -219,8 +220,8 @@ class Backup:
                 self._advance(int(size))
             self._stale += [folder / name for name in sorted(there - named)]
             if named - there:
-                sync_directory(folder)
-        sync_directory(big)
+                DISK.flush_directory(folder)
+        DISK.flush_directory(big)
 
     def _bring(self, name: str, size: int, *, known: bool) -> None:
         source, target = self._sources.data_dir / BIG / name, self._directory / BIG / name
@@ -288,8 +289,8 @@ class Backup:
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             size, sha256 = backup_set.copy_file(source, target, self._advance)
             pieces.append(Piece(f"{home.name}/{name}", size, sha256))
-            sync_directory(target.parent)
-        sync_directory(home)
+            DISK.flush_directory(target.parent)
+        DISK.flush_directory(home)
         return pieces
 
     def _tidy(self, manifest: Manifest) -> None:

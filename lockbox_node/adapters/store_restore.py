@@ -21,10 +21,11 @@ import msgpack
 from lockbox_node.adapters import backup_set, store_schema
 from lockbox_node.adapters.backup_delta import apply_delta
 from lockbox_node.adapters.backup_set import BIG, CONFIG, IDENTITY, Advance, Manifest, Piece, damaged
+from lockbox_node.adapters.disk import DISK
 from lockbox_node.adapters.store_files import BigFiles, name_of
 from lockbox_node.adapters.store_reader import Damage, Get, StoreReader
 from lockbox_node.adapters.store_rows import pack_note
-from lockbox_node.adapters.store_schema import DATABASE, sync_directory
+from lockbox_node.adapters.store_schema import DATABASE
 from lockbox_node.config import Config, NodeSettings, load, to_toml
 from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.errors import LockboxError, UsageError
@@ -161,7 +162,7 @@ def _big_files(
         elif isinstance(result, LockboxError):
             raise result
     for folder in sorted({name_of(address, rid)[:2] for rid, address, _ in rows}):
-        sync_directory(staging / BIG / folder)
+        DISK.flush_directory(staging / BIG / folder)
     return lost
 
 
@@ -196,10 +197,10 @@ def _own_paths(path: Path) -> Config:
 def _move_up(staging: Path, target: Path) -> None:
     for folder, _, _ in os.walk(staging):
         if not folder.startswith(str(staging / BIG)):
-            sync_directory(staging / os.path.relpath(folder, staging))
+            DISK.flush_directory(staging / os.path.relpath(folder, staging))
     names = sorted(entry.name for entry in os.scandir(staging))
     for name in [*(name for name in names if name != CONFIG), CONFIG]:
-        sync_directory(target)
+        DISK.flush_directory(target)
         (staging / name).rename(target / name)
     staging.rmdir()
-    sync_directory(target)
+    DISK.flush_directory(target)

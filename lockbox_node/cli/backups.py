@@ -23,9 +23,9 @@ from lockbox_node import control
 from lockbox_node.adapters.clock import SystemClock
 from lockbox_node.adapters.store_restore import Restored
 from lockbox_node.adapters.store_restore import restore as restore_backup
-from lockbox_node.cli.output import config_option, emit, json_option, reporting
+from lockbox_node.cli.asking import config_option, socket_of
+from lockbox_node.cli.output import emit, json_option, reporting
 from lockbox_node.cli.session import progress_bar
-from lockbox_node.config import load
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -48,7 +48,7 @@ def backup(directory: Path, full: bool, config_path: Path, as_json: bool) -> Non
 
     Example: lockbox-node backup /mnt/backup/n01 --config /var/lib/lockbox/node.toml
     """
-    socket = config_path.absolute().parent / load(config_path).node.data_dir / "control.sock"
+    socket = socket_of(config_path)
     path = os.path.abspath(directory)
 
     async def told() -> Told:

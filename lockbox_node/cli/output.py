@@ -13,7 +13,6 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
@@ -191,15 +190,3 @@ def emit(as_json: bool, payload: Mapping[str, object], text: str) -> None:
 def json_option(command: F) -> F:
     """`--json` as the parameter `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of words.")(command)
-
-
-def config_option(command: F) -> F:
-    """`--config` as the parameter `config_path`."""
-    return click.option(
-        "--config",
-        "config_path",
-        type=click.Path(path_type=Path, dir_okay=False),
-        default="node.toml",
-        show_default=True,
-        help="The node.toml of the node.",
-    )(command)

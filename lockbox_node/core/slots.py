@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from lockbox_node.core.tiers import TIERS
 from lockbox_node.errors import QuotaExceeded, RequestRefused, ShardCorrupt, StoreFull
 from protocol.errors import ErrorCode
 from protocol.messages import ENTRIES_MAX, SIBLINGS_MAX, HolderEntry, Signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from protocol.records import Tombstone
 
 
 TOMBSTONE_MARGIN_S = 14 * 86_400  # beyond the longest lease: 7 days of trash, 7 days for clocks and late comers
@@ -97,6 +100,12 @@ def judge_put(
     if highest is not None and len(standing) - len(removes) >= SIBLINGS_MAX:
         return Ruling(Verdict.CROWDED, proof=highest.descriptor_hash)
     return Ruling(Verdict.NEW, removes)
+
+
+def tombstone_until(tombstone: Tombstone, now_unix_s: float) -> int:
+    """How long a tombstone stays: beyond the longest lease that its owner signed, within what any tier allows."""
+    longest = now_unix_s + max(tier.lease_max_s for tier in TIERS)
+    return int(min(max(tombstone.lease_until_unix_s, now_unix_s), longest)) + TOMBSTONE_MARGIN_S
 
 
 def refusal_of(ruling: Ruling, proof: Signed | None) -> RequestRefused:

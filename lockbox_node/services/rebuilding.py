@@ -16,15 +16,28 @@ import trio
 from lockbox_node.core.erasure import code
 from lockbox_node.core.placement import Candidate, replacement
 from lockbox_node.core.repair import Health, RepairParams, health, table_with, tellable
+from lockbox_node.core.slots import tombstone_until
 from lockbox_node.core.tiers import Tier, tier_numbered
 from lockbox_node.errors import LockboxError, NotEnoughShards, PeerUnreachable, ShardCorrupt, ShardMissing
-from lockbox_node.ports import Answer, PutOutcome, ShardStore, SlotView, StripePart, StripeSummary, Workers, settled
+from lockbox_node.ports import (
+    Answer,
+    Merged,
+    Owner,
+    PutOutcome,
+    ShardStore,
+    SlotView,
+    StripePart,
+    StripeSummary,
+    Workers,
+    settled,
+)
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import Address, NodeId, address_of
 from protocol.merkle import root
 from protocol.messages import (
     FindHolders,
     GetShards,
+    HolderEntry,
     Holders,
     HolderTable,
     Message,
@@ -40,6 +53,7 @@ if TYPE_CHECKING:
 
     from lockbox_node.rpc.pool import Contact
 
+OWN_QUOTA_BYTES = 1 << 62  # nobody is charged for what a node mends of its own
 INLINE_BYTES_MAX = 64 * 1024  # hashing and coding up to here take less than a thread's round trip
 
 log = structlog.get_logger()
@@ -169,8 +183,10 @@ class Rebuilder:
         if address_of(tombstone.public_key) != address:
             raise RemoteProtocolError("a tombstone of another address")
 
+        until = tombstone_until(tombstone, 0)
+
         def delete(answer: Answer[None]) -> None:
-            self._store.delete(signed, address, tombstone.version, answer)
+            self._store.delete(signed, address, tombstone.version, until, answer)
 
         await settled(delete)
 
@@ -225,7 +241,9 @@ class Rebuilder:
     async def _mend_own(self, job: _Job, shards: list[bytes]) -> None:
         """Our own damaged part, put in place of itself."""
         mended = replace(job.part, shards=tuple(shards))
-        _: PutOutcome = await settled(lambda answer: self._store.put(mended, (), answer))
+        _: PutOutcome = await settled(
+            lambda answer: self._store.put(mended, (), Owner(self._members.own, OWN_QUOTA_BYTES), answer)
+        )
 
     def _taken(self, job: _Job) -> dict[int, Candidate]:
         """The live holders as placement sees them, one for each index."""
@@ -258,7 +276,7 @@ class Rebuilder:
             busy.add(node)
             table = tellable(table_with(job.part.entries, self._members.alive(), {**added, index: node}))
             try:
-                await self._ask(node, PutStripe(job.part.descriptor, list(job.part.slots), index, shards, table))
+                await self._ask(node, handover(job.part, index, shards, table))
             except LockboxError as error:
                 log.info("repair.handover_failed", node=node.hex()[:8], reason=str(error.code))
                 failure = error
@@ -303,8 +321,13 @@ class Rebuilder:
         return await self._workers.run(work)
 
 
-def _merging(store: ShardStore, tables: Sequence[HolderTable]) -> Callable[[Answer[None]], None]:
-    return lambda answer: store.merge(tables, answer)
+def handover(part: StripePart, index: int, shards: list[bytes], table: list[HolderEntry]) -> PutStripe:
+    """What asks a new holder to keep index `index`: all that the owner signed goes along."""
+    return PutStripe(part.descriptor, list(part.slots), index, shards, table, part.renewal)
+
+
+def _merging(store: ShardStore, tables: Sequence[HolderTable]) -> Callable[[Answer[Merged]], None]:
+    return lambda answer: store.merge(tables, (), answer)
 
 
 def _is_genuine(descriptor: Descriptor, index: int, shards: Sequence[bytes]) -> bool:

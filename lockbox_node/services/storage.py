@@ -1,4 +1,4 @@
-"""Handlers of stripes: put, get, slots, delete, prove, holder tables. No task per request; answers come when durable.
+"""Handlers of stripes: put, get, slots, renew, delete, prove, finding. No task per request; answers come when durable.
 
 A put is checked whole before the store sees it: signature, tier, lease, sizes, slot hashes, the Merkle root of every
 shard. Real and decoy groups take the same path. Reading needs a claim by the asset key, or being a node that our own
@@ -11,22 +11,20 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING
 
-from lockbox_node.core.admission import access_claim_judge
+from lockbox_node.core.slots import tombstone_until
 from lockbox_node.core.storage_params import StorageParams
-from lockbox_node.core.tiers import tier_numbered
-from lockbox_node.errors import LockboxError, RequestRefused, ShardCorrupt
-from lockbox_node.ports import Answer, PutOutcome, ShardStore, SlotView, StripePart, WallClock
+from lockbox_node.core.tiers import Tier, tier_numbered
+from lockbox_node.errors import LockboxError, RequestRefused, ShardCorrupt, ShardMissing
+from lockbox_node.ports import Answer, Owner, PutOutcome, ShardStore, SlotView, StripePart, WallClock
 from lockbox_node.rpc.dispatch import Route
+from lockbox_node.services.claims import is_claimed
 from protocol import merkle
 from protocol.certificates import Role
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import Address, DescriptorHash, NodeId, address_of
 from protocol.messages import (
-    NO_INDEX,
-    NUMBERS,
     Delete,
     Done,
     FindHolders,
@@ -39,15 +37,22 @@ from protocol.messages import (
     Proof,
     Prove,
     PutStripe,
+    Renew,
     Shards,
     Signed,
     Slots,
     SlotState,
     Stored,
-    TellHolders,
-    Told,
 )
-from protocol.records import Descriptor, descriptor_hash, open_access, open_descriptor, open_tombstone, shard_ids_at
+from protocol.records import (
+    Descriptor,
+    descriptor_hash,
+    open_descriptor,
+    open_renewal,
+    open_tombstone,
+    parse,
+    shard_ids_at,
+)
 
 if TYPE_CHECKING:
     from lockbox_node.rpc.hello import Peer
@@ -85,15 +90,15 @@ class Storage:
             Route(PutStripe, self._put_stripe),
             Route(GetShards, self._get_shards),
             Route(GetSlot, self._get_slot),
+            Route(Renew, self._renew),
             Route(Delete, self._delete),
             Route(Prove, self._prove),
-            Route(TellHolders, self._tell_holders),
             Route(FindHolders, self._find_holders),
         ]
 
     # Put
 
-    def _put_stripe(self, request: PutStripe, _peer: Peer, answer: Answer[Message]) -> None:
+    def _put_stripe(self, request: PutStripe, peer: Peer, answer: Answer[Message]) -> None:
         part, replaces = self._check(request)
 
         def stored(outcome: PutOutcome | LockboxError) -> None:
@@ -104,13 +109,16 @@ class Storage:
             table = HolderTable(part.address, part.version, part.descriptor_hash, list(part.entries))
             return self._on_stored(table)
 
-        self._store.put(part, replaces, stored)
+        self._store.put(part, replaces, self._owner(peer), stored)
 
     def _check(self, request: PutStripe) -> tuple[StripePart, list[bytes]]:
         """The part that a put asks to keep. RemoteProtocolError or LockboxError(TIER_VIOLATION) if it may not be."""
         descriptor = self._open(request.descriptor)
         _check_shards(descriptor, request)
-        self._check_terms(descriptor)
+        lease_until_unix_s = descriptor.lease_until_unix_s
+        if request.renewal is not None:
+            lease_until_unix_s = max(lease_until_unix_s, _renewed_until(request.renewal, request.descriptor))
+        self._check_terms(descriptor, lease_until_unix_s)
         if any(entry.index >= descriptor.n for entry in request.holders):
             raise RemoteProtocolError("a holder table that names an index beyond n")
         part = StripePart(
@@ -119,15 +127,21 @@ class Storage:
             descriptor_hash(request.descriptor),
             request.descriptor,
             descriptor.tier,
-            descriptor.lease_until_unix_s,
+            lease_until_unix_s,
             tuple(request.slots),
             request.index,
             tuple(request.shards),
             tuple(request.holders),
+            request.renewal,
         )
         return part, descriptor.replaces
 
-    def _check_terms(self, descriptor: Descriptor) -> None:
+    def _owner(self, peer: Peer) -> Owner:
+        """Who is charged: the peer that brings it, a client for itself, a node for what it hands over."""
+        params = self._params
+        return Owner(peer.id, params.node_quota_bytes if peer.role is Role.NODE else params.client_quota_bytes)
+
+    def _check_terms(self, descriptor: Descriptor, lease_until_unix_s: int) -> None:
         tier = tier_numbered(descriptor.tier)
         if (descriptor.k, descriptor.n) != (tier.k, tier.n):
             raise LockboxError(
@@ -135,7 +149,10 @@ class Storage:
                 f"code {tier.name} as {tier.k} of {tier.n}",
                 ErrorCode.TIER_VIOLATION,
             )
-        left_s = descriptor.lease_until_unix_s - self._clock.now_unix_s()
+        self._check_lease(tier, lease_until_unix_s)
+
+    def _check_lease(self, tier: Tier, lease_until_unix_s: int) -> None:
+        left_s = lease_until_unix_s - self._clock.now_unix_s()
         if not 0 < left_s <= tier.lease_max_s + self._params.lease_slack_s:
             raise LockboxError(
                 f"the lease is over, or longer than {tier.name} allows",
@@ -181,7 +198,7 @@ class Storage:
     def _read_part(
         self, request: GetShards | Prove, peer: Peer, answer: Answer[Message], reply: Callable[[StripePart], Message]
     ) -> None:
-        claimed = self._is_claimed(request.access, request.address, type(request), peer)
+        claimed = is_claimed(request.access, request.address, type(request), peer, self._clock.now_unix_s())
 
         def read(result: StripePart | LockboxError) -> None:
             if isinstance(result, LockboxError):
@@ -194,7 +211,7 @@ class Storage:
         self._store.get(Address(request.address), DescriptorHash(request.descriptor_hash), read)
 
     def _get_slot(self, request: GetSlot, peer: Peer, answer: Answer[Message]) -> None:
-        claimed = self._is_claimed(request.access, request.address, GetSlot, peer)
+        claimed = is_claimed(request.access, request.address, GetSlot, peer, self._clock.now_unix_s())
 
         def looked(view: SlotView | LockboxError) -> None:
             if isinstance(view, LockboxError):
@@ -202,7 +219,10 @@ class Storage:
             parts = [part for part in view.parts if claimed or _names(part.entries, peer.id)]
             if view.parts and not parts:
                 return self._refuse(_not_a_holder(), answer)
-            states = [SlotState(part.descriptor, list(part.slots), part.index, list(part.entries)) for part in parts]
+            states = [
+                SlotState(part.descriptor, list(part.slots), part.index, list(part.entries), part.renewal)
+                for part in parts
+            ]
             return answer(Slots(states, view.tombstone))
 
         self._store.look(Address(request.address), looked)
@@ -217,7 +237,34 @@ class Storage:
 
         self._store.look(Address(request.address), looked)
 
-    # Delete, tables
+    # Renew, delete
+
+    def _renew(self, request: Renew, _peer: Peer, answer: Answer[Message]) -> None:
+        """The tier is in the descriptor that stands here, so the slot is looked at first."""
+        renewal = open_renewal(request.renewal)
+        address, wanted = address_of(renewal.public_key), renewal.descriptor_hash
+
+        def renewed(result: LockboxError | None) -> None:
+            if isinstance(result, LockboxError):
+                return self._refuse(result, answer)
+            self.counts["renewals"] += 1
+            return answer(Done())
+
+        def looked(view: SlotView | LockboxError) -> None:
+            if isinstance(view, LockboxError):
+                return self._refuse(view, answer)
+            part = next((part for part in view.parts if part.descriptor_hash == wanted), None)
+            if part is None or part.version != renewal.version:
+                return self._refuse(ShardMissing("this part is not here", "renew it at its holders"), answer)
+            try:
+                self._check_lease(tier_numbered(part.tier), renewal.lease_until_unix_s)
+            except LockboxError as refusal:
+                return self._refuse(refusal, answer)
+            return self._store.renew(
+                request.renewal, address, part.descriptor_hash, renewal.lease_until_unix_s, renewed
+            )
+
+        self._store.look(address, looked)
 
     def _delete(self, request: Delete, _peer: Peer, answer: Answer[Message]) -> None:
         tombstone = open_tombstone(request.tombstone)
@@ -228,66 +275,8 @@ class Storage:
             self.counts["deletes"] += 1
             return answer(Done())
 
-        self._store.delete(request.tombstone, address_of(tombstone.public_key), tombstone.version, buried)
-
-    def _tell_holders(self, request: TellHolders, peer: Peer, answer: Answer[Message]) -> None:
-        address = request.tables[0].address
-        claimed = self._is_claimed(request.access, address, TellHolders, peer)
-        if claimed and any(table.address != address for table in request.tables):
-            raise LockboxError("a claim speaks for one address only", code=ErrorCode.ACCESS_DENIED)
-        near: dict[bytes, bool] = {}
-        tables = [_without_hearsay(table, peer.id) for table in request.tables]
-        for table in tables:
-            if table.address not in near:
-                near[table.address] = self._own in self._nearest_nodes(table.address, self._params.neighbours)
-        wanted = [table for table in tables if near[table.address]]
-        others = [table for table in tables if not near[table.address]]
-        if not others:
-            return self._merge(wanted, answer)
-        return self._add_held(others, wanted, lambda: self._merge(wanted, answer))
-
-    def _add_held(self, tables: list[HolderTable], wanted: list[HolderTable], done: Callable[[], None]) -> None:
-        """Add to `wanted` those of `tables` whose slot is held here; then `done`. A failed look leaves one out."""
-        left = len(tables)
-
-        def looked(table: HolderTable, view: SlotView | LockboxError) -> None:
-            nonlocal left
-            left -= 1
-            if isinstance(view, SlotView) and any(part.descriptor_hash == table.descriptor_hash for part in view.parts):
-                wanted.append(table)
-            if left == 0:
-                done()
-
-        for table in tables:
-            self._store.look(Address(table.address), partial(looked, table))
-
-    def _merge(self, tables: list[HolderTable], answer: Answer[Message]) -> None:
-        if not tables:
-            return answer(Told([], [], []))
-
-        def merged(result: LockboxError | None) -> None:
-            if isinstance(result, LockboxError):
-                return self._refuse(result, answer)
-            return answer(Told([], [], []))
-
-        return self._store.merge(tables, merged)
-
-    # Leave to ask
-
-    def _is_claimed(self, access: Signed | None, address: bytes, kind: type[Message], peer: Peer) -> bool:
-        """True: the asset key gave leave. False: none was shown, by a node that may stand in our table.
-
-        LockboxError(ACCESS_DENIED) or RemoteProtocolError otherwise.
-        """
-        if access is not None:
-            claim = open_access(access)
-            access_claim_judge(claim, address, NUMBERS[kind], peer.id, self._clock.now_unix_s())
-            return True
-        if peer.role is not Role.NODE:
-            raise LockboxError(
-                "this needs a claim signed by the asset's key", "sign one for this request", ErrorCode.ACCESS_DENIED
-            )
-        return False
+        until = tombstone_until(tombstone, self._clock.now_unix_s())
+        self._store.delete(request.tombstone, address_of(tombstone.public_key), tombstone.version, until, buried)
 
     def _refuse(self, error: LockboxError, answer: Answer[Message]) -> None:
         self.counts["corrupt" if isinstance(error, ShardCorrupt) else "refusals"] += 1
@@ -309,10 +298,14 @@ def _check_shards(descriptor: Descriptor, request: PutStripe) -> None:
         raise RemoteProtocolError("a shard whose Merkle root is not the signed id")
 
 
-def _without_hearsay(table: HolderTable, peer: bytes) -> HolderTable:
-    """The table without lines by which `peer` says of others that they lost what they held."""
-    entries = [entry for entry in table.entries if entry.index != NO_INDEX or entry.node == peer]
-    return HolderTable(table.address, table.version, table.descriptor_hash, entries)
+def _renewed_until(signed: Signed, descriptor: Signed) -> int:
+    """When the lease ends by a renewal of exactly this descriptor. RemoteProtocolError when it is another's."""
+    renewal, renewed = open_renewal(signed), parse(descriptor, Descriptor)
+    if (renewal.public_key, renewal.version) != (renewed.public_key, renewed.version):
+        raise RemoteProtocolError("a renewal of another slot")
+    if renewal.descriptor_hash != descriptor_hash(descriptor):
+        raise RemoteProtocolError("a renewal of another descriptor")
+    return renewal.lease_until_unix_s
 
 
 def _names(entries: Iterable[HolderEntry], node: bytes) -> bool:

@@ -8,21 +8,23 @@ import pytest
 
 from lockbox_node.adapters.store_rows import (
     DamagedRow,
-    Merge,
     PartRow,
-    Put,
     logical_bytes,
     pack_entries,
     pack_head,
+    pack_note,
+    pack_signed,
     prefix_of,
     prefixes,
     split_shards,
     unpack_entries,
+    unpack_note,
+    unpack_signed,
     verified_head,
     verified_shards,
 )
 from protocol.messages import HolderEntry
-from tests.fakes.stripes import make_stripe, node_of
+from tests.fakes.stripes import OWNER, make_stripe, node_of
 
 PART = make_stripe(1, slots=2).parts[3]
 ROW = PartRow(
@@ -37,7 +39,11 @@ ROW = PartRow(
     0,
     len(PART.shards),
     len(PART.shards[0]),
+    logical_bytes(PART),
     pack_entries(PART.entries),
+    -1,
+    OWNER.id,
+    b"",
 )
 
 
@@ -88,7 +94,17 @@ def test_the_key_of_a_node_fits_a_signed_column(first: int) -> None:
     assert -(2**63) <= prefix_of(bytes([first]) + bytes(31)) < 2**63
 
 
-def test_what_waits_is_weighed_with_its_payload() -> None:
+def test_what_a_part_takes_is_its_payload() -> None:
     assert logical_bytes(PART) == 2 * 300 + 2 * 1024 + len(PART.descriptor.body)
-    assert Put(PART, ()).weight > logical_bytes(PART)
-    assert Merge((make_stripe(1).table,)).weight > 10 * 32
+
+
+def test_a_note_that_changed_on_the_disk_is_damage() -> None:
+    assert unpack_note(pack_note(b"value")) == b"value"
+    with pytest.raises(DamagedRow):
+        unpack_note(pack_note(b"value")[:-1] + b"f")
+
+
+def test_signed_records_pack_and_unpack() -> None:
+    signed = make_stripe(1).signer.tombstone(1)
+    assert unpack_signed(pack_signed(signed)) == signed
+    assert unpack_signed(pack_signed(None)) is None

@@ -9,18 +9,21 @@ import pytest
 
 from lockbox_node.adapters import store_schema
 from lockbox_node.adapters.store_files import BigFiles, BigHeader
-from lockbox_node.adapters.store_rows import Bury, Merge, Put, Write
+from lockbox_node.adapters.store_requests import Bury, Merge, Put, Write
 from lockbox_node.adapters.store_writer import StoreWriter
 from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.errors import RequestRefused, StoreFull
 from lockbox_node.ports import PutOutcome
-from tests.fakes.stripes import FixedClock, make_stripe
+from tests.fakes.stripes import OWNER, FixedClock, make_stripe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PARAMS = StoreParams(free_floor_bytes=0, free_floor_percent=0.0, inside_bytes_max=2000, idle_rows_max=4)
+FAR = 2**40
+PARAMS = StoreParams(
+    ballast_bytes=4096, free_floor_bytes=0, free_floor_percent=0.0, inside_bytes_max=2000, idle_rows_max=4
+)
 BIG = 2000  # bytes of each of two shards: more than stays inside
 
 
@@ -58,7 +61,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 def test_a_refused_request_is_taken_out_of_its_group(desk: Desk) -> None:
     stripe = make_stripe(1)
-    puts = [Put(stripe.parts[0], ()), Put(stripe.parts[1], ()), Put(make_stripe(2).parts[0], ())]
+    puts = [Put(stripe.parts[0], (), OWNER), Put(stripe.parts[1], (), OWNER), Put(make_stripe(2).parts[0], (), OWNER)]
     results = desk.writer.commit(puts)
     assert [type(result) for result in results] == [PutOutcome, RequestRefused, PutOutcome]
     assert desk.writer.figures().stripes == 2
@@ -67,9 +70,9 @@ def test_a_refused_request_is_taken_out_of_its_group(desk: Desk) -> None:
 def test_requests_of_one_group_see_one_another_in_order(desk: Desk) -> None:
     stripe = make_stripe(1)
     group: list[Write] = [
-        Put(stripe.parts[0], ()),
-        Bury(stripe.signer.tombstone(1), stripe.signer.address, 1),
-        Put(stripe.parts[0], ()),
+        Put(stripe.parts[0], (), OWNER),
+        Bury(stripe.signer.tombstone(1), stripe.signer.address, 1, FAR),
+        Put(stripe.parts[0], (), OWNER),
     ]
     results = desk.writer.commit(group)
     assert [type(result) for result in results] == [PutOutcome, type(None), RequestRefused]
@@ -78,13 +81,15 @@ def test_requests_of_one_group_see_one_another_in_order(desk: Desk) -> None:
 
 def test_the_file_of_a_request_that_is_refused_in_its_group_goes(desk: Desk) -> None:
     stripe = make_stripe(1, shard_bytes=BIG)
-    desk.writer.commit([Bury(stripe.signer.tombstone(1), stripe.signer.address, 1), Put(stripe.parts[0], ())])
+    desk.writer.commit(
+        [Bury(stripe.signer.tombstone(1), stripe.signer.address, 1, FAR), Put(stripe.parts[0], (), OWNER)]
+    )
     assert desk.big_names() == []
 
 
 def test_two_equal_large_puts_of_one_group_leave_one_part(desk: Desk) -> None:
     part = make_stripe(1, shard_bytes=BIG).parts[0]
-    results = desk.writer.commit([Put(part, ()), Put(part, ())])
+    results = desk.writer.commit([Put(part, (), OWNER), Put(part, (), OWNER)])
     assert [type(result) for result in results] == [PutOutcome, PutOutcome]
     assert desk.writer.figures().stripes == 1
     desk.keep_house()
@@ -93,7 +98,7 @@ def test_two_equal_large_puts_of_one_group_leave_one_part(desk: Desk) -> None:
 
 def test_a_full_store_writes_no_file(tmp_path: Path) -> None:
     desk = desk_at(tmp_path, StoreParams(free_floor_bytes=2**62, inside_bytes_max=2000))
-    (result,) = desk.writer.commit([Put(make_stripe(1, shard_bytes=BIG).parts[0], ())])
+    (result,) = desk.writer.commit([Put(make_stripe(1, shard_bytes=BIG).parts[0], (), OWNER)])
     assert isinstance(result, StoreFull)
     assert desk.big_names() == []
     desk.writer.close()
@@ -101,8 +106,8 @@ def test_a_full_store_writes_no_file(tmp_path: Path) -> None:
 
 def test_counters_come_back_with_the_database(tmp_path: Path) -> None:
     desk = desk_at(tmp_path)
-    desk.writer.commit([Put(make_stripe(number).parts[0], ()) for number in range(5)])
-    desk.writer.commit([Merge((make_stripe("pointer").table,))])
+    desk.writer.commit([Put(make_stripe(number).parts[0], (), OWNER) for number in range(5)])
+    desk.writer.commit([Merge((make_stripe("pointer").table,), ())])
     before = desk.writer.figures()
     desk.writer.close()
     desk = desk_at(tmp_path)
@@ -114,7 +119,7 @@ def test_counters_come_back_with_the_database(tmp_path: Path) -> None:
 
 def test_files_without_a_row_are_swept_after_a_start_and_others_stay(tmp_path: Path) -> None:
     desk = desk_at(tmp_path)
-    desk.writer.commit([Put(make_stripe(1, shard_bytes=BIG).parts[0], ())])
+    desk.writer.commit([Put(make_stripe(1, shard_bytes=BIG).parts[0], (), OWNER)])
     kept = desk.big_names()
     orphan = BigHeader(b"\x05" * 32, bytes(32), 1, 5, 0, 1, 3)
     desk.files.write(orphan, [b"abc"])
@@ -126,7 +131,7 @@ def test_files_without_a_row_are_swept_after_a_start_and_others_stay(tmp_path: P
 
 
 def test_expired_pointers_go_when_it_is_quiet(desk: Desk) -> None:
-    desk.writer.commit([Merge(tuple(make_stripe(number).table for number in range(9)))])
+    desk.writer.commit([Merge(tuple(make_stripe(number).table for number in range(9)), ())])
     assert desk.writer.figures().pointers == 9
     desk.clock.now += PARAMS.pointer_ttl_s
     desk.keep_house()
@@ -134,7 +139,7 @@ def test_expired_pointers_go_when_it_is_quiet(desk: Desk) -> None:
 
 
 def test_the_wal_is_empty_when_it_is_quiet(desk: Desk) -> None:
-    desk.writer.commit([Put(make_stripe(1).parts[0], ())])
+    desk.writer.commit([Put(make_stripe(1).parts[0], (), OWNER)])
     assert desk.writer.wal_pages > 0
     desk.keep_house()
     assert desk.writer.wal_pages == 0
@@ -144,10 +149,10 @@ def test_the_wal_is_empty_when_it_is_quiet(desk: Desk) -> None:
 def test_free_pages_go_back_to_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lockbox_node.adapters.store_writer.FREE_PAGES_KEPT", 10)
     desk = desk_at(tmp_path)
-    desk.writer.commit([Put(make_stripe(number).parts[0], ()) for number in range(100)])
+    desk.writer.commit([Put(make_stripe(number).parts[0], (), OWNER) for number in range(100)])
     full = desk.writer.figures().disk_bytes
     stripes = [make_stripe(number) for number in range(100)]
-    desk.writer.commit([Bury(s.signer.tombstone(1), s.signer.address, 1) for s in stripes])
+    desk.writer.commit([Bury(s.signer.tombstone(1), s.signer.address, 1, FAR) for s in stripes])
     desk.keep_house()
     assert desk.writer.figures().disk_bytes < full / 2
     desk.writer.close()

@@ -35,7 +35,7 @@ def data(tmp_path: Path) -> Path:
     for rid, big in ((INSIDE, 0), (LARGE, 1)):
         address = bytes([rid]) * 32
         database.execute(
-            "INSERT INTO part VALUES (?, ?, ?, 1, 0, 0, 0, 0, ?, ?, ?, 0, x'')",
+            "INSERT INTO part VALUES (?, ?, ?, 1, 0, 0, 0, 0, ?, ?, ?, 0, x'', -1, x'', x'')",
             (rid, address, bytes(32), big, SHARDS, SHARD_BYTES),
         )
         database.execute("INSERT INTO body VALUES (?, x'', ?)", (rid, b"" if big else content(rid)))

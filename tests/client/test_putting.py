@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from lockbox_node.client.vault import Vault
     from lockbox_node.client.wallet import Wallet
-    from lockbox_node.ports import Answer, PutOutcome, StripePart
+    from lockbox_node.ports import Answer, Owner, PutOutcome, StripePart
     from tests.fakes.cluster import FakeNode
 
 SECRET = b"a secret that must not be lost"
@@ -44,7 +44,7 @@ def delay_acknowledgement(node: FakeNode, delay_s: float, late: list[object]) ->
     """The node stores at once and says so `delay_s` later."""
     put = node.store.put
 
-    def slowly(part: StripePart, replaces: Sequence[bytes], answer: Answer[PutOutcome]) -> None:
+    def slowly(part: StripePart, replaces: Sequence[bytes], owner: Owner, answer: Answer[PutOutcome]) -> None:
         def later(outcome: PutOutcome | LockboxError) -> None:
             async def wait() -> None:
                 await trio.sleep(delay_s)
@@ -53,7 +53,7 @@ def delay_acknowledgement(node: FakeNode, delay_s: float, late: list[object]) ->
 
             trio.lowlevel.spawn_system_task(wait)
 
-        put(part, replaces, later)
+        put(part, replaces, owner, later)
 
     node.store.put = slowly  # type: ignore[method-assign]
 

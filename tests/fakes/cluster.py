@@ -30,6 +30,7 @@ from lockbox_node.ports import Answer, SlotView
 from lockbox_node.rpc.dispatch import Dispatcher, Route
 from lockbox_node.rpc.pool import Contact, Pool
 from lockbox_node.rpc.server import Server
+from lockbox_node.services.comparing import Comparing
 from lockbox_node.services.pointers import PointerSpreader
 from lockbox_node.services.storage import Storage
 from protocol.ids import Address, NetworkId, NodeId, distance
@@ -92,8 +93,8 @@ class LosingStore(MemoryStore):
 
     def lose(self, address: bytes) -> None:
         """Whatever is held at `address` is gone."""
-        for key in [key for key in self._parts if key[0] == address]:
-            del self._parts[key]
+        for part in self._state.look(Address(address)).parts:
+            self._state.drop(part.address, part.descriptor_hash)
 
 
 @dataclass
@@ -198,15 +199,25 @@ class Cluster:
         pool = Pool(network, node.identity, dispatcher)
         own = NodeId(node.id)
         spreader = PointerSpreader(own, pool, self._contacts, node.store)
+
+        def nearest_nodes(target: bytes, count: int) -> list[NodeId]:
+            return [NodeId(one.id) for one in self.nearest(target, count)]
+
         storage = Storage(
             node.store,
             own,
             self.clock,
             lambda target, count: [_record(one) for one in self.nearest(target, count)],
-            lambda target, count: [NodeId(one.id) for one in self.nearest(target, count)],
+            nearest_nodes,
             spreader.on_stored,
         )
-        routes = [*storage.routes(), Route(SyncMembers, self._members), Route(FindNode, self._find_node)]
+        comparing = Comparing(node.store, own, self.clock, nearest_nodes, lambda _table: None)
+        routes = [
+            *storage.routes(),
+            *comparing.routes(),
+            Route(SyncMembers, self._members),
+            Route(FindNode, self._find_node),
+        ]
         dispatcher.add(*(Route(route.request, partial(self._serve, node, route)) for route in routes))
         server = Server(network, pool, node.identity, dispatcher)
         async with trio.open_nursery() as nursery:

@@ -21,7 +21,7 @@ from lockbox_node.core.repair import Guard, GuardParams, RepairParams
 from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.core.tiers import STANDARD, Tier
 from lockbox_node.errors import PeerUnreachable, RequestRefused
-from lockbox_node.ports import Answer, PutOutcome, SlotView, StripePart, entries_of, settled
+from lockbox_node.ports import Answer, Merged, PutOutcome, SlotView, StripePart, entries_of, settled
 from lockbox_node.rpc.pool import Contact
 from lockbox_node.services.healing import Healing
 from lockbox_node.services.rebuilding import Rebuilder
@@ -51,7 +51,7 @@ from protocol.records import (
     sign,
 )
 from tests.fakes.memory_store import MemoryStore
-from tests.fakes.stripes import NOW_UNIX_S, AssetSigner, FixedClock, bytes_of, node_of
+from tests.fakes.stripes import NOW_UNIX_S, OWNER, AssetSigner, FixedClock, bytes_of, node_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -149,7 +149,7 @@ class Cluster:
         return parts[0]
 
     async def put(self, node: NodeId, part: StripePart) -> None:
-        _: PutOutcome = await settled(lambda answer: self.stores[node].put(part, (), answer))
+        _: PutOutcome = await settled(lambda answer: self.stores[node].put(part, (), OWNER, answer))
 
     async def holders(self, part: StripePart, view_of: NodeId) -> dict[int, Candidate]:
         """The live holders by the table of one of them, each checked to serve genuine shards."""
@@ -250,8 +250,8 @@ class View:
                 return Holders(list(view.tables), self.cluster.forged.get(node, view.tombstone), [])
             case TellHolders(tables=tables):
 
-                def merge(answer: Answer[None]) -> None:
-                    store.merge(tables, answer)
+                def merge(answer: Answer[Merged]) -> None:
+                    store.merge(tables, (), answer)
 
                 await settled(merge)
                 return Told([], [], [])
@@ -265,7 +265,7 @@ async def look(store: MemoryStore, address: Address) -> SlotView:
 
 async def delete(store: MemoryStore, tombstone: Signed, part: StripePart) -> None:
     def start(answer: Answer[None]) -> None:
-        store.delete(tombstone, part.address, 1, answer)
+        store.delete(tombstone, part.address, 1, 2**40, answer)
 
     await settled(start)
 

@@ -16,7 +16,7 @@ from lockbox_node.services.pointers import PointerSpreader
 from protocol.ids import NodeId, distance
 from protocol.messages import Done, HolderTable, Message, TellHolders
 from tests.fakes.memory_store import MemoryStore
-from tests.fakes.stripes import FixedClock, Stripe, make_stripe, node_of
+from tests.fakes.stripes import OWNER, FixedClock, Stripe, make_stripe, node_of
 
 NODES = [node_of(number) for number in range(30)]
 
@@ -135,7 +135,7 @@ async def test_held_stripes_are_told_again_every_half_day_and_after_a_join(
     store = MemoryStore(StoreParams(), FixedClock())
     stripes = [stripe for number in range(40) if NODES[0] in by_distance(stripe := make_stripe(number))[:2]]
     for stripe in stripes:
-        await settled(partial(store.put, stripe.parts[0], ()))
+        await settled(partial(store.put, stripe.parts[0], (), OWNER))
     one = spreader(net, NODES[0], StorageParams(renew_page=2), store)
     await nursery.start(one.run)
 

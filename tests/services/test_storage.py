@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
 
-from lockbox_node.core.admission import Downgrade
-from lockbox_node.core.storage_params import StorageParams, StoreParams
-from lockbox_node.errors import LockboxError
-from lockbox_node.rpc.hello import Peer
-from lockbox_node.services.storage import Storage
+from lockbox_node.core.storage_params import StorageParams
 from protocol import merkle
-from protocol.certificates import Role
-from protocol.errors import ErrorCode, RemoteProtocolError
-from protocol.ids import NodeId
+from protocol.errors import ErrorCode
 from protocol.messages import (
-    NO_INDEX,
     NUMBERS,
     Delete,
     Done,
@@ -28,90 +18,25 @@ from protocol.messages import (
     GetSlot,
     HolderEntry,
     Holders,
-    HolderTable,
-    Message,
     Proof,
     Prove,
-    PutStripe,
     Shards,
     Signed,
     Slots,
     Stored,
     TellHolders,
-    Told,
 )
 from protocol.records import leaf_bytes
-from tests.fakes.memory_store import MemoryStore
-from tests.fakes.stripes import DAY_S, NOW_UNIX_S, FixedClock, Stripe, bytes_of, make_stripe, node_of
+from tests.fakes.holder_bench import CLIENT, GUEST, HOLDER, RECORDS, STRANGER, Bench, get_of, put_of
+from tests.fakes.stripes import DAY_S, NOW_UNIX_S, bytes_of, make_stripe, node_of
 
-OWN = NodeId(node_of(0))
-NOTHING_TOLD = Told([], [], [])
-RECORDS = [Signed(b"a record", bytes(64))]
-
-
-def peer_of(role: Role, peer_id: bytes) -> Peer:
-    return Peer(peer_id, role, "op1", "127.0.0.1", Downgrade.NONE, None, b"", 0.0)
-
-
-CLIENT = peer_of(Role.CLIENT, bytes_of("client"))
-GUEST = peer_of(Role.GUEST, bytes_of("guest"))
-HOLDER = peer_of(Role.NODE, node_of(3))
-STRANGER = peer_of(Role.NODE, node_of(77))
-
-
-@dataclass
-class Bench:
-    """A storage service alone, answering at once."""
-
-    near: bool = True
-    told: list[HolderTable] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.clock = FixedClock()
-        self.store = MemoryStore(StoreParams(), self.clock)
-        self.storage = Storage(
-            self.store,
-            OWN,
-            self.clock,
-            lambda _target, _count: RECORDS,
-            lambda _target, _count: [OWN] if self.near else [],
-            self.told.append,
-        )
-        self.handlers = {route.request: route.handler for route in self.storage.routes()}
-
-    def ask(self, request: Message, peer: Peer = CLIENT) -> Message:
-        """The reply; raises what the peer would be refused with."""
-        answers: list[Any] = []
-        self.handlers[type(request)](request, peer, answers.append)  # type: ignore[call-arg]
-        assert len(answers) == 1
-        if isinstance(answers[0], LockboxError):
-            raise answers[0]
-        assert isinstance(answers[0], Message)
-        return answers[0]
-
-    def refused(self, request: Message, peer: Peer = CLIENT) -> ErrorCode:
-        """The code of the refusal."""
-        with pytest.raises((LockboxError, RemoteProtocolError)) as caught:
-            self.ask(request, peer)
-        error = caught.value
-        assert isinstance(error, LockboxError | RemoteProtocolError)
-        return error.code
+if TYPE_CHECKING:
+    from lockbox_node.rpc.hello import Peer
 
 
 @pytest.fixture
 def bench() -> Bench:
     return Bench()
-
-
-def put_of(stripe: Stripe, index: int = 0, changes: dict[str, object] | None = None) -> PutStripe:
-    part = stripe.parts[index]
-    request = PutStripe(part.descriptor, list(part.slots), index, list(part.shards), list(part.entries))
-    return msgspec.structs.replace(request, **(changes or {}))
-
-
-def get_of(stripe: Stripe, peer: Peer | None = CLIENT, operation: type[Message] = GetShards) -> GetShards:
-    access = None if peer is None else stripe.signer.access(NUMBERS[operation], peer.id)
-    return GetShards(stripe.signer.address, stripe.parts[0].descriptor_hash, access)
 
 
 def test_a_stored_part_is_served_to_the_owner_and_told_to_the_spreader(bench: Bench) -> None:
@@ -276,56 +201,3 @@ def test_holders_are_found_by_anybody_else_the_nearest_are_named(bench: Bench) -
     assert bench.ask(ask, GUEST) == Holders([stripe.table], None, [])
     bench.ask(Delete(stripe.signer.tombstone(1)))
     assert bench.ask(ask, GUEST) == Holders([], stripe.signer.tombstone(1), [])
-
-
-def test_tables_are_kept_as_pointers_only_near_their_address(bench: Bench) -> None:
-    held, other = make_stripe(1), make_stripe(2)
-    bench.ask(put_of(held))
-    bench.near = False
-    news = HolderTable(held.signer.address, 1, held.parts[0].descriptor_hash, [HolderEntry(2, node_of(50), 5)])
-    assert bench.ask(TellHolders([news, other.table], None), STRANGER) == NOTHING_TOLD
-    assert bench.store.figures().pointers == 0
-    found = bench.ask(FindHolders(held.signer.address))
-    assert isinstance(found, Holders)
-    assert HolderEntry(2, node_of(50), 5) in found.tables[0].entries
-    assert bench.ask(TellHolders([other.table], None), STRANGER) == NOTHING_TOLD
-    bench.near = True
-    assert bench.ask(TellHolders([other.table], None), STRANGER) == NOTHING_TOLD
-    assert bench.store.figures().pointers == 1
-
-
-def test_only_a_node_itself_says_that_it_lost_its_index(bench: Bench) -> None:
-    held = make_stripe(1)
-    bench.ask(put_of(held))
-    table = held.table
-    lost = [HolderEntry(NO_INDEX, STRANGER.id, 5), HolderEntry(NO_INDEX, node_of(3), 5)]
-    news = HolderTable(table.address, 1, table.descriptor_hash, [*lost, HolderEntry(2, node_of(50), 5)])
-    access = held.signer.access(NUMBERS[TellHolders], CLIENT.id)
-    for said_by, claim, kept in [(CLIENT, access, []), (STRANGER, None, lost[:1])]:
-        assert bench.ask(TellHolders([news], claim), said_by) == NOTHING_TOLD
-        found = bench.ask(FindHolders(table.address))
-        assert isinstance(found, Holders)
-        entries = found.tables[0].entries
-        assert [entry for entry in entries if entry.index == NO_INDEX] == kept
-        assert HolderEntry(2, node_of(50), 5) in entries
-    lossy = put_of(make_stripe(2), changes={"holders": lost[:1]})
-    assert bench.refused(lossy, STRANGER) is ErrorCode.PROOF_INVALID
-
-
-def test_an_owner_tells_of_its_own_address_only(bench: Bench) -> None:
-    mine, other = make_stripe(1), make_stripe(2)
-    access = mine.signer.access(NUMBERS[TellHolders], CLIENT.id)
-    assert bench.ask(TellHolders([mine.table], access)) == NOTHING_TOLD
-    assert bench.refused(TellHolders([mine.table, other.table], access)) is ErrorCode.ACCESS_DENIED
-    assert bench.store.figures().pointers == 1
-
-
-def test_the_checks_of_a_small_put_cost_little(bench: Bench) -> None:
-    """Best of many: a signature, two Merkle roots and a slot hash, far from anything quadratic."""
-    requests = [put_of(make_stripe(number)) for number in range(50)]
-    best = float("inf")
-    for request in requests:
-        start = time.perf_counter()
-        bench.storage._check(request)
-        best = min(best, time.perf_counter() - start)
-    assert best < 500e-6
