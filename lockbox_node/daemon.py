@@ -140,7 +140,8 @@ async def serve(config: Config, config_path: Path) -> None:
         entropy.fill(seed)
         members = data_dir / "members"
         rng = Random(int.from_bytes(seed, "big"))
-        node = Node(config, ports, identity, network_file.root, software, rng, load_members(members))
+        remembered = load_members(members)
+        node = Node(config, ports, identity, network_file.root, software, rng, remembered, store.epoch)
         watch = Watch(node, identity, clock.now_unix_s)
         sources = Sources(data_dir, config_path, directory / config.node.network)
         backups = BackupVerbs(Backups(store, sources, clock), store)

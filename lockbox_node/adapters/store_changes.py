@@ -7,7 +7,8 @@ touching the damaged page would fail again. The rulings are those of core.slots;
 
 from __future__ import annotations
 
-from dataclasses import astuple, fields, replace
+from dataclasses import fields, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from lockbox_node.adapters.store_books import Books
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
 Result = PutOutcome | Merged | bool | int | None | list[BucketDigest] | LockboxError
 
 
+_columns = attrgetter(*(item.name for item in fields(PartRow)))
 _INSERT = f"INSERT INTO part({PART_COLUMNS}) VALUES ({', '.join('?' * len(fields(PartRow)))})"  # noqa: S608
 
 
@@ -196,7 +198,7 @@ class Changes:
             0, int(big), len(part.shards), shard_bytes, logical_bytes(part), pack_entries(entries),
             -1, owner, pack_signed(part.renewal),
         )  # fmt: skip
-        self._connection.execute(_INSERT, astuple(row))
+        self._connection.execute(_INSERT, _columns(row))
         inside = b"" if big else b"".join(part.shards)
         self._connection.execute("INSERT INTO body VALUES (?, ?, ?)", (rid, pack_head(part), inside))
         self._name(rid, entries)
