@@ -31,14 +31,14 @@ from lockbox_node.services.membership import MembershipService
 from lockbox_node.services.pointers import PointerSpreader
 from lockbox_node.services.rejoining import Rejoining
 from lockbox_node.services.storage import Storage
+from lockbox_node.services.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lockbox_node.ports import Entropy, Network, ShardStore, WallClock, Workers
     from protocol.certificates import NetworkRoot
-    from protocol.ids import Address, DescriptorHash
-    from protocol.messages import HolderTable, Signed
+    from protocol.messages import Signed
 
 log = structlog.get_logger()
 
@@ -118,13 +118,15 @@ class Node:
             self.rejoining.unconfirmed,
         )
         self.comparing = Comparing(
-            ports.store, own, ports.clock, discovery.nearest_nodes, self._on_missing, config.storage
+            ports.store, own, ports.clock, discovery.nearest_nodes, self.rejoining.on_missing, config.storage
         )
         rebuilder, mender = self.rejoining.rebuilder, self.rejoining.mender
         self.healing = Healing(ports.store, discovery, rebuilder, mender, config.repair, self.guard, changes)
-        ports.store.on_corrupt = self._on_corrupt
+        self.rejoining.repair_with(self.healing)
         ports.store.on_broken = self._on_broken
+        self.upkeep = Upkeep(ports.store, self.pool, ports.clock, config, Random(rng.getrandbits(64)))
         self.pool.on_lost = self.membership.connection_lost
+        self.pool.on_same = self.membership.met_same
         self.dispatcher.add(
             *self.membership.routes(), *self.discovery.routes(), *self.storage.routes(), *self.comparing.routes()
         )
@@ -143,21 +145,16 @@ class Node:
         free_bytes = max(0, capacity_bytes - self.store.figures().logical_bytes)
         return min(10, 10 * free_bytes // max(1, capacity_bytes))
 
-    def _on_corrupt(self, address: Address, descriptor_hash: DescriptorHash) -> None:
-        self.rejoining.mender.report(address, descriptor_hash)
-        self.healing.sweep_soon()
-
-    def _on_missing(self, table: HolderTable) -> None:
-        self.rejoining.reconciler.missing()
-        self.healing.missing(table)
-
     def _on_broken(self, why: str) -> None:
         """The store is read-only until a restart: it refuses puts itself, and our siblings take over what we hold."""
         log.error("store.broken", reason=why)
         self.membership.set_state(NodeState.DRAINING)
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run until `stop`, which may be set at any time; started with the port when everything serves."""
+        """Run until `stop`, which may be set at any time; started with the port when everything serves.
+
+        Superseded, at once and in a group, when a later life of this node runs elsewhere.
+        """
         async with trio.open_nursery() as infrastructure:
             await infrastructure.start(self.pool.run)
             port = await infrastructure.start(self.server.run)
@@ -165,6 +162,7 @@ class Node:
             async with trio.open_nursery() as work:
                 await work.start(self.pointers.run)
                 await work.start(self.rejoining.run)
+                await work.start(self.upkeep.run)
                 async with trio.open_nursery() as repairs:
                     await repairs.start(self.healing.run)
                     task_status.started(port)

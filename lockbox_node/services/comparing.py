@@ -16,7 +16,7 @@ from lockbox_node.errors import LockboxError
 from lockbox_node.rpc.dispatch import Route
 from lockbox_node.services.claims import is_claimed
 from protocol.errors import ErrorCode
-from protocol.ids import Address, NodeId, address_of
+from protocol.ids import NodeId
 from protocol.messages import (
     TOLD_NEWER_MAX,
     BucketDigest,
@@ -27,7 +27,6 @@ from protocol.messages import (
     TellHolders,
     Told,
 )
-from protocol.records import Descriptor, Tombstone, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from lockbox_node.ports import Answer, Merged, ShardStore, WallClock
     from lockbox_node.rpc.hello import Peer
     from lockbox_node.services.storage import NearestNodes
-    from protocol.messages import Signed
 
 
 class Comparing:
@@ -88,13 +86,10 @@ class Comparing:
 
     def _missing(self, tables: Iterable[HolderTable], merged: Merged) -> list[bytes]:
         """Descriptor hashes of the told slots that we should hold, do not, and that nothing here speaks against."""
-        buried = {address_of(tomb.public_key): tomb.version for tomb in map(_tombstone, merged.tombstones)}
-        answered = merged.held | {known for signed in merged.newer for known in _descriptor(signed).replaces}
         missing = []
         for table in tables:
-            named = is_named(table.entries, self._own)
-            over = table.version <= buried.get(Address(table.address), -1)
-            if named and not over and table.descriptor_hash not in answered:
+            missed = table.descriptor_hash not in merged.held | merged.over
+            if missed and is_named(table.entries, self._own):
                 missing.append(table.descriptor_hash)
                 self._on_missing(table)
         return missing
@@ -106,14 +101,6 @@ class Comparing:
             return answer(Differing(differing(request.buckets, result)))
 
         self._store.digests_with(NodeId(peer.id), counted)
-
-
-def _tombstone(signed: Signed) -> Tombstone:
-    return parse(signed, Tombstone)  # checked when it was stored
-
-
-def _descriptor(signed: Signed) -> Descriptor:
-    return parse(signed, Descriptor)
 
 
 def differing(theirs: Iterable[BucketDigest], ours: Iterable[BucketDigest]) -> list[int]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from lockbox_node.config import Config
     from lockbox_node.ports import ShardStore, WallClock, Workers
+    from lockbox_node.services.healing import Healing
+    from protocol.ids import Address, DescriptorHash
+    from protocol.messages import HolderTable
 
 
 class Rejoining:
@@ -36,11 +39,29 @@ class Rejoining:
         config: Config,
         rng: Random,
     ) -> None:
+        self._store = store
+        self._healing: Healing | None = None
         sources = Sources(pool, members, workers, config.repair)
         self.lessons = Lessons(store, sources, clock)
         self.mender = Mender(store, sources, clock)
         self.rebuilder = Rebuilder(store, sources, clock)
         self.reconciler = Reconciler(store, sources, self.lessons, self.mender, config.reconcile, rng)
+
+    def repair_with(self, healing: Healing) -> None:
+        """What is found damaged or missing here goes to `healing`, which says when it is mended."""
+        self._healing = healing
+        self._store.on_corrupt = self._on_corrupt
+
+    def _on_corrupt(self, address: Address, descriptor_hash: DescriptorHash) -> None:
+        self.mender.report(address, descriptor_hash)
+        if self._healing is not None:
+            self._healing.sweep_soon()
+
+    def on_missing(self, table: HolderTable) -> None:
+        """A sibling told of a part that should be here and is not."""
+        self.reconciler.missing()
+        if self._healing is not None:
+            self._healing.missing(table)
 
     def unconfirmed(self) -> bool:
         """Whether this node was restored and is still asking its siblings."""
