@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from random import Random
 
     from protocol.ids import NodeId
-    from protocol.records import NodeRecord
 
 SPREAD = 0.2  # of the time between two passes, drawn at random: nodes that started together do not stay together
 
@@ -47,11 +46,6 @@ class ReconcileParams:
                 raise ConfigError(f"reconcile.{name} must be above 0")
         if self.in_flight_max < 1:
             raise ConfigError("reconcile.in_flight_max must be at least 1")
-
-
-def life_of(record: NodeRecord) -> Life:
-    """The life that signed the record."""
-    return record.epoch, record.instance
 
 
 class Rounds:

@@ -19,8 +19,9 @@ import structlog
 import trio
 
 from lockbox_node.core.held_cells import Cells, start_of
-from lockbox_node.core.reconcile import Life, ReconcileParams, Rounds, life_of
+from lockbox_node.core.reconcile import Life, ReconcileParams, Rounds
 from lockbox_node.core.repair import is_named, siblings_of, tellable
+from lockbox_node.core.twins import life_of
 from lockbox_node.errors import LockboxError
 from lockbox_node.ports import ShardStore, settled
 from protocol.errors import RemoteProtocolError
