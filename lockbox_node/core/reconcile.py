@@ -1,9 +1,9 @@
-"""Which siblings a holder compares itself with, and when.
+"""With whom a holder compares what it holds, and when.
 
-A pass over everything that is held says who the siblings are, soon after the start and then every few hours; each is
-compared once in a pass. Who is not there waits until it is. Who lives anew (another epoch or instance: it was
-restarted, restored, or its disk was emptied) is compared again at once: it cannot know what it lost. A comparison that
-fails is tried again, ever more seldom.
+Soon after the start and then every few hours everybody is due, once; who is not there waits until it is. Who lives anew
+(another epoch or instance: it was restarted, restored, or its disk was emptied) is due again at once: it cannot know
+what it lost. A comparison that fails is tried again, ever more seldom. Who shares nothing with us costs a look into our
+own index, so nobody needs to keep a list of siblings that each put would change.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from lockbox_node.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from random import Random
 
     from protocol.ids import NodeId
@@ -55,13 +55,11 @@ class Rounds:
         self.next_pass_at = now + params.first_s
         self._params = params
         self._rng = rng
-        self._siblings: tuple[NodeId, ...] = ()
         self._compared: dict[NodeId, Life] = {}
         self._failed: dict[NodeId, tuple[int, float]] = {}  # how often, and when it may be tried again
 
-    def passed(self, siblings: Iterable[NodeId], now: float) -> None:
-        """A pass found these named beside us: each is due."""
-        self._siblings = tuple(sorted(siblings))
+    def passed(self, now: float) -> None:
+        """A pass over what is held is done: everybody is due."""
         self._compared.clear()
         self._failed.clear()
         self.next_pass_at = now + self._params.every_s * (1 + SPREAD * (self._rng.random() - 0.5))
@@ -72,7 +70,7 @@ class Rounds:
 
     def waiting(self, lives: Mapping[NodeId, Life]) -> list[NodeId]:
         """Those who live (node -> its life) and are not compared yet, tried or not."""
-        return [node for node in self._siblings if node in lives and self._compared.get(node) != lives[node]]
+        return [node for node, life in lives.items() if self._compared.get(node) != life]
 
     def due(self, lives: Mapping[NodeId, Life], now: float) -> list[NodeId]:
         """Those of them whom we may ask now."""

@@ -1,9 +1,9 @@
 """A holder compares what it holds with each sibling, so that whoever lost, missed or kept something wrong finds out.
 
-A pass over the summaries names the siblings and checks the store's own digests; then each sibling that lives is sent
-the digests of what both should hold, and told the tables of the buckets that differ. Its answer teaches us (`Lessons`);
-what it lacks it fetches itself. Nothing is kept but names: the digests of a sibling are counted by the store when its
-turn comes, at most `in_flight_max` at once. A restored node answers for its parts only after it has asked everybody who
+A pass over the summaries checks the store's own digests; then each sibling that lives is sent the digests of what both
+should hold, and told the tables of the buckets that differ. Its answer teaches us (`Lessons`); what it lacks it fetches
+itself. Nothing is kept between two siblings: the digests of one are counted by the store when its turn comes, for at
+most `in_flight_max` at once. A restored node answers for its parts only after it has asked everybody who
 lives. Source: DESIGN, Storage; SPEC.md, Held digests.
 """
 
@@ -20,7 +20,7 @@ import trio
 
 from lockbox_node.core.held_cells import Cells, start_of
 from lockbox_node.core.reconcile import Life, ReconcileParams, Rounds
-from lockbox_node.core.repair import is_named, siblings_of, tellable
+from lockbox_node.core.repair import is_named, tellable
 from lockbox_node.core.twins import life_of
 from lockbox_node.errors import LockboxError
 from lockbox_node.ports import ShardStore, settled
@@ -117,7 +117,8 @@ class Reconciler:
             await trio.sleep(min(TICK_S, self._params.every_s))
 
     def _lives(self) -> dict[NodeId, Life]:
-        return {node: life_of(record) for node, record in self._sources.members.alive().items()}
+        members = self._sources.members
+        return {node: life_of(record) for node, record in members.alive().items() if node != members.own}
 
     async def _confirm(self, unreached: int) -> None:
         """From now on we answer for our parts; what was stale is gone."""
@@ -138,7 +139,6 @@ class Reconciler:
     # A pass
 
     async def _pass(self, rounds: Rounds) -> None:
-        siblings: dict[NodeId, None] = {}
         cells, parts, after = Cells(), 0, b""
         try:
             before = await self._digests()
@@ -148,7 +148,6 @@ class Reconciler:
                     if not summary.trashed:
                         parts += 1
                         cells.add(summary.address, summary.version, summary.descriptor_hash)
-                        siblings.update(dict.fromkeys(siblings_of(summary.entries, self._sources.members.own)))
                 if len(page) < PAGE:
                     break
                 after = page[-1].address + page[-1].descriptor_hash
@@ -160,7 +159,7 @@ class Reconciler:
             return
         self.counts["passes"] += 1
         self.counts["parts"] = parts
-        rounds.passed(siblings, trio.current_time())
+        rounds.passed(trio.current_time())
 
     async def _page(self, after: bytes) -> list[StripeSummary]:
         await trio.sleep(self._params.pace_s)
@@ -212,8 +211,10 @@ class Reconciler:
         self.counts["compared" if complete else "failed"] += 1
 
     async def _compare(self, node: NodeId) -> bool:
-        """Whether the sibling and we know all that the other could say."""
+        """Whether there is no more to tell; at once for a node that no table of ours names."""
         ours = await settled(partial(self._store.digests_with, node))
+        if not ours:
+            return True
         reply = await self._sources.ask(node, CompareHeld(ours))
         assert isinstance(reply, Differing), "the codec checked the type of the reply"
         self.counts["differing"] += len(reply.buckets)

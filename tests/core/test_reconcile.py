@@ -17,9 +17,9 @@ OLD: Life = (1, b"a" * 16)
 NEW: Life = (2, b"b" * 16)
 
 
-def rounds_of(*siblings: NodeId) -> Rounds:
+def fresh() -> Rounds:
     rounds = Rounds(ReconcileParams(), random.Random(1), 0.0)
-    rounds.passed(siblings, 0.0)
+    rounds.passed(0.0)
     return rounds
 
 
@@ -28,15 +28,15 @@ def test_the_first_pass_comes_soon_and_the_next_hours_later_at_a_time_of_its_own
     assert rounds.next_pass_at == 110.0
     drawn = set()
     for _ in range(20):
-        rounds.passed([A], 0.0)
+        rounds.passed(0.0)
         assert 0.9 * 21_600 <= rounds.next_pass_at <= 1.1 * 21_600
         drawn.add(rounds.next_pass_at)
     assert len(drawn) == 20
 
 
-def test_only_siblings_who_live_are_due_and_each_once() -> None:
-    rounds = rounds_of(A, B)
-    lives = {A: OLD, C: OLD}
+def test_whoever_lives_is_due_once() -> None:
+    rounds = fresh()
+    lives = {A: OLD}
     assert rounds.due(lives, 0.0) == [A]
     rounds.compared(A, OLD)
     assert rounds.due(lives, 0.0) == []
@@ -45,7 +45,7 @@ def test_only_siblings_who_live_are_due_and_each_once() -> None:
 
 
 def test_a_new_life_is_compared_again() -> None:
-    rounds = rounds_of(A)
+    rounds = fresh()
     rounds.compared(A, OLD)
     assert rounds.due({A: NEW}, 0.0) == [A]
     rounds.compared(A, NEW)
@@ -53,15 +53,15 @@ def test_a_new_life_is_compared_again() -> None:
 
 
 def test_a_pass_makes_everybody_due_again() -> None:
-    rounds = rounds_of(A)
+    rounds = fresh()
     rounds.compared(A, OLD)
     rounds.failed(B, 0.0)
-    rounds.passed([A, B], 50.0)
+    rounds.passed(50.0)
     assert rounds.due({A: OLD, B: OLD}, 50.0) == [A, B]
 
 
 def test_failures_are_retried_ever_more_seldom_and_still_waited_for() -> None:
-    rounds, lives, now = rounds_of(A), {A: OLD}, 0.0
+    rounds, lives, now = fresh(), {A: OLD}, 0.0
     waits = []
     for _ in range(12):
         rounds.failed(A, now)
@@ -80,14 +80,14 @@ def test_failures_are_retried_ever_more_seldom_and_still_waited_for() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("pcf"), st.sampled_from([A, B, C]), st.booleans()), max_size=40))
 def test_nobody_who_lives_and_is_named_is_ever_forgotten(events: list[tuple[str, NodeId, bool]]) -> None:
-    rounds, lives, now = rounds_of(A, B, C), {A: OLD, B: OLD, C: OLD}, 0.0
+    rounds, lives, now = fresh(), {A: OLD, B: OLD, C: OLD}, 0.0
     seen: dict[NodeId, Life] = {}
     for kind, node, anew in events:
         now += 10
         if anew:
             lives[node] = (lives[node][0] + 1, b"x" * 16)
         if kind == "p":
-            rounds.passed([A, B, C], now)
+            rounds.passed(now)
             seen.clear()
         elif kind == "c":
             rounds.compared(node, lives[node])
@@ -98,7 +98,7 @@ def test_nobody_who_lives_and_is_named_is_ever_forgotten(events: list[tuple[str,
 
 
 def test_a_failed_pass_comes_again_soon() -> None:
-    rounds = rounds_of(A)
+    rounds = fresh()
     rounds.pass_failed(7.0)
     assert rounds.next_pass_at == 37.0
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NODES = 12
-WAIT_S = 90.0
+WAIT_S = 50.0  # less than the time between two regular comparisons
 
 
 @pytest.fixture(scope="module")

@@ -64,9 +64,10 @@ async def test_an_emptied_holder_gets_everything_back_without_any_client(
 ) -> None:
     hamlet = Hamlet()
     stripes = [stripe_of(hamlet, seed) for seed in range(30)]
-    for parts in stripes:
-        await hamlet.keep(parts)
     async with hamlet.running() as nursery:
+        await trio.sleep(20)  # everybody has compared what there was, which was nothing
+        for parts in stripes:
+            await hamlet.keep(parts)
         await hamlet.end(3)
         hamlet.stores[3] = hamlet.empty_store()
         await hamlet.start(nursery, 3)
