@@ -18,7 +18,16 @@ from lockbox_node.client.survey import Survey
 from lockbox_node.errors import AssetNotFound, PeerUnreachable
 from protocol.errors import RemoteProtocolError
 from protocol.ids import address_of
-from protocol.messages import SIBLINGS_MAX, FindHolders, HolderEntry, Holders, HolderTable, Message, Signed
+from protocol.messages import (
+    NO_INDEX,
+    SIBLINGS_MAX,
+    FindHolders,
+    HolderEntry,
+    Holders,
+    HolderTable,
+    Message,
+    Signed,
+)
 from protocol.records import open_tombstone
 
 if TYPE_CHECKING:
@@ -47,8 +56,10 @@ class SlotTable:
         return len(self.told_by) > 1
 
     def merge(self, entries: Iterable[HolderEntry]) -> None:
-        """Take table lines; the higher sequence wins."""
+        """Take table lines; the higher sequence wins. That a node lost its index it says itself, when it is asked."""
         for entry in entries:
+            if entry.index == NO_INDEX:
+                continue
             place = (entry.index, entry.node)
             if self.holders.get(place, -1) < entry.sequence:
                 self.holders[place] = entry.sequence

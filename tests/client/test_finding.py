@@ -15,7 +15,7 @@ from lockbox_node.client.unlock import unlock
 from lockbox_node.core.derivation import root_key
 from lockbox_node.core.tiers import BASIC, STANDARD
 from lockbox_node.errors import AssetNotFound, PeerUnreachable
-from protocol.messages import FindHolders, GetShards, HolderEntry, Holders, HolderTable, Message, Signed
+from protocol.messages import NO_INDEX, FindHolders, GetShards, HolderEntry, Holders, HolderTable, Message, Signed
 from protocol.records import Tombstone, sign
 
 if TYPE_CHECKING:
@@ -44,6 +44,12 @@ def test_the_higher_sequence_wins_in_any_order() -> None:
     one.merge(lines)
     other.merge(reversed(lines))
     assert one.holders == other.holders == {(0, bytes([1]) * 32): 3, (1, bytes([2]) * 32): 2}
+
+
+def test_a_line_that_says_lost_is_no_holder_and_takes_none_away() -> None:
+    table, node = SlotTable(1, bytes(32)), bytes(31) + b"1"
+    table.merge([HolderEntry(2, node, 1), HolderEntry(NO_INDEX, node, 2)])
+    assert table.holders == {(2, node): 1}
 
 
 async def test_a_stripe_is_found_with_all_its_holders(cluster: Cluster, vault: Vault) -> None:

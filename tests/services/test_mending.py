@@ -14,7 +14,7 @@ from lockbox_node.core.tiers import STANDARD
 from lockbox_node.ports import StripePart, settled
 from protocol.messages import NO_INDEX, HolderEntry, HolderTable, TellHolders, Told
 from tests.fakes.healing_cluster import Cluster, View, delete, look, running
-from tests.fakes.stripes import DAY_S, NOW_UNIX_S, AssetSigner, bytes_of
+from tests.fakes.stripes import DAY_S, NOW_UNIX_S, OWNER, AssetSigner, bytes_of, coded_parts
 
 if TYPE_CHECKING:
     from protocol.ids import NodeId
@@ -238,3 +238,18 @@ async def test_a_broken_store_repairs_nothing(autojump_clock: trio.testing.MockC
         cluster.kill(nodes[4])
         await trio.sleep(20)
         assert {asker for _, asker in cluster.puts()} == {nodes[1]}
+
+
+async def test_a_version_that_a_sibling_has_replaced_is_not_fetched(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster(params=SLOW)) as cluster:
+        part = await cluster.lock("a")
+        nodes = cluster.nearest_first(part)
+        holders = [entry.node for entry in part.entries]
+        newer = coded_parts("a", holders, version=2, replaces=[part.descriptor_hash])
+        updated = nodes[1]
+        put = partial(cluster.stores[updated].put, newer[holders.index(updated)], [part.descriptor_hash], OWNER)
+        await settled(put)
+        await lose(cluster, nodes[4], part)
+        await trio.sleep(10)
+        assert cluster.menders[nodes[4]].counts == {"replaced": 1}
+        assert not holds(cluster, nodes[4])
