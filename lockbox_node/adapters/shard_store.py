@@ -94,6 +94,7 @@ class ShardStoreFile:
         self._write_bytes = 0
         self._reads: deque[tuple[Read, Answer[Any]]] = deque()
         self._doubted: set[tuple[bytes, bytes]] = set()  # quarantines on their way
+        self.holds = 0  # while above zero no file goes away: a backup is about to link it
         self._write_wake = trio.Event()
         self._read_wake = trio.Event()
         self._write_limiter = trio.CapacityLimiter(1)
@@ -250,6 +251,10 @@ class ShardStoreFile:
         self._writer.close()
         os.close(self._lock)
 
+    async def housekeeping_ended(self) -> None:
+        """Return when none is under way; with `holds` set before, none begins."""
+        await self._hop(lambda: None)
+
     # Queues
 
     def _queue_write(self, request: Write, answer: Answer[T]) -> None:
@@ -283,7 +288,9 @@ class ShardStoreFile:
             self._write_wake = trio.Event()
             with trio.move_on_after(0 if quiet_s == 0 else quiet_s):
                 await self._write_wake.wait()
-            if not self._writes:
+            if self.holds:
+                quiet_s = self._params.idle_s
+            elif not self._writes:
                 more = await self._hop(self._writer.idle)
                 quiet_s = 0 if more else HOUSEKEEPING_S
                 self._publish()
