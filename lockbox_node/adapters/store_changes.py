@@ -32,7 +32,6 @@ from lockbox_node.adapters.store_rows import (
     PARTS_AT,
     DamagedRow,
     PartRow,
-    logical_bytes,
     pack_entries,
     pack_head,
     pack_note,
@@ -72,9 +71,9 @@ _columns = attrgetter(*(item.name for item in fields(PartRow)))
 _INSERT = f"INSERT INTO part({PART_COLUMNS}) VALUES ({', '.join('?' * len(fields(PartRow)))})"  # noqa: S608
 
 
-def is_big(part: StripePart, params: StoreParams) -> bool:
+def is_big(request: Put, params: StoreParams) -> bool:
     """Whether the part gets a file of its own."""
-    return sum(len(shard) for shard in part.shards) > params.inside_bytes_max
+    return request.shard_bytes > params.inside_bytes_max
 
 
 def with_lease_of(row: PartRow, part: StripePart) -> StripePart:
@@ -159,7 +158,7 @@ class Changes:
         entries = merge_entries(part.entries)
         by_hash = {row.hash: row for row in standing}
         if ruling.writes:
-            if rid is None and is_big(part, self._params):
+            if rid is None and is_big(request, self._params):
                 raise LockboxError("what stands here just changed", "try again", ErrorCode.BUSY)
             if rid is None:
                 self.admit(request, ruling, standing)
@@ -172,7 +171,7 @@ class Changes:
                 self._garbage.remove(old, careful=careful)
             if pointer := self._take_pointer(part.address, part.descriptor_hash):
                 entries = merge_entries(entries, pointer)
-            self._insert(part, entries, owner, self.take_rid() if rid is None else rid)
+            self._insert(request, part, entries, owner, self.take_rid() if rid is None else rid)
         elif ruling.verdict is Verdict.HELD:
             self._merge_into(by_hash[part.descriptor_hash], entries)
             self._lengthen(by_hash[part.descriptor_hash], part.lease_until_unix_s, part.renewal)
@@ -190,12 +189,12 @@ class Changes:
         tombstone = tombstone_at(self._connection, address)
         return refusal_of(ruling, None if tombstone is None else tombstone[1])
 
-    def _insert(self, part: StripePart, entries: tuple[HolderEntry, ...], owner: bytes, rid: int) -> None:
-        big = is_big(part, self._params)
+    def _insert(self, request: Put, part: StripePart, entries: tuple[HolderEntry, ...], owner: bytes, rid: int) -> None:
+        big = is_big(request, self._params)
         shard_bytes = len(part.shards[0]) if part.shards else 0
         row = PartRow(
             rid, part.address, part.descriptor_hash, part.version, part.tier, part.lease_until_unix_s, part.index,
-            0, int(big), len(part.shards), shard_bytes, logical_bytes(part), pack_entries(entries),
+            0, int(big), len(part.shards), shard_bytes, request.payload_bytes, pack_entries(entries),
             -1, owner, pack_signed(part.renewal),
         )  # fmt: skip
         self._connection.execute(_INSERT, _columns(row))

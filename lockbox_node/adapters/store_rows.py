@@ -152,7 +152,7 @@ def pack_head(part: StripePart) -> bytes:
 
 def logical_bytes(part: StripePart) -> int:
     """Bytes of a part that count against the capacity: shards, slots and descriptor."""
-    return sum(len(shard) for shard in part.shards) + sum(len(slot) for slot in part.slots) + len(part.descriptor.body)
+    return sum(map(len, part.shards)) + sum(map(len, part.slots)) + len(part.descriptor.body)
 
 
 def prefix_of(node: bytes) -> int:

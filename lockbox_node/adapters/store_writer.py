@@ -166,7 +166,7 @@ class StoreWriter:
         refused: dict[int, LockboxError] = {}
         names = []
         for place, request in enumerate(group):
-            if not isinstance(request, Put) or not is_big(request.part, self._params):
+            if not isinstance(request, Put) or not is_big(request, self._params):
                 continue
             try:
                 standing = standing_at(self._connection, request.part.address)
