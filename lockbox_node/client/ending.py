@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from lockbox_node.client.burials import HOLDERS_MAX, Burial
-from lockbox_node.client.finding import Presence
+from lockbox_node.client.finding import MISS_NODES, Presence
 from lockbox_node.client.leases import refusal
 from lockbox_node.client.own_stripes import NO_SALT, OwnStripe, Telling, in_turn, manifest_of
 from lockbox_node.client.standing import check_presence
@@ -108,6 +108,8 @@ class _Deletion:
             self._stripes[number] = await OwnStripe.of_asset(vault, asset, salt, number)
 
         await in_turn(range(1, count), find)
+        for stripe in self._stripes.values():  # whoever is late may know of a holder that was replaced
+            await stripe.standing.finding.settle(MISS_NODES)
         slots = [slot for stripe in self._stripes.values() for slot in stripe.standing.slots]
         leases = [asset.lease_until_unix_s, *(slot.lease_until_unix_s for slot in slots)]
         holders = {node for stripe in self._stripes.values() for node in stripe.named}

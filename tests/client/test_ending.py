@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 import trio
 
@@ -19,7 +20,7 @@ from lockbox_node.client.verify import verify
 from lockbox_node.core.tiers import BASIC, ELITE, STANDARD, Tier
 from lockbox_node.errors import AssetNotFound, ExitCode, LockboxError, NotEnoughShards, RequestRefused
 from protocol.errors import ErrorCode
-from protocol.messages import Delete, FindHolders, PutStripe
+from protocol.messages import Delete, FindHolders, HolderEntry, Holders, Message, PutStripe
 from protocol.records import open_tombstone
 from tests.fakes.cluster import Cluster, a_wallet
 
@@ -135,6 +136,23 @@ async def test_who_does_not_answer_is_named_and_the_same_command_finishes_it(clu
     assert (vault.wallet.assets(), vault.wallet.burials()) == ([], {})
 
 
+async def test_a_holder_that_only_the_farthest_of_the_near_names_is_told_too(cluster: Cluster, vault: Vault) -> None:
+    asset = await locked(vault)
+    holders = cluster.holding(asset.address)
+    stranger = next(node for node in cluster.nodes.values() if node not in holders)
+    late = cluster.nearest(asset.address, 20)[-1]
+
+    def told(reply: Message) -> Message:
+        assert isinstance(reply, Holders)
+        (table,) = reply.tables
+        return Holders([msgspec.structs.replace(table, entries=[HolderEntry(0, stranger.id, 1)])], None, [])
+
+    late.bend[FindHolders] = told
+    cluster.kill(stranger.id)
+    result = await delete(vault, asset)
+    assert (result.holders, result.missing) == (11, (stranger.id,))
+
+
 async def test_an_interrupted_deletion_is_taken_up_again_even_when_the_manifest_is_gone(
     cluster: Cluster, vault: Vault
 ) -> None:
@@ -147,7 +165,7 @@ async def test_an_interrupted_deletion_is_taken_up_again_even_when_the_manifest_
 
         with pytest.raises(BaseExceptionGroup):
             await delete(vault, asset, progress=interrupt)
-    assert 0 < parts_left(cluster) <= 20
+    assert parts_left(cluster) == len(cluster.holding(asset.address)) == 10  # the root goes last
     for node in cluster.holding(asset.address):
         cluster.forget(node, asset.address)  # the root, and with it the manifest
     result = await delete(vault, asset)

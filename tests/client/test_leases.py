@@ -10,14 +10,15 @@ import trio
 
 from lockbox_node.client.leases import RenewResult, renew, renew_all, renew_mark
 from lockbox_node.client.lock import lock
+from lockbox_node.client.marks import raise_mark, read_mark
 from lockbox_node.client.recover import recover
 from lockbox_node.client.source import BytesSource
 from lockbox_node.core.derivation import wallet_key
 from lockbox_node.core.tiers import BASIC, ELITE, STANDARD, Tier
 from lockbox_node.errors import AssetNotFound, ExitCode, LockboxError, NotEnoughShards, RequestRefused, UsageError
 from protocol.errors import ErrorCode
-from protocol.messages import NO_INDEX, GetSlot, HolderEntry, Message, Renew, Slots, SlotState
-from tests.client.test_ending import a_burial, leases_at
+from protocol.messages import NO_INDEX, FindHolders, GetSlot, HolderEntry, Message, Renew, Slots, SlotState
+from tests.client.test_ending import a_burial, contact, leases_at
 from tests.fakes.cluster import Cluster, a_wallet
 
 if TYPE_CHECKING:
@@ -175,6 +176,23 @@ async def test_a_mark_with_missing_holders_degrades_all(cluster: Cluster, vault:
     cluster.kill(away.id)
     done = await renew_all(vault)
     assert done.exit_code is ExitCode.DEGRADED
+
+
+async def test_an_older_mark_that_a_returned_holder_shows_is_not_renewed(cluster: Cluster, vault: Vault) -> None:
+    await raise_mark(vault, await read_mark(vault), 16)
+    with wallet_key(vault.wallet.master) as key:
+        holding = cluster.holding(key.address)
+        away = next(node for node in cluster.nearest(key.address, 24) if node in holding)
+    cluster.kill(away.id)
+    await raise_mark(vault, await read_mark(vault), 32)
+    cluster.revive(away.id)
+    await trio.sleep(20)
+    await vault.pool.request(contact(vault, away), FindHolders(bytes(32)))  # it answers as fast as the others
+    for node in [node for node in cluster.nodes.values() if node is not away][:15]:
+        node.silent.add(GetSlot)  # so that everybody else is heard
+    renewed = await renew_mark(vault)
+    assert renewed is not None
+    assert (renewed.indices, renewed.n) == (20, 20)
 
 
 async def test_a_wallet_that_never_locked_anything_has_no_mark_to_renew(vault: Vault) -> None:
