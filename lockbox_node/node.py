@@ -31,6 +31,7 @@ from lockbox_node.services.membership import MembershipService
 from lockbox_node.services.pointers import PointerSpreader
 from lockbox_node.services.rebuilding import Rebuilder
 from lockbox_node.services.storage import Storage
+from lockbox_node.services.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,7 +123,9 @@ class Node:
         self.healing = Healing(ports.store, discovery, rebuilder, config.repair, self.guard, changes)
         ports.store.on_corrupt = lambda _address, _descriptor_hash: self.healing.sweep_soon()
         ports.store.on_broken = self._on_broken
+        self.upkeep = Upkeep(ports.store, self.pool, ports.clock, config, Random(rng.getrandbits(64)))
         self.pool.on_lost = self.membership.connection_lost
+        self.pool.on_same = self.membership.met_same
         self.dispatcher.add(
             *self.membership.routes(), *self.discovery.routes(), *self.storage.routes(), *self.comparing.routes()
         )
@@ -147,13 +150,17 @@ class Node:
         self.membership.renew_record()
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run until `stop`, which may be set at any time; started with the port when everything serves."""
+        """Run until `stop`, which may be set at any time; started with the port when everything serves.
+
+        Superseded, at once and in a group, when a later life of this node runs elsewhere.
+        """
         async with trio.open_nursery() as infrastructure:
             await infrastructure.start(self.pool.run)
             port = await infrastructure.start(self.server.run)
             await self._join(infrastructure)
             async with trio.open_nursery() as work:
                 await work.start(self.pointers.run)
+                await work.start(self.upkeep.run)
                 async with trio.open_nursery() as repairs:
                     await repairs.start(self.healing.run)
                     task_status.started(port)

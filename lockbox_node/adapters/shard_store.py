@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import trio
 
 from lockbox_node.adapters import store_schema
+from lockbox_node.adapters.disk import DISK, Disk
 from lockbox_node.adapters.store_files import BigFiles
 from lockbox_node.adapters.store_reader import (
     MORE,
@@ -93,6 +94,7 @@ class ShardStoreFile:
         self._write_bytes = 0
         self._reads: deque[tuple[Read, Answer[Any]]] = deque()
         self._doubted: set[tuple[bytes, bytes]] = set()  # quarantines on their way
+        self.holds = 0  # while above zero no file goes away: a backup is about to link it
         self._write_wake = trio.Event()
         self._read_wake = trio.Event()
         self._write_limiter = trio.CapacityLimiter(1)
@@ -101,7 +103,9 @@ class ShardStoreFile:
         self._read_crowd = Gathering(params.gather_read_s, params.gather_enough)
 
     @classmethod
-    def open(cls, data_dir: Path, params: StoreParams, clock: WallClock, node: bytes = b"") -> ShardStoreFile:
+    def open(
+        cls, data_dir: Path, params: StoreParams, clock: WallClock, node: bytes = b"", *, disk: Disk = DISK
+    ) -> ShardStoreFile:
         """Open or make the store in `data_dir`, which exists. ConfigError says why it cannot be used.
 
         With `node`, a store that was opened for another node is refused, and a new one is bound to it.
@@ -110,8 +114,8 @@ class ShardStoreFile:
         """
         lock = store_schema.lock(data_dir)
         try:
-            connection = store_schema.open_database(data_dir, node)
-            files = BigFiles(data_dir)
+            connection = store_schema.open_database(data_dir, node, disk)
+            files = BigFiles(data_dir, disk)
             files.prepare()
             reading = store_schema.connect(data_dir / store_schema.DATABASE)
             reading.execute("PRAGMA query_only=ON")
@@ -247,6 +251,10 @@ class ShardStoreFile:
         self._writer.close()
         os.close(self._lock)
 
+    async def housekeeping_ended(self) -> None:
+        """Return when none is under way; with `holds` set before, none begins."""
+        await self._hop(lambda: None)
+
     # Queues
 
     def _queue_write(self, request: Write, answer: Answer[T]) -> None:
@@ -280,7 +288,9 @@ class ShardStoreFile:
             self._write_wake = trio.Event()
             with trio.move_on_after(0 if quiet_s == 0 else quiet_s):
                 await self._write_wake.wait()
-            if not self._writes:
+            if self.holds:
+                quiet_s = self._params.idle_s
+            elif not self._writes:
                 more = await self._hop(self._writer.idle)
                 quiet_s = 0 if more else HOUSEKEEPING_S
                 self._publish()

@@ -7,7 +7,8 @@ touching the damaged page would fail again. The rulings are those of core.slots;
 
 from __future__ import annotations
 
-from dataclasses import astuple, fields, replace
+from dataclasses import fields, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from lockbox_node.adapters.store_books import Books
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
 Result = PutOutcome | Merged | bool | int | None | list[BucketDigest] | LockboxError
 
 
+_columns = attrgetter(*(item.name for item in fields(PartRow)))
 _INSERT = f"INSERT INTO part({PART_COLUMNS}) VALUES ({', '.join('?' * len(fields(PartRow)))})"  # noqa: S608
 
 
@@ -196,7 +198,7 @@ class Changes:
             0, int(big), len(part.shards), shard_bytes, logical_bytes(part), pack_entries(entries),
             -1, owner, pack_signed(part.renewal),
         )  # fmt: skip
-        self._connection.execute(_INSERT, astuple(row))
+        self._connection.execute(_INSERT, _columns(row))
         inside = b"" if big else b"".join(part.shards)
         self._connection.execute("INSERT INTO body VALUES (?, ?, ?)", (rid, pack_head(part), inside))
         self._name(rid, entries)
@@ -227,10 +229,12 @@ class Changes:
         tombstones: dict[bytes, Signed] = {}
         newer: dict[bytes, Signed] = {}
         held: set[bytes] = set()
+        over: set[bytes] = set()
         for table, may_point in [*((t, True) for t in request.tables), *((t, False) for t in request.held_only)]:
             tombstone = tombstone_at(self._connection, table.address)
             if tombstone is not None and table.version <= tombstone[0]:
                 tombstones[table.address] = tombstone[1]
+                over.add(table.descriptor_hash)
                 continue
             standing = standing_at(self._connection, table.address)
             row = next((row for row in standing if row.hash == table.descriptor_hash), None)
@@ -239,9 +243,10 @@ class Changes:
                 self._merge_into(row, table.entries)
             elif (newest := self._replaced_by(table, standing)) is not None:
                 newer[table.descriptor_hash] = newest
+                over.add(table.descriptor_hash)
             elif may_point:
                 self._point(table)
-        return Merged(tuple(tombstones.values()), tuple(newer.values()), frozenset(held))
+        return Merged(tuple(tombstones.values()), tuple(newer.values()), frozenset(held), frozenset(over))
 
     def _replaced_by(self, table: HolderTable, standing: Sequence[PartRow]) -> Signed | None:
         """The descriptor held here that replaces the slot of a told table."""

@@ -1,8 +1,8 @@
 """The one writer of a shard store: a group of requests becomes one transaction, one flush, and then the answers.
 
 Runs in one thread at a time, never on the trio thread. Rules: files before the transaction that names them; a refused
-request is taken out by its savepoint; a failing commit fails the group; a full disk is an answer; any other I/O error
-or failed flush makes the store read-only and is never retried, because the kernel may have dropped the dirty pages.
+request has written nothing; a failing commit fails the group; a full disk is an answer; any other I/O error or failed
+flush makes the store read-only and is never retried, because the kernel may have dropped the dirty pages.
 A page that fails its checksum rolls the transaction back (SQLite's rule): the group then runs one by one, `careful`.
 """
 
@@ -150,17 +150,14 @@ class StoreWriter:
         return results
 
     def _one(self, request: Write, rid: int | None, *, careful: bool) -> Result:
-        execute = self._connection.execute
-        before = self._books.mark()
-        execute("SAVEPOINT request")
+        """A refused request has changed nothing: the rulings come before the rows."""
+        before, changes = self._books.mark(), self._connection.total_changes()
         try:
-            result = self._changes.perform(request, rid, careful=careful)
+            return self._changes.perform(request, rid, careful=careful)
         except LockboxError as refusal:
-            execute("ROLLBACK TO request")
+            assert self._connection.total_changes() == changes, "a request was refused after it had written"
             self._books.back_to(before)
-            result = refusal
-        execute("RELEASE request")
-        return result
+            return refusal
 
     # Large files, before the transaction
 
@@ -216,7 +213,14 @@ class StoreWriter:
     # Between the groups
 
     def checkpoint(self) -> None:
-        """Move what the WAL holds into the database, as far as no reader needs it."""
+        """Move what the WAL holds into the database, as far as no reader needs it. Digests are folded as often."""
+        if self.broken:
+            return
+        try:
+            self._books.fold()
+        except apsw.Error as error:
+            if self._is_fatal(error):
+                return
         self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def idle(self) -> bool:
@@ -237,17 +241,21 @@ class StoreWriter:
         return more
 
     def close(self) -> None:
-        """Last checkpoint; the connection is closed."""
-        if not self.broken:
-            self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        """Last checkpoint; the connection is closed, without the one that SQLite would try again."""
+        if not self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE):
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._connection.close()
 
-    def _checkpoint(self, mode: int) -> None:
+    def _checkpoint(self, mode: int) -> bool:
+        if self.broken:
+            return False
         try:
             self._connection.wal_checkpoint(mode=mode)
             self.wal_pages = 0
         except apsw.Error as error:
             self._is_fatal(error)
+            return False
+        return True
 
     def _unlink(self) -> bool:
         """Remove the files of deleted parts, then forget them."""
@@ -313,7 +321,7 @@ class StoreWriter:
         """Whether the store is broken by it; ends a transaction that is still open. Our own mistakes are raised."""
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
-        if isinstance(error, apsw.FullError | apsw.BusyError) or _is_damage(error):
+        if _is_full(error) or isinstance(error, apsw.BusyError) or _is_damage(error):
             return False
         if not isinstance(error, apsw.IOError | apsw.CorruptError | apsw.CantOpenError | apsw.ReadOnlyError):
             raise error
@@ -329,8 +337,13 @@ def _is_damage(error: apsw.Error) -> bool:
     return getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA
 
 
+def _is_full(error: apsw.Error) -> bool:
+    """Whether the disk is full: for a page, or for the WAL index, which is a file too."""
+    return isinstance(error, apsw.FullError) or getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE
+
+
 def _answer_to(error: apsw.Error) -> LockboxError:
-    if isinstance(error, apsw.FullError):
+    if _is_full(error):
         return store_full()
     if isinstance(error, apsw.BusyError):
         return LockboxError("the store is in use by another program", "try again", ErrorCode.BUSY)
