@@ -69,6 +69,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Every file that the manifest answers for."""
         return [self.full, *([self.delta] if self.delta else []), *self.files]
 
+    @property
+    def restored_bytes(self) -> int:
+        """What a restore goes through, about: every piece, the whole database once more, the large parts."""
+        return sum(piece.size for piece in self.pieces) + self.database.size + self.big_bytes
+
 
 class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     manifest: Manifest

@@ -20,12 +20,14 @@ import click
 import trio
 
 from lockbox_node import control
+from lockbox_node.adapters.backup_set import load_manifest
 from lockbox_node.adapters.clock import SystemClock
 from lockbox_node.adapters.store_restore import Restored
 from lockbox_node.adapters.store_restore import restore as restore_backup
 from lockbox_node.cli.asking import config_option, socket_of
 from lockbox_node.cli.output import emit, json_option, reporting
 from lockbox_node.cli.session import progress_bar
+from lockbox_node.errors import LockboxError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -58,7 +60,11 @@ def backup(directory: Path, full: bool, config_path: Path, as_json: bool) -> Non
     async def make() -> dict[str, Any]:
         return await control.ask(socket, "backup", directory=path, full=full)
 
-    said = trio.run(_with_bar, "backing up", make, told)
+    try:
+        said = trio.run(_with_bar, "backing up", make, told)
+    except KeyboardInterrupt:
+        hint = "see it with lockbox-node status when it is done"
+        raise LockboxError("interrupted; the backup goes on in the daemon", hint) from None
     emit(as_json, {**said, "directory": path}, backup_words(said, path))
 
 
@@ -81,6 +87,7 @@ def restore(directory: Path, target: Path, as_json: bool) -> None:
 def _restoring(source: Path, target: Path) -> tuple[Callable[[], Awaitable[Restored]], Callable[[], Awaitable[Told]]]:
     done = [0]
     source, target = source.absolute(), target.absolute()
+    total = load_manifest(source).restored_bytes
 
     def advance(count: int) -> None:
         trio.from_thread.check_cancelled()
@@ -88,7 +95,7 @@ def _restoring(source: Path, target: Path) -> tuple[Callable[[], Awaitable[Resto
 
     async def told() -> Told:
         await trio.lowlevel.checkpoint()
-        return done[0], 0
+        return done[0], total
 
     async def make() -> Restored:
         work = partial(restore_backup, source, target, SystemClock(), advance)

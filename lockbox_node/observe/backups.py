@@ -47,7 +47,10 @@ class BackupVerbs:
         answer = _told(done)
         log.info("backup.done", **{name: answer[name] for name in ("kind", "bytes", "parts", "missing")})
         note = {name: answer[name] for name in ("unix_s", "kind", "bytes")}
-        await settled(partial(self._store.note, NOTE, msgpack.packb(note)))
+        try:
+            await settled(partial(self._store.note, NOTE, msgpack.packb(note)))
+        except LockboxError as error:  # a store that is read-only needs its backup most
+            log.warning("backup.not_noted", reason=error.message)
         return answer
 
     async def progress(self, _request: dict[str, Any]) -> object:

@@ -32,6 +32,7 @@ def test_it_comes_back_as_it_was_and_people_can_read_it(tmp_path: Path) -> None:
     said = json.loads((tmp_path / "manifest.json").read_text())
     assert said["manifest"]["made_unix_s"] == 1_800_000_000
     assert [piece.path for piece in MANIFEST.pieces] == ["full-0001.db", "delta-0002", "node-0002/identity/key.pem"]
+    assert MANIFEST.restored_bytes == 2 * 8192 + 12 + 32 + 320_000
     assert not (tmp_path / "manifest.json.new").exists()
 
 

@@ -68,12 +68,12 @@ def test_everything_of_a_node_is_in_it_with_modes_of_a_secret(sources: Sources, 
 
 async def test_what_is_deleted_and_put_while_it_runs_changes_nothing_in_it(sources: Sources, tmp_path: Path) -> None:
     async with serving(sources.data_dir) as store:
-        await put(store, range(60))
+        await put(store, range(600))  # more than one step of the copy
         changed = False
 
         async def change() -> None:
-            await delete(store, range(0, 60, 2))
-            await put(store, range(100, 130))
+            await delete(store, range(0, 600, 2))
+            await put(store, range(1000, 1030))
             await trio.sleep(0.2)  # housekeeping would remove the files of what was deleted by now
 
         def advance(_count: int) -> None:
@@ -88,12 +88,12 @@ async def test_what_is_deleted_and_put_while_it_runs_changes_nothing_in_it(sourc
         store.holds -= 1
         done = await trio.to_thread.run_sync(backup.finish)
         assert changed
-        assert (done.manifest.parts, done.missing) == (60, 0)
+        assert (done.manifest.parts, done.missing) == (600, 0)
         await trio.sleep(0.3)
-        assert len(list((sources.data_dir / "big").glob("*/*"))) == 20, "they go once nobody holds them"
+        assert len(list((sources.data_dir / "big").glob("*/*"))) == 110, "they go once nobody holds them"
     assert restored(tmp_path / "backup", tmp_path / "n02").marked == 0
-    assert held_in(tmp_path / "n02") == parts_of(range(60))
-    assert meta_of(tmp_path / "n02")["stripes"] == 60
+    assert held_in(tmp_path / "n02") == parts_of(range(600))
+    assert meta_of(tmp_path / "n02")["stripes"] == 600
 
 
 @pytest.mark.slow

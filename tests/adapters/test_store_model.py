@@ -245,7 +245,7 @@ def _all_of(asset: int) -> list[Stripe]:
 
 
 @pytest.mark.parametrize(
-    ("examples", "steps"), [(50, 25), pytest.param(1000, 60, marks=pytest.mark.long)], ids=["short", "long"]
+    ("examples", "steps"), [(50, 25), pytest.param(300, 60, marks=pytest.mark.long)], ids=["short", "long"]
 )
 def test_the_store_is_the_dictionary(ram_path: Path, examples: int, steps: int) -> None:
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pty
@@ -10,7 +11,6 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,8 +72,8 @@ def test_the_plan_has_seven_regions_far_apart_and_short_times(tmp_path: Path) ->
 def test_few_regions_still_have_five_operators_and_real_times_are_the_tiers_own(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, regions="eu-west-1,us-east-1", real_times=True)
     assert (plan.regions, plan.operators) == (("eu-west-1", "us-east-1"), 5)
-    small = replace(Config().store, ballast_bytes=BALLAST_BYTES)
-    assert plan.config == replace(Config(), store=small)
+    store = dataclasses.replace(Config().store, ballast_bytes=BALLAST_BYTES)
+    assert plan.config == Config(store=store)
 
 
 def test_policy_words_change_the_settings() -> None:

@@ -46,10 +46,10 @@ def test_the_higher_sequence_wins_in_any_order() -> None:
     assert one.holders == other.holders == {(0, bytes([1]) * 32): 3, (1, bytes([2]) * 32): 2}
 
 
-def test_a_line_that_says_lost_is_no_holder_and_takes_none_away() -> None:
-    table, node = SlotTable(1, bytes(32)), bytes(31) + b"1"
-    table.merge([HolderEntry(2, node, 1), HolderEntry(NO_INDEX, node, 2)])
-    assert table.holders == {(2, node): 1}
+def test_who_says_that_it_lost_its_part_is_no_holder_of_another_index() -> None:
+    table = SlotTable(1, bytes(32))
+    table.merge([entry(3, 1, 1), entry(NO_INDEX, 1, 2), entry(NO_INDEX, 2, 1)])
+    assert set(table.holders) == {(3, entry(3, 1, 1).node)}
 
 
 async def test_a_stripe_is_found_with_all_its_holders(cluster: Cluster, vault: Vault) -> None:

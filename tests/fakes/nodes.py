@@ -69,12 +69,7 @@ class Papers:
 
 
 class TownClock(FixedClock):
-    """Wall time that moves with trio's, and jumps when a test says so."""
-
-    ahead_s = 0.0
-
-    def now_unix_s(self) -> float:
-        return super().now_unix_s() + self.ahead_s
+    """Wall time that moves with trio's, and jumps when a test raises `ahead_s`."""
 
 
 class CutNetwork(MemoryNetwork):

@@ -8,9 +8,10 @@ import msgpack
 import pytest
 
 from lockbox_node.adapters.backups import Backups
+from lockbox_node.adapters.shard_store import ShardStoreFile
 from lockbox_node.errors import UsageError
 from lockbox_node.observe.backups import BackupVerbs, last_backup
-from tests.fakes.backed_up import CLOCK, node_home, put, serving
+from tests.fakes.backed_up import CLOCK, PARAMS, node_home, put, serving
 from tests.fakes.stripes import NOW_UNIX_S
 
 if TYPE_CHECKING:
@@ -36,6 +37,17 @@ async def test_a_backup_is_made_told_and_remembered(tmp_path: Path) -> None:
         remembered = last_backup(store.notes)
         assert remembered is not None
         assert remembered["kind"] == "full"
+
+
+async def test_a_store_that_takes_no_more_writes_is_backed_up_all_the_same(tmp_path: Path) -> None:
+    sources, other = node_home(tmp_path / "n01"), node_home(tmp_path / "n02")
+    closed = ShardStoreFile.open(other.data_dir, PARAMS, CLOCK)
+    closed.close()
+    async with serving(sources.data_dir) as store:
+        await put(store, range(3))
+        said: Any = await BackupVerbs(Backups(store, sources, CLOCK), closed).backup({"directory": str(tmp_path / "b")})
+        assert said["parts"] == 3
+        assert last_backup(closed.notes) is None
 
 
 @pytest.mark.parametrize("request_", [{}, {"directory": 3}, {"directory": "/x", "full": 1}, {"directory": "x"}])
