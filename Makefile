@@ -20,7 +20,7 @@ WHEEL_HASH := $(shell find pyproject.toml README.md protocol lockbox_node -type 
 LOCKED := $(STAMPS)/lock-$(LOCK_HASH)
 INSTALLED := $(STAMPS)/wheel-$(LOCK_HASH)-$(WHEEL_HASH)
 
-.PHONY: help install demo test check static bench coverage lock clean
+.PHONY: help install demo test real long check static bench coverage lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/\1\t\2/p' Makefile | expand -t 12
@@ -33,8 +33,14 @@ demo: install  ## Run a real network of 24 nodes, lose a region, and get everyth
 test: install static  ## Run all checks and the whole test suite
 	$(BIN)/python -m pytest
 
+real: install  ## Run the tests that need root: real file systems that fill up
+	$(BIN)/python -m pytest -m root
+
+long: install  ## Run the long forms of the tests of faults
+	$(BIN)/python -m pytest -m long
+
 check: install static  ## Formats, lint, types, import floors, shape, fast tests
-	$(BIN)/python -m pytest -m 'not end_to_end'
+	$(BIN)/python -m pytest -m 'not end_to_end and not root and not long'
 
 static: install
 	$(BIN)/ruff format --check $(CODE)

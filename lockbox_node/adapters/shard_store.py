@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import trio
 
 from lockbox_node.adapters import store_schema
+from lockbox_node.adapters.disk import DISK, Disk
 from lockbox_node.adapters.store_files import BigFiles
 from lockbox_node.adapters.store_reader import (
     MORE,
@@ -101,7 +102,9 @@ class ShardStoreFile:
         self._read_crowd = Gathering(params.gather_read_s, params.gather_enough)
 
     @classmethod
-    def open(cls, data_dir: Path, params: StoreParams, clock: WallClock, node: bytes = b"") -> ShardStoreFile:
+    def open(
+        cls, data_dir: Path, params: StoreParams, clock: WallClock, node: bytes = b"", *, disk: Disk = DISK
+    ) -> ShardStoreFile:
         """Open or make the store in `data_dir`, which exists. ConfigError says why it cannot be used.
 
         With `node`, a store that was opened for another node is refused, and a new one is bound to it.
@@ -110,8 +113,8 @@ class ShardStoreFile:
         """
         lock = store_schema.lock(data_dir)
         try:
-            connection = store_schema.open_database(data_dir, node)
-            files = BigFiles(data_dir)
+            connection = store_schema.open_database(data_dir, node, disk)
+            files = BigFiles(data_dir, disk)
             files.prepare()
             reading = store_schema.connect(data_dir / store_schema.DATABASE)
             reading.execute("PRAGMA query_only=ON")

@@ -14,7 +14,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lockbox_node.adapters.store_schema import sync_directory
+from lockbox_node.adapters.disk import DISK, Disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -66,8 +66,9 @@ def name_of(address: bytes, rid: int) -> str:
 class BigFiles:
     """The directories `big/`, `tmp/` and `quarantine/` of one data_dir."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, disk: Disk = DISK) -> None:
         self._data_dir = data_dir
+        self._disk = disk
         self._big = data_dir / "big"
         self._tmp = data_dir / "tmp"
         self._quarantine = data_dir / "quarantine"
@@ -77,51 +78,46 @@ class BigFiles:
         if not (self._big / "ff").is_dir():
             for number in range(FANOUT):
                 (self._big / f"{number:02x}").mkdir(mode=0o700, parents=True, exist_ok=True)
-            sync_directory(self._big)
+            self._disk.flush_directory(self._big)
         for path in (self._tmp, self._quarantine):
             path.mkdir(mode=0o700, exist_ok=True)
-        sync_directory(self._data_dir)
-        for entry in os.scandir(self._tmp):
-            os.unlink(entry.path)
+        self._disk.flush_directory(self._data_dir)
+        for entry in sorted(os.listdir(self._tmp)):
+            self._disk.unlink(self._tmp / entry)
 
     def write(self, header: BigHeader, shards: Sequence[bytes]) -> None:
         """Write and flush one file, and rename it into place; `sync` of its name makes the name durable. OSError."""
         temporary = self._tmp / str(header.rid)
         total = HEADER_BYTES + sum(len(shard) for shard in shards)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = self._disk.create(temporary)
         try:
-            os.posix_fallocate(descriptor, 0, total)
-            _write_all(descriptor, [header.encode(), *shards])
-            os.fdatasync(descriptor)
-            os.rename(temporary, self._big / name_of(header.address, header.rid))
+            self._disk.allocate(descriptor, total)
+            self._disk.write(descriptor, [header.encode(), *shards])
+            self._disk.flush(descriptor)
+            self._disk.rename(temporary, self._big / name_of(header.address, header.rid))
         except OSError:
-            os.unlink(temporary)
+            self._disk.unlink(temporary)
             raise
         finally:
-            os.close(descriptor)
+            self._disk.close(descriptor)
 
     def sync(self, names: Iterable[str]) -> None:
         """Flush the directories of these files, each once."""
         for folder in sorted({name[:2] for name in names}):
-            sync_directory(self._big / folder)
+            self._disk.flush_directory(self._big / folder)
 
     def read(self, name: str, shards: int, shard_bytes: int) -> tuple[bytes, ...]:
         """The shards of a file, unverified; a short file gives short shards. OSError when it is not there."""
-        descriptor = os.open(self._big / name, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return tuple(
-                os.pread(descriptor, shard_bytes, HEADER_BYTES + number * shard_bytes) for number in range(shards)
-            )
-        finally:
-            os.close(descriptor)
+        spans = ((HEADER_BYTES + number * shard_bytes, shard_bytes) for number in range(shards))
+        return self._disk.read(self._big / name, spans)
 
     def quarantine(self, name: str) -> None:
         """Move a file that failed its check aside; one that is gone is fine."""
         try:
-            os.rename(self._big / name, self._quarantine / name[3:])
+            self._disk.rename(self._big / name, self._quarantine / name[3:])
         except FileNotFoundError:
             return
-        sync_directory(self._quarantine)
+        self._disk.flush_directory(self._quarantine)
 
     def unlink(self, names: Iterable[str]) -> None:
         """Remove files for good: gone after a power loss too. Those already gone are fine."""
@@ -129,7 +125,7 @@ class BigFiles:
         for name in names:
             for path in (self._big / name, self._quarantine / name[3:]):
                 try:
-                    os.unlink(path)
+                    self._disk.unlink(path)
                 except FileNotFoundError:
                     continue
         self.sync(names)
@@ -147,14 +143,3 @@ class BigFiles:
 def is_full(error: OSError) -> bool:
     """Whether the disk or a quota is full: nothing is broken then."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def _write_all(descriptor: int, pieces: list[bytes]) -> None:
-    """Write all pieces, in as few calls as the kernel allows."""
-    views = [memoryview(piece) for piece in pieces]
-    while views:
-        written = os.writev(descriptor, views)
-        while views and written >= len(views[0]):
-            written -= len(views.pop(0))
-        if views:
-            views[0] = views[0][written:]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import apsw
 import apsw.sqlite_extra
 
+from lockbox_node.adapters.disk import DISK, Disk
 from lockbox_node.errors import ConfigError
 from protocol.held import bucket_of, held_digest, sum_bytes
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATABASE = "shards.db"
+DRAFT = "shards.new"
 CHECKSUM_VFS = "cksmvfs"
 CHECKSUM_BYTES = 8
 PAGE_BYTES = 4096
@@ -168,7 +170,7 @@ def lock(data_dir: Path) -> int:
     return descriptor
 
 
-def open_database(data_dir: Path, node: bytes) -> apsw.Connection:
+def open_database(data_dir: Path, node: bytes, disk: Disk = DISK) -> apsw.Connection:
     """The writer's connection, migrated and matched with STORE; makes both in an empty directory. ConfigError."""
     path, marker = data_dir / DATABASE, data_dir / "STORE"
     if marker.exists() and not path.exists():
@@ -180,7 +182,9 @@ def open_database(data_dir: Path, node: bytes) -> apsw.Connection:
     fresh = not path.exists() or not path.stat().st_size
     connection: apsw.Connection | None = None
     try:
-        connection = connect(path, fresh=fresh)
+        if fresh:
+            _make_database(path, store or str(uuid.uuid4()), node, disk)
+        connection = connect(path)
         migrate(connection, store or str(uuid.uuid4()), node)
         inside, owner = connection.execute("SELECT store, node FROM meta").get
         connection.execute("UPDATE meta SET next_rid = next_rid + ?, epoch = epoch + 1", (RID_SKIP,))
@@ -205,25 +209,33 @@ def open_database(data_dir: Path, node: bytes) -> apsw.Connection:
             "use the identity that belongs to it, or another data_dir",
         )
     if not store:
-        _write_marker(data_dir, inside)
+        _write_marker(data_dir, inside, disk)
     return connection
 
 
-def _write_marker(data_dir: Path, store: str) -> None:
-    descriptor = os.open(data_dir / "STORE.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+def _make_database(path: Path, store: str, node: bytes, disk: Disk) -> None:
+    """Under another name first: a power loss leaves no database or a whole one, never one that is refused."""
+    draft = path.with_name(DRAFT)
+    for leftover in sorted(path.parent.glob(f"{DRAFT}*")):
+        disk.unlink(leftover)
+    connection = connect(draft, fresh=True)
     try:
-        os.write(descriptor, f"{store}\n".encode())
-        os.fsync(descriptor)
+        migrate(connection, store, node)
     finally:
-        os.close(descriptor)
-    os.rename(data_dir / "STORE.new", data_dir / "STORE")
-    sync_directory(data_dir)
+        connection.close()
+    disk.rename(draft, path)
+    disk.flush_directory(path.parent)
 
 
-def sync_directory(path: Path) -> None:
-    """fsync a directory, so that renames and unlinks in it are durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _write_marker(data_dir: Path, store: str, disk: Disk) -> None:
+    fresh = data_dir / "STORE.new"
+    if fresh.exists():
+        disk.unlink(fresh)
+    descriptor = disk.create(fresh)
     try:
-        os.fsync(descriptor)
+        disk.write(descriptor, [f"{store}\n".encode()])
+        disk.flush(descriptor)
     finally:
-        os.close(descriptor)
+        disk.close(descriptor)
+    disk.rename(fresh, data_dir / "STORE")
+    disk.flush_directory(data_dir)

@@ -237,17 +237,21 @@ class StoreWriter:
         return more
 
     def close(self) -> None:
-        """Last checkpoint; the connection is closed."""
-        if not self.broken:
-            self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        """Last checkpoint; the connection is closed, without the one that SQLite would try again."""
+        if not self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE):
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._connection.close()
 
-    def _checkpoint(self, mode: int) -> None:
+    def _checkpoint(self, mode: int) -> bool:
+        if self.broken:
+            return False
         try:
             self._connection.wal_checkpoint(mode=mode)
             self.wal_pages = 0
         except apsw.Error as error:
             self._is_fatal(error)
+            return False
+        return True
 
     def _unlink(self) -> bool:
         """Remove the files of deleted parts, then forget them."""
