@@ -15,10 +15,12 @@ import typing
 from dataclasses import dataclass, field
 
 from lockbox_node.core.admission import AdmissionParams
+from lockbox_node.core.clock_trust import ClockTrustParams
 from lockbox_node.core.membership import MembershipParams
 from lockbox_node.core.repair import GuardParams, RepairParams
 from lockbox_node.core.routing_table import RoutingParams
-from lockbox_node.core.storage_params import StorageParams, StoreParams
+from lockbox_node.core.scrub_pace import ScrubParams
+from lockbox_node.core.storage_params import LeaseParams, StorageParams, StoreParams
 from lockbox_node.errors import ConfigError
 
 if typing.TYPE_CHECKING:
@@ -92,6 +94,9 @@ class Config:
     guard: GuardParams = field(default_factory=GuardParams)
     store: StoreParams = field(default_factory=StoreParams)
     storage: StorageParams = field(default_factory=StorageParams)
+    leases: LeaseParams = field(default_factory=LeaseParams)
+    clock: ClockTrustParams = field(default_factory=ClockTrustParams)
+    scrub: ScrubParams = field(default_factory=ScrubParams)
     admission: AdmissionParams = field(default_factory=AdmissionParams)
 
 

@@ -31,6 +31,7 @@ from lockbox_node.services.membership import MembershipService
 from lockbox_node.services.pointers import PointerSpreader
 from lockbox_node.services.rebuilding import Rebuilder
 from lockbox_node.services.storage import Storage
+from lockbox_node.services.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,6 +123,7 @@ class Node:
         self.healing = Healing(ports.store, discovery, rebuilder, config.repair, self.guard, changes)
         ports.store.on_corrupt = lambda _address, _descriptor_hash: self.healing.sweep_soon()
         ports.store.on_broken = self._on_broken
+        self.upkeep = Upkeep(ports.store, self.pool, ports.clock, config, Random(rng.getrandbits(64)))
         self.pool.on_lost = self.membership.connection_lost
         self.dispatcher.add(
             *self.membership.routes(), *self.discovery.routes(), *self.storage.routes(), *self.comparing.routes()
@@ -154,6 +156,7 @@ class Node:
             await self._join(infrastructure)
             async with trio.open_nursery() as work:
                 await work.start(self.pointers.run)
+                await work.start(self.upkeep.run)
                 async with trio.open_nursery() as repairs:
                     await repairs.start(self.healing.run)
                     task_status.started(port)

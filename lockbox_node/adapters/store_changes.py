@@ -227,10 +227,12 @@ class Changes:
         tombstones: dict[bytes, Signed] = {}
         newer: dict[bytes, Signed] = {}
         held: set[bytes] = set()
+        over: set[bytes] = set()
         for table, may_point in [*((t, True) for t in request.tables), *((t, False) for t in request.held_only)]:
             tombstone = tombstone_at(self._connection, table.address)
             if tombstone is not None and table.version <= tombstone[0]:
                 tombstones[table.address] = tombstone[1]
+                over.add(table.descriptor_hash)
                 continue
             standing = standing_at(self._connection, table.address)
             row = next((row for row in standing if row.hash == table.descriptor_hash), None)
@@ -239,9 +241,10 @@ class Changes:
                 self._merge_into(row, table.entries)
             elif (newest := self._replaced_by(table, standing)) is not None:
                 newer[table.descriptor_hash] = newest
+                over.add(table.descriptor_hash)
             elif may_point:
                 self._point(table)
-        return Merged(tuple(tombstones.values()), tuple(newer.values()), frozenset(held))
+        return Merged(tuple(tombstones.values()), tuple(newer.values()), frozenset(held), frozenset(over))
 
     def _replaced_by(self, table: HolderTable, standing: Sequence[PartRow]) -> Signed | None:
         """The descriptor held here that replaces the slot of a told table."""

@@ -193,7 +193,9 @@ def open_database(data_dir: Path, node: bytes, disk: Disk = DISK) -> apsw.Connec
             connection.close()
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"{path} cannot be used: {error}", "restore a backup, or begin with another dir") from None
+        full = isinstance(error, apsw.FullError)
+        hint = "make room on its disk" if full else "restore a backup, or begin with another dir"
+        raise ConfigError(f"{path} cannot be used: {error}", hint) from None
     if store and inside != store:
         connection.close()
         raise ConfigError(

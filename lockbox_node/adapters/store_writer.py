@@ -317,7 +317,7 @@ class StoreWriter:
         """Whether the store is broken by it; ends a transaction that is still open. Our own mistakes are raised."""
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
-        if isinstance(error, apsw.FullError | apsw.BusyError) or _is_damage(error):
+        if _is_full(error) or isinstance(error, apsw.BusyError) or _is_damage(error):
             return False
         if not isinstance(error, apsw.IOError | apsw.CorruptError | apsw.CantOpenError | apsw.ReadOnlyError):
             raise error
@@ -333,8 +333,13 @@ def _is_damage(error: apsw.Error) -> bool:
     return getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA
 
 
+def _is_full(error: apsw.Error) -> bool:
+    """Whether the disk is full: for a page, or for the WAL index, which is a file too."""
+    return isinstance(error, apsw.FullError) or getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE
+
+
 def _answer_to(error: apsw.Error) -> LockboxError:
-    if isinstance(error, apsw.FullError):
+    if _is_full(error):
         return store_full()
     if isinstance(error, apsw.BusyError):
         return LockboxError("the store is in use by another program", "try again", ErrorCode.BUSY)

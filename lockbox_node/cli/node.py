@@ -6,21 +6,15 @@ inside the commands, so that `--help` and `--version` answer at once.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from lockbox_node.cli.asking import ask_node, config_option
 from lockbox_node.cli.output import emit, json_option, program, reporting
 
-_CONFIG = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default="node.toml",
-    show_default=True,
-    help="The node.toml of the node.",
-)
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @program("lockbox-node")
@@ -34,10 +28,11 @@ def main() -> None:
 _AUTHORITY = "lockbox_node.cli.authority"
 main.add_later("ca", _AUTHORITY, "ca", "Make a network and sign its certificates.")
 main.add_later("init", _AUTHORITY, "node_init", "Make the files of a new node.")
+main.add_later("scrub", "lockbox_node.cli.upkeep", "scrub", "Read everything that is stored, now, and check it.")
 
 
 @main.command()
-@_CONFIG
+@config_option
 @click.option("--die-with", type=int, hidden=True, help="Be killed when this process, our parent, ends.")
 @reporting
 def run(config_path: Path, die_with: int | None) -> None:
@@ -52,25 +47,8 @@ def run(config_path: Path, die_with: int | None) -> None:
     daemon.run(config_path)
 
 
-def _ask(config_path: Path, verb: str) -> dict[str, Any]:
-    import lockbox_node.observe.logging  # noqa: F401  # first: it loads structlog without rich
-
-    # isort: split
-    import trio
-
-    from lockbox_node import control
-    from lockbox_node.config import load
-
-    path = config_path.absolute().parent / load(config_path).node.data_dir / "control.sock"
-
-    async def once() -> dict[str, Any]:
-        return await control.ask(path, verb)
-
-    return trio.run(once)
-
-
 @main.command()
-@_CONFIG
+@config_option
 @json_option
 @reporting
 def status(config_path: Path, as_json: bool) -> None:
@@ -78,7 +56,7 @@ def status(config_path: Path, as_json: bool) -> None:
 
     Example: lockbox-node status --config /var/lib/lockbox/node.toml
     """
-    said = _ask(config_path, "status")
+    said = ask_node(config_path, "status")
     members, stored, repairs = said["members"], said["bytes"], said["repairs"]
     lines = [
         f"node        {said['id'][:8]}  {said['state']}",
@@ -87,6 +65,9 @@ def status(config_path: Path, as_json: bool) -> None:
         f"members     {members['alive']} alive, {members['suspect']} suspect, {members['dead']} dead",
         f"stored      {said['stripes']} stripes, {said['shards']} shards, {stored['logical']:,} bytes "
         f"({stored['disk']:,} on disk), {said['corrupt']} corrupt",
+        f"trash       {said['trash']} stripes, {stored['trash']:,} bytes; {stored['reserved']:,} bytes are reserved",
+        f"scrub       {_scrub_words(said['scrub'], said['last_scrub'])}",
+        f"clock       {'trusted' if said['clock']['trusted'] else 'not trusted: ' + said['clock']['why']}",
         f"repairs     {repairs['done']} done, {repairs['failed']} failed, {repairs['pending']} pending"
         + ("" if repairs["enabled"] else ", paused"),
         f"certificate identity until {said['certificates']['identity_until']}",
@@ -94,8 +75,15 @@ def status(config_path: Path, as_json: bool) -> None:
     emit(as_json, said, "\n".join(lines))
 
 
+def _scrub_words(scrub: dict[str, Any], last: dict[str, Any] | None) -> str:
+    words = scrub["state"] if scrub["state"] == "waiting" else f"{scrub['state']}, {scrub['progress']:.0%}"
+    if last is None:
+        return f"{words}; none has ended yet"
+    return f"{words}; the last ended {last['finished']}: {last['parts']} parts, {last['corrupt']} corrupt"
+
+
 @main.command()
-@_CONFIG
+@config_option
 @json_option
 @reporting
 def members(config_path: Path, as_json: bool) -> None:
@@ -103,7 +91,7 @@ def members(config_path: Path, as_json: bool) -> None:
 
     Example: lockbox-node members --config /var/lib/lockbox/node.toml
     """
-    said = _ask(config_path, "members")
+    said = ask_node(config_path, "members")
     lines = ["NODE      STATUS   REGION          OPERATOR  ADDRESS"]
     lines += [
         f"{row['id'][:8]}  {row['status']:<7}  {row['region']:<14}  {row['operator']:<8}  {row['addresses'][0]}"
@@ -113,7 +101,7 @@ def members(config_path: Path, as_json: bool) -> None:
 
 
 @main.command()
-@_CONFIG
+@config_option
 @json_option
 @reporting
 def resume(config_path: Path, as_json: bool) -> None:
@@ -121,7 +109,7 @@ def resume(config_path: Path, as_json: bool) -> None:
 
     Example: lockbox-node resume --config /var/lib/lockbox/node.toml
     """
-    said = _ask(config_path, "resume")
+    said = ask_node(config_path, "resume")
     emit(as_json, said, "the view of the network is trusted" if said["view_trusted"] else "the view is still doubted")
 
 

@@ -86,3 +86,17 @@ class StorageParams:
             raise ConfigError(f"storage.spread_batch_max is outside 1 to {TABLES_MAX}")
         if self.spread_every_s <= 0 or self.renew_every_s <= 0 or self.verified_descriptors_max < 1:
             raise ConfigError("storage.spread_every_s, renew_every_s, verified_descriptors_max must be above zero")
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseParams:
+    """When leases are looked at, and how long trash is kept."""
+
+    look_every_s: float = 60.0  # at the clocks; uptime and wall time are noted as often
+    leases_every_s: float = 600.0
+    trash_kept_s: float = 7 * 24 * 3600.0  # of the store's uptime
+
+    def __post_init__(self) -> None:
+        _positive(self, "leases")
+        if not self.look_every_s > 0 or not self.leases_every_s > 0:
+            raise ConfigError("leases.look_every_s and leases_every_s must be above zero", "60 and 600 are usual")

@@ -46,6 +46,19 @@ class RepairWork:
 
 
 @dataclass(frozen=True, slots=True)
+class UpkeepWork:
+    """What leases and the scrub did since the start, and where they stand."""
+
+    clock_trusted: bool
+    expired: int
+    emptied: int
+    scrub_progress: float  # 0 to 1
+    scrub_parts: int
+    scrub_corrupt: int
+    scrub_finished_unix_s: float  # 0 = never
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """What the services expose: functions that return the present value, cheap, synchronous, never raising."""
 
@@ -56,6 +69,7 @@ class Observed:
     store_work: Callable[[], StoreWork]
     requests: Callable[[], Mapping[tuple[str, str], int]]  # (request type, "served" | "refused") -> count
     repairs: Callable[[], RepairWork]
+    upkeep: Callable[[], UpkeepWork]
     certificates_left_s: Callable[[], Mapping[str, float]]  # "identity", "operational" -> seconds until expiry
 
 
@@ -85,6 +99,7 @@ class _Collector:
         yield from _node_families(self._observed)
         yield from _store_families(self._observed)
         yield from _work_families(self._observed)
+        yield from _upkeep_families(self._observed.upkeep())
 
 
 def _registry_of(observed: Observed) -> CollectorRegistry:
@@ -115,8 +130,15 @@ def _store_families(observed: Observed) -> Iterator[Metric]:
     yield _gauge("lockbox_shards_corrupt", "Shards that failed their check and wait for repair.", figures.corrupt)
     yield _gauge("lockbox_pointers", "Holder tables kept for others.", figures.pointers)
     yield _gauge("lockbox_tombstones", "Signed deletions kept.", figures.tombstones)
-    sizes = {"logical": figures.logical_bytes, "disk": figures.disk_bytes}
-    yield _gauges("lockbox_stored_bytes", "Bytes of the stripes, and what they take on the disk.", "kind", sizes)
+    yield _gauge("lockbox_trash_stripes", "Stripes whose lease is over, kept for some days.", figures.trash_stripes)
+    sizes = {
+        "logical": figures.logical_bytes,
+        "disk": figures.disk_bytes,
+        "trash": figures.trash_bytes,
+        "reserved": figures.reserved_bytes,
+    }
+    text = "Bytes of the stripes, what all takes on the disk, what is in trash, what is kept free for deletes."
+    yield _gauges("lockbox_stored_bytes", text, "kind", sizes)
 
 
 def _work_families(observed: Observed) -> Iterator[Metric]:
@@ -136,6 +158,19 @@ def _work_families(observed: Observed) -> Iterator[Metric]:
     outcomes.add_metric(["failed"], repairs.failed)
     yield outcomes
     yield _gauge("lockbox_repairs_pending", "Repairs that wait or run.", repairs.pending)
+
+
+def _upkeep_families(work: UpkeepWork) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily
+
+    yield _gauge("lockbox_clock_trusted", "1 while the clock is believed, so that leases may end.", work.clock_trusted)
+    yield CounterMetricFamily("lockbox_leases_expired", "Leases and tombstones that ended.", work.expired)
+    yield CounterMetricFamily("lockbox_trash_emptied", "Stripes that went from trash for good.", work.emptied)
+    yield _gauge("lockbox_scrub_progress_ratio", "Share of the stripes that this scrub has seen.", work.scrub_progress)
+    yield CounterMetricFamily("lockbox_scrub_parts", "Stripes read by scrubs.", work.scrub_parts)
+    yield CounterMetricFamily("lockbox_scrub_corrupt", "Stripes that scrubs found damaged.", work.scrub_corrupt)
+    text = "When the last scrub ended, in Unix time; 0 = never."
+    yield _gauge("lockbox_scrub_last_finished_timestamp_seconds", text, work.scrub_finished_unix_s)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

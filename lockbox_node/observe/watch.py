@@ -17,7 +17,7 @@ import trio
 
 from lockbox_node.core.member_events import Status
 from lockbox_node.errors import LockboxError, UsageError
-from lockbox_node.observe.metrics import Metrics, Observed, RepairWork, StoreWork
+from lockbox_node.observe.metrics import Metrics, Observed, RepairWork, StoreWork, UpkeepWork
 from lockbox_node.observe.web import Pages
 from lockbox_node.services.announcing import NodeState
 from protocol.ids import ID_BYTES, NodeId
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lockbox_node.node import Node
+    from lockbox_node.services.scrubbing import Scrubber
 
 AWAIT_TIMEOUT_S = 60.0
 
@@ -64,6 +65,7 @@ class Watch:
             "members": self._members,
             "healing": self._healing,
             "resume": self._resume,
+            "scrub": self._scrub,
             "await-members": self._await_members,
         }
 
@@ -112,7 +114,15 @@ class Watch:
             "shards": figures.shards,
             "corrupt": figures.corrupt,
             "pointers": figures.pointers,
-            "bytes": {"logical": figures.logical_bytes, "disk": figures.disk_bytes},
+            "trash": figures.trash_stripes,
+            "bytes": {
+                "logical": figures.logical_bytes,
+                "disk": figures.disk_bytes,
+                "trash": figures.trash_bytes,
+                "reserved": figures.reserved_bytes,
+            },
+            **scrub_said(node.upkeep.scrub),
+            "clock": {"trusted": node.upkeep.leases.trusted, "why": node.upkeep.leases.reason},
             "repairs": {
                 "done": repairs.done,
                 "failed": repairs.failed,
@@ -158,6 +168,22 @@ class Watch:
         self._node.guard.resume()
         return {"view_trusted": self._node.guard.trusted}
 
+    async def _scrub(self, request: dict[str, Any]) -> object:
+        """`action`: start, pause, resume or progress; the answer says where the scrub stands then."""
+        scrub = self._node.upkeep.scrub
+        match request.get("action"):
+            case "start":
+                await scrub.start_now()
+            case "pause":
+                await scrub.pause()
+            case "resume":
+                await scrub.resume()
+            case "progress":
+                pass
+            case _:
+                raise UsageError("scrub needs action = start, pause, resume or progress")
+        return {**scrub_said(scrub), "healing": self._node.healing.enabled}
+
     async def _await_members(self, request: dict[str, Any]) -> object:
         """Return when `nodes` (full ids, hex) are all alive and active in our view; we are always among them."""
         wanted = _ids(request.get("nodes"))
@@ -185,6 +211,19 @@ class Watch:
         counts = self._node.storage.counts
         return StoreWork(counts["puts"], counts["gets"], counts["corrupt"])
 
+    def _upkeep_work(self) -> UpkeepWork:
+        leases, scrub = self._node.upkeep.leases, self._node.upkeep.scrub
+        last = scrub.state.last
+        return UpkeepWork(
+            leases.trusted,
+            leases.expired,
+            leases.emptied,
+            scrub.state.progress,
+            scrub.parts,
+            scrub.corrupt,
+            last.finished_unix_s if last else 0.0,
+        )
+
     def _observed(self) -> Observed:
         node = self._node
         return Observed(
@@ -195,6 +234,7 @@ class Watch:
             store_work=self._store_work,
             requests=self._requests,
             repairs=self._repairs,
+            upkeep=self._upkeep_work,
             certificates_left_s=self._certificates_left_s,
         )
 
@@ -213,6 +253,30 @@ class Watch:
             "identity": self._identity.identity_not_after_unix_s - now,
             "operational": self._identity.leaf_not_after_unix_s - now,
         }
+
+
+def scrub_said(scrub: Scrubber) -> dict[str, object]:
+    """Where the scrub stands (times in seconds of uptime), and the last one that ended, or null."""
+    state, last = scrub.state, scrub.state.last
+    return {
+        "scrub": {
+            "state": scrub.word,
+            "number": state.number,
+            "progress": round(state.progress, 6),
+            "parts": state.parts,
+            "bytes": state.checked_bytes,
+            "corrupt": state.corrupt,
+            "due_in_s": round(scrub.due_in_s),
+        },
+        "last_scrub": last
+        and {
+            "number": last.number,
+            "finished": _iso(last.finished_unix_s),
+            "parts": last.parts,
+            "bytes": last.checked_bytes,
+            "corrupt": last.corrupt,
+        },
+    }
 
 
 def _ids(wanted: object) -> set[NodeId]:

@@ -69,6 +69,7 @@ class Peer:
     record: Signed | None
     software: bytes
     clock_offset_s: float
+    clock_lead_s: float = 0.0  # its wall clock minus trio's clock: our own wall clock has no part in it
 
     @property
     def rate_key(self) -> bytes:
@@ -141,6 +142,7 @@ def _judged(frames: Frames, local: LocalIdentity, hello: Hello, now_unix_s: floa
         hello.record,
         hello.software,
         verdict.clock_offset_s,
+        hello.clock_unix_ms / 1000 - trio.current_time(),
     )
     _report(peer, verdict)
     return peer

@@ -16,7 +16,7 @@ from lockbox_node.errors import LockboxError
 from lockbox_node.rpc.dispatch import Route
 from lockbox_node.services.claims import is_claimed
 from protocol.errors import ErrorCode
-from protocol.ids import Address, NodeId, address_of
+from protocol.ids import NodeId
 from protocol.messages import (
     NO_INDEX,
     TOLD_NEWER_MAX,
@@ -28,7 +28,6 @@ from protocol.messages import (
     TellHolders,
     Told,
 )
-from protocol.records import Descriptor, Tombstone, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from lockbox_node.ports import Answer, Merged, ShardStore, WallClock
     from lockbox_node.rpc.hello import Peer
     from lockbox_node.services.storage import NearestNodes
-    from protocol.messages import Signed
 
 
 class Comparing:
@@ -86,13 +84,10 @@ class Comparing:
 
     def _missing(self, tables: Iterable[HolderTable], merged: Merged) -> list[bytes]:
         """Descriptor hashes of the told slots that we should hold, do not, and that nothing here speaks against."""
-        buried = {address_of(tomb.public_key): tomb.version for tomb in map(_tombstone, merged.tombstones)}
-        answered = merged.held | {known for signed in merged.newer for known in _descriptor(signed).replaces}
         missing = []
         for table in tables:
             named = current_indices(table.entries).get(self._own, NO_INDEX) != NO_INDEX
-            over = table.version <= buried.get(Address(table.address), -1)
-            if named and not over and table.descriptor_hash not in answered:
+            if named and table.descriptor_hash not in merged.held | merged.over:
                 missing.append(table.descriptor_hash)
                 self._on_missing(table)
         return missing
@@ -110,14 +105,6 @@ def _without_hearsay(table: HolderTable, peer: bytes) -> HolderTable:
     """The table without lines by which `peer` says of others that they lost what they held."""
     entries = [entry for entry in table.entries if entry.index != NO_INDEX or entry.node == peer]
     return HolderTable(table.address, table.version, table.descriptor_hash, entries)
-
-
-def _tombstone(signed: Signed) -> Tombstone:
-    return parse(signed, Tombstone)  # checked when it was stored
-
-
-def _descriptor(signed: Signed) -> Descriptor:
-    return parse(signed, Descriptor)
 
 
 def differing(theirs: Iterable[BucketDigest], ours: Iterable[BucketDigest]) -> list[int]:

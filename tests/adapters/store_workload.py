@@ -186,7 +186,7 @@ def _start(stepped: SteppedStore, change: Change) -> Callable[[Answer[PutOutcome
     if isinstance(change, Put):
         replaces = [other.parts[0].descriptor_hash for other in change.replaces]
         return partial(put_of, store, part, replaces)
-    return partial(store.delete, change.stripe.signer.tombstone(change.version), part.address, change.version)
+    return partial(store.delete, change.stripe.signer.tombstone(change.version), part.address, change.version, 2**40)
 
 
 def empty(directory: Path) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import tarfile
+from functools import partial
+from pathlib import Path
 
 import apsw
 import pytest
+import trio
 
 from lockbox_node.adapters import store_schema
-from lockbox_node.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from lockbox_node.adapters.shard_store import ShardStoreFile
+from lockbox_node.core.storage_params import StoreParams
+from lockbox_node.errors import ConfigError, RequestRefused
+from lockbox_node.ports import settled
+from protocol.errors import ErrorCode
+from tests.fakes.stripes import OWNER, FixedClock, make_stripe, node_of
 
 
 @pytest.mark.parametrize("number", [3_040_001, 3_051_002])
@@ -80,3 +85,38 @@ def test_a_lost_marker_is_written_again(tmp_path: Path) -> None:
     (tmp_path / "STORE").unlink()
     store_schema.open_database(tmp_path, b"").close()
     assert (tmp_path / "STORE").read_text() == marker
+
+
+async def test_a_database_of_every_earlier_format_opens_with_all_that_it_held(tmp_path: Path) -> None:
+    """format1: five small parts, a large one, a pointer, a tombstone, as the first release wrote them."""
+    with tarfile.open(Path(__file__).parent / "stores" / "format1.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    params = StoreParams(ballast_bytes=4096, free_floor_bytes=0, free_floor_percent=0.0)
+    store = ShardStoreFile.open(tmp_path, params, FixedClock(), node_of(1))
+    parts = [make_stripe(seed).parts[1] for seed in range(5)]
+    parts.append(make_stripe("big", groups=4, shard_bytes=20_000).parts[1])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(store.run)
+        for part in parts:
+            assert await settled(partial(store.get, part.address, part.descriptor_hash)) == part
+        with pytest.raises(RequestRefused) as refused:
+            await settled(partial(store.put, make_stripe("gone", version=3).parts[0], (), OWNER))
+        assert refused.value.code is ErrorCode.STALE
+        digests = await settled(store.digests)
+        assert sum(one.count for one in digests) == len(parts)
+        figures = store.figures()
+        nursery.cancel_scope.cancel()
+    assert (figures.stripes, figures.pointers, figures.tombstones, figures.trash_stripes) == (6, 1, 1, 0)
+    connection = store_schema.connect(tmp_path / store_schema.DATABASE)
+    assert connection.execute("PRAGMA user_version").get == len(store_schema.MIGRATIONS)
+    assert connection.execute("SELECT sum(bytes), sum(parts) FROM usage").get == (figures.logical_bytes, 6)
+
+
+def test_the_epoch_rises_with_every_start(tmp_path: Path) -> None:
+    params = StoreParams(ballast_bytes=4096)
+    epochs = []
+    for _ in range(3):
+        store = ShardStoreFile.open(tmp_path, params, FixedClock())
+        epochs.append(store.epoch)
+        store.close()
+    assert epochs == [1, 2, 3]

@@ -15,7 +15,7 @@ from tests.test_daemon import make_node, running
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ("run", "status", "members", "resume", "software-hash", "version", "init", "ca")
+COMMANDS = ("run", "status", "members", "resume", "software-hash", "version", "init", "ca", "scrub")
 
 
 def run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -49,6 +49,8 @@ def test_a_running_daemon_is_asked_through_its_socket(tmp_path: Path, capfd: pyt
         code, out, err = run(capfd, "status", "--config", config)
         assert (code, err) == (0, "")
         assert "eu-west-1 of op1" in out
+        assert "trash       0 stripes, 0 bytes; " in out
+        assert "clock       not trusted: " in out
         said = json.loads(run(capfd, "status", "--config", config, "--json")[1])
         assert said["members"]["alive"] == 1
         assert said["id"] in run(capfd, "members", "--config", config, "--json")[1]

@@ -3,79 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lockbox_node.adapters.shard_store import ShardStoreFile
-from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.errors import LockboxError, RequestRefused, ShardCorrupt, ShardMissing, StoreFull
-from lockbox_node.ports import Merged, Owner, PutOutcome, ShardStore, SlotView, StripePart, StripeSummary, settled
+from lockbox_node.ports import PutOutcome, SlotView, settled
 from protocol.errors import ErrorCode
 from protocol.ids import NodeId
 from protocol.messages import SIBLINGS_MAX, HolderEntry, HolderTable
-from tests.fakes.memory_store import MemoryStore
-from tests.fakes.store_damage import flip_shard_bit
-from tests.fakes.stripes import OWNER, FixedClock, Stripe, make_stripe, node_of
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
-    from pathlib import Path
-
-    import trio
-
-Shape = dict[str, Any]
-FAR = 2**40
-PARAMS = StoreParams(ballast_bytes=4096, capacity_bytes=2_000_000, free_floor_bytes=0, free_floor_percent=0.0)
-BIG: Shape = {"shard_bytes": 50_000, "groups": 4}  # a part above 64 KiB: a file of its own in the adapter
-
-
-@dataclass
-class Kept:
-    """A store and what the tests need around it."""
-
-    store: ShardStore
-    clock: FixedClock
-    flip: Callable[[StripePart], None]
-    corrupt_seen: list[tuple[bytes, bytes]] = field(default_factory=list)
-
-    async def put(self, part: StripePart, replaces: Sequence[bytes] = (), owner: Owner = OWNER) -> PutOutcome:
-        return await settled(partial(self.store.put, part, replaces, owner))
-
-    async def get(self, part: StripePart) -> StripePart:
-        return await settled(partial(self.store.get, part.address, part.descriptor_hash))
-
-    async def look(self, stripe: Stripe) -> SlotView:
-        return await settled(partial(self.store.look, stripe.signer.address))
-
-    async def merge(self, *tables: HolderTable) -> Merged:
-        return await settled(partial(self.store.merge, tables, ()))
-
-    async def delete(self, stripe: Stripe, version: int, until_unix_s: int = FAR) -> None:
-        tombstone = stripe.signer.tombstone(version)
-        await settled(partial(self.store.delete, tombstone, stripe.signer.address, version, until_unix_s))
-
-    async def summaries(self, after: bytes = b"", limit: int = 100) -> list[StripeSummary]:
-        return await settled(partial(self.store.summaries, after, limit))
-
-
-@pytest.fixture(params=["memory", "file"])
-async def kept(request: pytest.FixtureRequest, tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Kept]:
-    clock = FixedClock()
-    if request.param == "memory":
-        memory = MemoryStore(PARAMS, clock)
-        kept = Kept(memory, clock, lambda part: memory.corrupt(part.address, part.descriptor_hash))
-        memory.on_corrupt = lambda *key: kept.corrupt_seen.append(key)
-        yield kept
-        return
-    store = ShardStoreFile.open(tmp_path, PARAMS, clock)
-    kept = Kept(store, clock, partial(flip_shard_bit, tmp_path))
-    store.on_corrupt = lambda *key: kept.corrupt_seen.append(key)
-    await nursery.start(store.run)
-    yield kept
-    nursery.cancel_scope.cancel()
+from tests.contracts.kept import BIG, PARAMS, Kept, Shape
+from tests.fakes.stripes import OWNER, make_stripe, node_of
 
 
 @pytest.fixture(params=[{}, BIG], ids=["small", "big"])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from lockbox_node.core.storage_params import StorageParams, StoreParams
+from lockbox_node.core.storage_params import LeaseParams, StorageParams, StoreParams
 from lockbox_node.errors import ConfigError
 
 
 def test_the_defaults_hold() -> None:
     assert StoreParams().group_requests_max == 256
     assert StorageParams().neighbours == 20
+    assert LeaseParams().trash_kept_s == 7 * 24 * 3600
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,9 @@ def test_a_store_limit_that_cannot_be_is_refused(wrong: dict[str, float]) -> Non
 def test_a_storage_limit_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=r"storage\."):
         StorageParams(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [{"look_every_s": 0.0}, {"leases_every_s": 0.0}, {"trash_kept_s": -1.0}])
+def test_a_lease_limit_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=r"leases\."):
+        LeaseParams(**wrong)

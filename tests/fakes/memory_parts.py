@@ -248,19 +248,22 @@ class MemoryParts:
         tombstones: dict[bytes, Signed] = {}
         newer: dict[bytes, Signed] = {}
         held: set[bytes] = set()
+        over: set[bytes] = set()
         for table, may_point in [*((t, True) for t in tables), *((t, False) for t in held_only)]:
             tomb = self._tombs.get(table.address)
             kept = self._parts.get((table.address, table.descriptor_hash))
             if tomb is not None and table.version <= tomb[0]:
                 tombstones[table.address] = tomb[1]
+                over.add(table.descriptor_hash)
             elif kept is not None:
                 held.add(table.descriptor_hash)
                 self.merge_into(kept, tuple(table.entries))
             elif (newest := self.replaced_by(table)) is not None:
                 newer[table.descriptor_hash] = newest
+                over.add(table.descriptor_hash)
             elif may_point:
                 self.point(table)
-        return Merged(tuple(tombstones.values()), tuple(newer.values()), frozenset(held))
+        return Merged(tuple(tombstones.values()), tuple(newer.values()), frozenset(held), frozenset(over))
 
     def replaced_by(self, table: HolderTable) -> Signed | None:
         for kept in self.standing(table.address):

@@ -15,7 +15,7 @@ from lockbox_node.adapters.shard_store import ShardStoreFile
 from lockbox_node.adapters.store_reader import Damage
 from lockbox_node.core.slots import corrupt_part
 from lockbox_node.core.storage_params import StoreParams
-from tests.fakes.stripes import FixedClock
+from tests.fakes.stripes import OWNER, FixedClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from protocol.messages import Signed
 
 T = TypeVar("T")
-PARAMS = StoreParams(free_floor_bytes=0, free_floor_percent=0.0, checkpoint_wal_bytes=80_000)
+PARAMS = StoreParams(ballast_bytes=4096, free_floor_bytes=0, free_floor_percent=0.0, checkpoint_wal_bytes=80_000)
 
 
 def put_of(store: ShardStoreFile, part: StripePart, replaces: Sequence[bytes], answer: Answer[PutOutcome]) -> None:
     """How the tests of faults put."""
-    store.put(part, tuple(replaces), answer)
+    store.put(part, tuple(replaces), OWNER, answer)
 
 
 class SteppedStore:
@@ -64,7 +64,7 @@ class SteppedStore:
 
     def delete(self, tombstone: Signed, part: StripePart, version: int) -> LockboxError | None:
         """Delete at the part's address."""
-        return self.ask(partial(self.store.delete, tombstone, part.address, version))
+        return self.ask(partial(self.store.delete, tombstone, part.address, version, 2**40))
 
     def get(self, part: StripePart) -> StripePart | LockboxError:
         """The part as it stands."""

@@ -10,7 +10,7 @@ import sys
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from lockbox_node.observe.metrics import Metrics, Observed, RepairWork, StoreWork
+from lockbox_node.observe.metrics import Metrics, Observed, RepairWork, StoreWork, UpkeepWork
 from lockbox_node.ports import StoreFigures
 
 BASE_UNITS = ("_seconds", "_bytes", "_total")
@@ -23,10 +23,11 @@ def observed() -> Observed:
         uptime_s=lambda: 12.5,
         members=lambda: {"alive": 21, "suspect": 1, "dead": 2},
         connections=lambda: 17,
-        store=lambda: StoreFigures(3, 6, 6000, 8192, 1, 5, 4),
+        store=lambda: StoreFigures(3, 6, 6000, 8192, 1, 5, 4, 15, 1600, 17000),
         store_work=lambda: StoreWork(puts=7, gets=8, corrupt_found=9),
         requests=lambda: {("put_stripe", "served"): 10, ("put_stripe", "refused"): 11},
         repairs=lambda: RepairWork(done=12, failed=13, pending=14),
+        upkeep=lambda: UpkeepWork(True, 18, 19, 0.25, 22, 23, 1.8e9),
         certificates_left_s=lambda: {"identity": 86400.0, "operational": -1.0},
     )
 
@@ -54,6 +55,16 @@ def test_every_number_of_the_services_is_on_the_page() -> None:
         ("lockbox_shards",): 6,
         ("lockbox_stored_bytes", "logical"): 6000,
         ("lockbox_stored_bytes", "disk"): 8192,
+        ("lockbox_stored_bytes", "trash"): 1600,
+        ("lockbox_stored_bytes", "reserved"): 17000,
+        ("lockbox_trash_stripes",): 15,
+        ("lockbox_clock_trusted",): 1,
+        ("lockbox_leases_expired_total",): 18,
+        ("lockbox_trash_emptied_total",): 19,
+        ("lockbox_scrub_progress_ratio",): 0.25,
+        ("lockbox_scrub_parts_total",): 22,
+        ("lockbox_scrub_corrupt_total",): 23,
+        ("lockbox_scrub_last_finished_timestamp_seconds",): 1.8e9,
         ("lockbox_shards_corrupt",): 1,
         ("lockbox_pointers",): 5,
         ("lockbox_tombstones",): 4,

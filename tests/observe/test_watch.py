@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 STATUS = {
     "id", "region", "operator", "state", "ready", "version", "software", "members", "connections", "stripes", "shards",
-    "corrupt", "pointers", "bytes", "repairs", "certificates", "uptime_s",
+    "corrupt", "pointers", "bytes", "repairs", "certificates", "uptime_s", "trash", "scrub",
+    "last_scrub", "clock",
 }  # fmt: skip
 LABELS = {"state", "certificate", "kind", "request", "outcome"}
 
@@ -65,7 +66,12 @@ async def test_status_has_the_shape_that_people_rely_on(
     assert status["ready"] is True
     assert status["members"] == {"alive": 2, "suspect": 0, "dead": 0}
     assert status["connections"] == 1
-    assert status["bytes"] == {"logical": 0, "disk": 0}
+    assert status["bytes"] == {"logical": 0, "disk": 0, "trash": 0, "reserved": 0}
+    assert status["trash"] == 0
+    assert set(status["scrub"]) == {"state", "number", "progress", "parts", "bytes", "corrupt", "due_in_s"}
+    assert status["scrub"]["state"] == "waiting", "an empty store is scrubbed in no time"
+    assert set(status["last_scrub"]) == {"number", "finished", "parts", "bytes", "corrupt"}
+    assert status["clock"] == {"trusted": False, "why": "nobody was asked for the time yet"}
     assert status["repairs"] == {"done": 0, "failed": 0, "pending": 0, "enabled": True, "view_trusted": True}
     assert set(status["certificates"]) == {"identity_until", "operational_until"}
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", status["certificates"]["identity_until"])
@@ -104,6 +110,38 @@ async def test_healing_is_paused_and_resumed_by_the_operators_word(
         with pytest.raises(UsageError):
             await told(watch, "healing", **wrong)
     assert await told(watch, "resume") == {"view_trusted": True}
+
+
+async def test_the_scrub_is_started_paused_and_resumed_by_the_operators_word(
+    town: Town, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    node = await started(town, nursery)
+    watch = watch_of(town, node)
+    await trio.sleep(1)
+    begun = await told(watch, "scrub", action="start")
+    assert begun["scrub"]["number"] == 2
+    await trio.sleep(1)
+    over = await told(watch, "scrub", action="progress")
+    assert (over["scrub"]["state"], over["last_scrub"]["number"], over["healing"]) == ("waiting", 2, True)
+    assert (await told(watch, "scrub", action="pause"))["scrub"]["state"] == "paused"
+    assert (await told(watch, "status"))["scrub"]["state"] == "paused"
+    assert (await told(watch, "scrub", action="resume"))["scrub"]["state"] == "waiting"
+    for wrong in ({}, {"action": "run"}, {"action": 1}, {"action": ["start"]}):
+        with pytest.raises(UsageError):
+            await told(watch, "scrub", **wrong)
+
+
+async def test_the_clock_is_trusted_once_three_nodes_agree(
+    town: Town, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nodes = [await started(town, nursery), *[await started(town, nursery, number, (1,)) for number in (2, 3, 4)]]
+    watch = watch_of(town, nodes[0])
+    await trio.sleep(70)
+    assert (await told(watch, "status"))["clock"] == {"trusted": True, "why": ""}
+    assert "lockbox_clock_trusted 1.0" in watch.pages().metrics().decode()
+    town.clock.ahead_s = 7200.0
+    await trio.sleep(60)
+    assert "jumped by 7200 s" in (await told(watch, "status"))["clock"]["why"]
 
 
 async def test_await_members_returns_when_all_are_active(

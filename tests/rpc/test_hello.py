@@ -17,7 +17,7 @@ from protocol.messages import (
     Ping,
     Refusal,
 )
-from tests.fakes.identities import FakeNetwork
+from tests.fakes.identities import NOW_UNIX_S, FakeNetwork
 from tests.rpc.world import CLIENT, World, read_all, speak, world
 
 if TYPE_CHECKING:
@@ -71,6 +71,18 @@ async def test_the_dialler_judges_too() -> None:
         with pytest.raises(LockboxError) as caught:
             await client.pool.connect_address("node1", 7420)
         assert caught.value.code is ErrorCode.NOT_A_MEMBER
+
+
+async def test_both_sides_know_how_far_the_others_clock_leads_trios_clock(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await trio.sleep(1000)
+        ahead = dataclasses.replace(w.network.node(2), now_unix_s=NOW_UNIX_S + 40)
+        node, other = await w.node(), await w.node(ahead)
+        dialled = await other.pool.connection(node.contact)
+        await trio.testing.wait_all_tasks_blocked()
+        (accepted,) = node.pool.connections()
+        assert dialled.peer.clock_lead_s == NOW_UNIX_S - 1000
+        assert accepted.peer.clock_lead_s == NOW_UNIX_S + 40 - 1000
 
 
 @pytest.mark.parametrize(
