@@ -7,7 +7,7 @@ touching the damaged page would fail again. The rulings are those of core.slots;
 
 from __future__ import annotations
 
-from dataclasses import astuple, fields, replace
+from dataclasses import astuple, replace
 from typing import TYPE_CHECKING
 
 from lockbox_node.adapters.store_books import Books
@@ -27,7 +27,7 @@ from lockbox_node.adapters.store_requests import (
     Write,
 )
 from lockbox_node.adapters.store_rows import (
-    PART_COLUMNS,
+    INSERT_PART,
     PARTS_AT,
     DamagedRow,
     PartRow,
@@ -65,9 +65,6 @@ if TYPE_CHECKING:
 
 # bool: whether a quarantine changed anything; int: how many rows a bounded step changed
 Result = PutOutcome | Merged | bool | int | None | list[BucketDigest] | LockboxError
-
-
-_INSERT = f"INSERT INTO part({PART_COLUMNS}) VALUES ({', '.join('?' * len(fields(PartRow)))})"  # noqa: S608
 
 
 def is_big(part: StripePart, params: StoreParams) -> bool:
@@ -196,7 +193,7 @@ class Changes:
             0, int(big), len(part.shards), shard_bytes, logical_bytes(part), pack_entries(entries),
             -1, owner, pack_signed(part.renewal),
         )  # fmt: skip
-        self._connection.execute(_INSERT, astuple(row))
+        self._connection.execute(f"INSERT {INSERT_PART}", astuple(row))
         inside = b"" if big else b"".join(part.shards)
         self._connection.execute("INSERT INTO body VALUES (?, ?, ?)", (rid, pack_head(part), inside))
         self._name(rid, entries)

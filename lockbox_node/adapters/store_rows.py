@@ -9,7 +9,7 @@ bytes of its id; the full ids in the table decide. Nothing read from a row is tr
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -105,6 +105,8 @@ class PartRow:
         )
 
 
+INSERT_PART = f"INTO part({PART_COLUMNS}) VALUES ({', '.join('?' * len(fields(PartRow)))})"  # after INSERT or REPLACE
+
 _encoder = msgspec.msgpack.Encoder()
 _entries_decoder = msgspec.msgpack.Decoder(tuple[HolderEntry, ...])
 _head_decoder = msgspec.msgpack.Decoder(Head)
@@ -150,6 +152,14 @@ def pack_head(part: StripePart) -> bytes:
     return _encoder.encode(Head(part.descriptor, list(part.slots)))
 
 
+def unpack_head(packed: bytes) -> Head:
+    """The inverse of `pack_head`; nothing is verified. DamagedRow."""
+    try:
+        return _head_decoder.decode(packed)
+    except msgspec.DecodeError:
+        raise DamagedRow("the descriptor does not decode") from None
+
+
 def logical_bytes(part: StripePart) -> int:
     """Bytes of a part that count against the capacity: shards, slots and descriptor."""
     return sum(len(shard) for shard in part.shards) + sum(len(slot) for slot in part.slots) + len(part.descriptor.body)
@@ -167,8 +177,8 @@ def prefixes(entries: Iterable[HolderEntry]) -> set[int]:
 
 def verified_head(row: PartRow, packed: bytes) -> tuple[Head, Descriptor]:
     """Descriptor and slots, each compared with the hash that names it. DamagedRow."""
+    head = unpack_head(packed)
     try:
-        head = _head_decoder.decode(packed)
         if hashlib.sha256(head.descriptor.body).digest() != row.hash:
             raise DamagedRow("the descriptor is not the one that was put")
         descriptor = _descriptor_decoder.decode(head.descriptor.body)
