@@ -7,7 +7,7 @@ touching the damaged page would fail again. The rulings are those of core.slots;
 
 from __future__ import annotations
 
-from dataclasses import astuple, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lockbox_node.adapters.store_books import Books
@@ -193,7 +193,7 @@ class Changes:
             0, int(big), len(part.shards), shard_bytes, logical_bytes(part), pack_entries(entries),
             -1, owner, pack_signed(part.renewal),
         )  # fmt: skip
-        self._connection.execute(f"INSERT {INSERT_PART}", astuple(row))
+        self._connection.execute(f"INSERT {INSERT_PART}", row.columns)
         inside = b"" if big else b"".join(part.shards)
         self._connection.execute("INSERT INTO body VALUES (?, ?, ?)", (rid, pack_head(part), inside))
         self._name(rid, entries)

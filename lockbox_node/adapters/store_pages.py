@@ -76,8 +76,9 @@ class Pages:
             return number not in self._wal.unsound
         return bool(self._checker.execute("SELECT verify_checksum(?)", (raw,)).get)
 
-    def records(self) -> Iterator[Record]:
-        """Every row that can be read, in the order of pages; index rows too."""
+    def records(self, *, tables_alone: bool = False) -> Iterator[Record]:
+        """Every row that can be read, in the order of pages; unless `tables_alone`, those without a row id too."""
+        shown = (LEAF_TABLE,) if tables_alone else (INTERIOR_INDEX, LEAF_INDEX, LEAF_TABLE)
         kinds: bytes = b""
         for number in range(1, self._count + 1):
             place = (number - 2) % (MAPPED + 1)
@@ -86,7 +87,7 @@ class Pages:
                 continue
             kind = kinds[place - 1] if number > 1 and place <= len(kinds) else 0
             if number != LOCK_PAGE and kind not in (FREE, OVERFLOW_FIRST, OVERFLOW_NEXT):
-                yield from self._records_on(number)
+                yield from self._records_on(number, shown)
 
     def _kinds(self, number: int) -> bytes:
         """What a page of the pointer map says of the pages after it."""
@@ -97,7 +98,7 @@ class Pages:
         self.unsound += not self.is_sound(number, raw)
         return raw[: MAPPED * 5 : 5]
 
-    def _records_on(self, number: int) -> Iterator[Record]:
+    def _records_on(self, number: int, shown: tuple[int, ...]) -> Iterator[Record]:
         try:
             raw = self.page(number)
         except Unreadable:
@@ -107,7 +108,7 @@ class Pages:
         self.unsound += not sound
         start = 100 if number == 1 else 0
         kind = raw[start]
-        if kind not in (INTERIOR_INDEX, LEAF_INDEX, LEAF_TABLE):
+        if kind not in shown:
             return
         cells = int.from_bytes(raw[start + 3 : start + 5], "big")
         first = start + (12 if kind == INTERIOR_INDEX else 8)

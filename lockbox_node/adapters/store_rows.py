@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,7 +22,7 @@ from protocol.messages import HolderEntry, HolderTable, Message, Signed
 from protocol.records import Descriptor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 PART_COLUMNS = (
     "rid, address, hash, version, tier, lease, idx, corrupt, big, shards, shard_bytes, logical_bytes, entries, "
@@ -62,6 +63,11 @@ class PartRow:
     trashed: int  # uptime of the store in seconds when its lease was found over; -1 = live
     owner: bytes
     packed_renewal: bytes
+
+    @property
+    def columns(self) -> tuple[int | bytes, ...]:
+        """The values of the row."""
+        return _columns_of(self)
 
     @property
     def entries(self) -> tuple[HolderEntry, ...]:
@@ -105,6 +111,7 @@ class PartRow:
         )
 
 
+_columns_of: Callable[[PartRow], tuple[int | bytes, ...]] = attrgetter(*(item.name for item in fields(PartRow)))
 INSERT_PART = f"INTO part({PART_COLUMNS}) VALUES ({', '.join('?' * len(fields(PartRow)))})"  # after INSERT or REPLACE
 
 _encoder = msgspec.msgpack.Encoder()

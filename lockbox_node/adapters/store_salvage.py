@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import apsw
@@ -55,7 +55,7 @@ class Salvaged:
     kept: int
     lost: int
     corrupt: tuple[tuple[bytes, bytes], ...]
-    pages: int  # that were not as they were written
+    pages: int  # that were not as they were written, without those in the middle of a row
 
 
 def rebuild(data_dir: Path, node: bytes, now_unix_s: float, disk: Disk) -> Salvaged:
@@ -63,6 +63,18 @@ def rebuild(data_dir: Path, node: bytes, now_unix_s: float, disk: Disk) -> Salva
     _remove(data_dir, DRAFT, disk)
     for old in sorted((data_dir / "quarantine").glob(f"{store_schema.DATABASE}-*")):
         disk.unlink(old)  # its room may be needed
+    try:
+        salvaged = _draft(data_dir, node, now_unix_s, disk)
+    except BaseException:
+        with contextlib.suppress(OSError):  # it may fill the disk; the next start removes it otherwise
+            _remove(data_dir, DRAFT, disk)
+        raise
+    disk.rename(data_dir / DRAFT, data_dir / NEXT)
+    disk.flush_directory(data_dir)
+    return salvaged
+
+
+def _draft(data_dir: Path, node: bytes, now_unix_s: float, disk: Disk) -> Salvaged:
     pages = Pages(data_dir / store_schema.DATABASE)
     try:
         salvaged = _Draft(data_dir, pages, disk).build(node, now_unix_s)
@@ -74,8 +86,6 @@ def rebuild(data_dir: Path, node: bytes, now_unix_s: float, disk: Disk) -> Salva
         disk.flush(descriptor)
     finally:
         os.close(descriptor)
-    disk.rename(data_dir / DRAFT, data_dir / NEXT)
-    disk.flush_directory(data_dir)
     return salvaged
 
 
@@ -145,7 +155,7 @@ class _Draft:
             self._execute("BEGIN IMMEDIATE")
             for record in self._pages.records():
                 self._take_row(record)
-            for record in self._pages.records():
+            for record in self._pages.records(tables_alone=True):
                 self._take_body(record)
             salvaged = self._settle()
             self._write_books(node, now_unix_s)
@@ -193,7 +203,7 @@ class _Draft:
         """As if its body were lost, until the body is found."""
         self._rows += 1
         verb = "REPLACE" if sound else "INSERT OR IGNORE"
-        self._execute(f"{verb} {INSERT_PART}", astuple(replace(row, corrupt=ROW if sound else DOUBTED_ROW)))
+        self._execute(f"{verb} {INSERT_PART}", replace(row, corrupt=ROW if sound else DOUBTED_ROW).columns)
 
     # Second walk: the bodies
 
@@ -212,7 +222,7 @@ class _Draft:
             return
         kept = proof.row(row)
         state = BODY_ALONE if row is None else PROVED
-        self._execute(f"REPLACE {INSERT_PART}", astuple(replace(kept, corrupt=state)))
+        self._execute(f"REPLACE {INSERT_PART}", replace(kept, corrupt=state).columns)
         self._execute("REPLACE INTO body VALUES (?, ?, ?)", (rid, packed, inside))
         self._replaced.update((kept.address, digest) for digest in proof.descriptor.replaces)
         self._wrote()

@@ -186,6 +186,30 @@ def test_a_body_left_by_a_careful_delete_does_not_come_back(data_dir: Path) -> N
     assert (salvaged.kept, salvaged.lost) == (len(HELD), 0)
 
 
+def test_what_a_tombstone_covers_does_not_come_back(data_dir: Path) -> None:
+    signed = make_stripe(0).signer.tombstone(1)
+    connection = store_schema.connect(data_dir / store_schema.DATABASE)
+    row = (SMALL[0].address, 1, signed.body, signed.signature, 0, UNTIL)
+    connection.execute("INSERT INTO tomb VALUES (?, ?, ?, ?, ?, ?)", row)
+    connection.execute("UPDATE meta SET tombstones = tombstones + 1")
+    connection.close()
+    assert salvage(data_dir).kept == len(HELD)
+
+
+def test_a_body_without_its_row_that_another_replaces_does_not_come_back(data_dir: Path) -> None:
+    new = make_stripe(5, version=2, replaces=[SMALL[5].descriptor_hash]).parts[0]
+    stepped = SteppedStore(data_dir, PARAMS)
+    stepped.put(new)  # both stand, as after a transaction that was lost in part
+    stepped.close()
+    sql(data_dir, f"DELETE FROM part WHERE hash = x'{SMALL[5].descriptor_hash.hex()}'")
+    salvaged = salvage(data_dir)
+    assert (salvaged.kept, salvaged.lost) == (len(HELD) + 1, 1)
+    stepped = SteppedStore(data_dir, PARAMS)
+    assert stepped.get(new) == new
+    assert not isinstance(stepped.get(SMALL[5]), StripePart)
+    stepped.close()
+
+
 def test_a_forged_body_is_left_out(data_dir: Path) -> None:
     sql(data_dir, f"UPDATE body SET head = (SELECT head FROM body WHERE rid = {row_of(data_dir, 1)}) WHERE rid > 0")
     assert salvage(data_dir).kept <= 1

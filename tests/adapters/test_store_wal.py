@@ -55,6 +55,14 @@ def pages_of(path: Path) -> dict[int, bytes]:
     return found
 
 
+def lone_frame(path: Path) -> int:
+    """Where an early frame begins whose page no later frame has."""
+    newest = set(pages_of(path).values())
+    content = path.read_bytes()
+    places = range(HEADER_BYTES, HEADER_BYTES + frames_of(path) // 2 * FRAME_BYTES, FRAME_BYTES)
+    return next(place for place in places if content[place + FRAME_HEADER_BYTES : place + FRAME_BYTES] in newest)
+
+
 def test_a_wal_that_is_not_there_or_empty_is_whole(tmp_path: Path) -> None:
     assert state_of(tmp_path / "none") is WalState.WHOLE
     (tmp_path / "empty").write_bytes(b"")
@@ -83,21 +91,14 @@ def test_a_flip_in_the_header_is_damage_and_hides_nothing(wal: Path, offset: int
 @pytest.mark.parametrize("offset", range(FRAME_HEADER_BYTES))
 def test_a_flip_in_front_of_an_early_frame_is_damage_and_hides_nothing(wal: Path, offset: int) -> None:
     before = pages_of(wal)
-    flip(wal, HEADER_BYTES + FRAME_BYTES + offset, offset % 8)
+    flip(wal, lone_frame(wal) + offset, offset % 8)
     assert state_of(wal) is WalState.DAMAGED
     assert pages_of(wal) == before
 
 
 def test_a_flip_in_an_early_page_is_damage_of_that_page_alone(wal: Path) -> None:
     before = pages_of(wal)
-    newest = {raw: number for number, raw in before.items()}
-    content = wal.read_bytes()
-    frame = next(
-        number
-        for number in range(frames_of(wal) // 2)
-        if content[HEADER_BYTES + number * FRAME_BYTES + FRAME_HEADER_BYTES :][: store_schema.PAGE_BYTES] in newest
-    )
-    flip(wal, HEADER_BYTES + frame * FRAME_BYTES + FRAME_HEADER_BYTES + 2000)
+    flip(wal, lone_frame(wal) + FRAME_HEADER_BYTES + 2000)
     read = Wal.read(wal)
     assert read.state is WalState.DAMAGED
     (unsound,) = read.unsound
