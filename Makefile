@@ -37,7 +37,7 @@ real: install  ## Run the tests that need root: real file systems that fill up
 	$(BIN)/python -m pytest -m root
 
 long: install  ## Run the long forms of the tests of faults
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m long -o faulthandler_timeout=0
 
 check: install static  ## Formats, lint, types, import floors, shape, fast tests
 	$(BIN)/python -m pytest -m 'not end_to_end and not root and not long'

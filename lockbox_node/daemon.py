@@ -27,18 +27,21 @@ import structlog
 import trio
 
 from lockbox_node import control
+from lockbox_node.adapters.backups import Backups
 from lockbox_node.adapters.clock import OsEntropy, SystemClock
 from lockbox_node.adapters.identity import NetworkFile, NodeIdentity
 from lockbox_node.adapters.keystores import FileKeyStore
 from lockbox_node.adapters.member_cache import load_members, save_members
 from lockbox_node.adapters.shard_store import ShardStoreFile
 from lockbox_node.adapters.software_hash import software_hash
+from lockbox_node.adapters.store_backup import Sources
 from lockbox_node.adapters.tcp import TcpNetwork
 from lockbox_node.adapters.workers import ThreadWorkers
 from lockbox_node.config import Config, host_port, load
 from lockbox_node.core.regions import region_named
 from lockbox_node.errors import ConfigError, LockboxError
 from lockbox_node.node import Node, Ports
+from lockbox_node.observe.backups import BackupVerbs
 from lockbox_node.observe.watch import Watch
 
 if TYPE_CHECKING:
@@ -69,7 +72,7 @@ def run(config_path: Path) -> None:
     gc.freeze()
     gc.set_threshold(GC_OBJECTS)
     try:
-        trio.run(serve, config, config_path.absolute().parent)
+        trio.run(serve, config, config_path.absolute())
     except Exception as error:
         if not _expected(error):
             log.exception("daemon.failed")
@@ -113,8 +116,9 @@ def notify(words: str) -> None:
             log.warning("notify.failed", error=error.strerror)
 
 
-async def serve(config: Config, directory: Path) -> None:
+async def serve(config: Config, config_path: Path) -> None:
     """Build everything, run the node, end it in order when a signal asks for it."""
+    directory = config_path.parent
     data_dir = directory / config.node.data_dir
     network_file = NetworkFile.load(directory / config.node.network)
     clock, entropy = SystemClock(), OsEntropy()
@@ -136,8 +140,12 @@ async def serve(config: Config, directory: Path) -> None:
         entropy.fill(seed)
         members = data_dir / "members"
         rng = Random(int.from_bytes(seed, "big"))
-        node = Node(config, ports, identity, network_file.root, software, rng, load_members(members))
+        remembered = load_members(members)
+        node = Node(config, ports, identity, network_file.root, software, rng, remembered, store.epoch)
         watch = Watch(node, identity, clock.now_unix_s)
+        sources = Sources(data_dir, config_path, directory / config.node.network)
+        backups = BackupVerbs(Backups(store, sources, clock), store)
+        verbs = {**watch.verbs(), "backup": backups.backup, "backup-progress": backups.progress}
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 await nursery.start(store.run)
@@ -145,7 +153,7 @@ async def serve(config: Config, directory: Path) -> None:
                 nursery.start_soon(_renew, node, identity)
                 nursery.start_soon(_remember, node, members, workers)
                 async with trio.open_nursery() as surroundings:
-                    await surroundings.start(control.serve, data_dir / "control.sock", watch.verbs())
+                    await surroundings.start(control.serve, data_dir / "control.sock", verbs)
                     if config.node.http:
                         http = host_port(config.node.http, "node.http")
                         await surroundings.start(web.serve, web.Application(watch.pages()), *http)

@@ -97,6 +97,17 @@ class RequestRefused(LockboxError):
     proof: object | None = None
 
 
+class Superseded(LockboxError):
+    """Another process speaks as this node, with a later epoch: this one may not serve."""
+
+    code = ErrorCode.CONFLICT
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Always 4: refused."""
+        return ExitCode.REFUSED
+
+
 class AssetNotFound(LockboxError):
     """No asset by that name, here or in the network."""
 

@@ -126,6 +126,7 @@ class Node:
         ports.store.on_broken = self._on_broken
         self.upkeep = Upkeep(ports.store, self.pool, ports.clock, config, Random(rng.getrandbits(64)))
         self.pool.on_lost = self.membership.connection_lost
+        self.pool.on_same = self.membership.met_same
         self.dispatcher.add(
             *self.membership.routes(), *self.discovery.routes(), *self.storage.routes(), *self.comparing.routes()
         )
@@ -155,7 +156,10 @@ class Node:
         self.membership.renew_record()
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run until `stop`, which may be set at any time; started with the port when everything serves."""
+        """Run until `stop`, which may be set at any time; started with the port when everything serves.
+
+        Superseded, at once and in a group, when a later life of this node runs elsewhere.
+        """
         async with trio.open_nursery() as infrastructure:
             await infrastructure.start(self.pool.run)
             port = await infrastructure.start(self.server.run)

@@ -167,6 +167,34 @@ def test_an_expired_certificate_starts_warns_and_is_not_ready(tmp_path: Path) ->
     assert "certificate_expired" in events(lines)
 
 
+def test_of_two_copies_of_one_node_the_less_started_one_stops_and_says_why(data: Path) -> None:
+    _live(data)
+    copy = data.parent / "copy"
+    shutil.copytree(data, copy, ignore=shutil.ignore_patterns("*.sock"))
+    config = load(copy / "node.toml")
+    node = replace(config.node, listen=f"127.0.0.1:{free_port()}", bootstrap=(config.node.listen,))
+    (copy / "node.toml").write_text(to_toml(replace(config, node=node)))
+    _live(copy)
+    with running(data) as one:
+        assert one.told().splitlines()[0] == "READY=1"
+        with running(copy) as two:
+            _, log = one.process.communicate(timeout=PATIENCE_S)
+            assert one.process.returncode == 4
+            *logged, last = log.splitlines()
+            assert last.startswith("lockbox-node: CONFLICT: another copy of this node is running with a later epoch")
+            assert [line for line in logged if json.loads(line)["event"] == "node.superseded"]
+            assert "Traceback" not in log
+            assert two.process.poll() is None
+            assert two.end()[0] == 0
+
+
+def _live(data: Path) -> None:
+    """One life: the epoch rises."""
+    with running(data) as daemon:
+        assert daemon.told().splitlines()[0] == "READY=1"
+        assert daemon.end()[0] == 0
+
+
 def test_it_dies_with_its_parent_even_when_it_is_stopped(data: Path) -> None:
     script = (
         "import os, subprocess, sys\n"

@@ -15,6 +15,7 @@ from lockbox_node.errors import (
     QuotaExceeded,
     ShardCorrupt,
     StoreFull,
+    Superseded,
     UsageError,
 )
 from protocol.errors import ErrorCode
@@ -29,6 +30,7 @@ from protocol.errors import ErrorCode
         (QuotaExceeded("x"), 4),
         (LockboxError("x", code=ErrorCode.RATE_LIMITED), 4),
         (LockboxError("x", code=ErrorCode.NOT_A_MEMBER), 4),
+        (Superseded("x"), 4),
         (NotEnoughShards("x"), 5),
         (LockboxError("x", code=ErrorCode.INSUFFICIENT_REGIONS), 5),
         (ShardCorrupt("x"), 6),

@@ -15,24 +15,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import trio
 
-from lockbox_node.adapters import store_reader, store_schema
+from lockbox_node.adapters import store_reader, store_requests, store_schema
 from lockbox_node.adapters.disk import DISK, Disk
 from lockbox_node.adapters.store_opening import Handles
-from lockbox_node.adapters.store_requests import (
-    Bury,
-    Digests,
-    Drop,
-    EmptyTrash,
-    Expire,
-    Merge,
-    Note,
-    Put,
-    Quarantine,
-    Renew,
-    Write,
-    closing,
-    too_much,
-)
+from lockbox_node.adapters.store_requests import Quarantine, Write, closing, too_much
 from lockbox_node.core.gathering import Gathering
 from lockbox_node.core.slots import corrupt_part
 from lockbox_node.errors import ConfigError
@@ -81,6 +67,7 @@ class ShardStoreFile:
         self._write_bytes = 0
         self._reads: deque[tuple[store_reader.Read, Answer[Any]]] = deque()
         self._doubted: set[tuple[bytes, bytes]] = set()  # quarantines on their way
+        self.holds = 0  # while above zero no file goes away: a backup is about to link it
         self._write_wake = trio.Event()
         self._read_wake = trio.Event()
         self._write_limiter = trio.CapacityLimiter(1)
@@ -127,7 +114,7 @@ class ShardStoreFile:
 
     def put(self, part: StripePart, replaces: Sequence[bytes], owner: Owner, answer: Answer[PutOutcome]) -> None:
         """Store one part: ports.ShardStore.put."""
-        self._queue_write(Put(part, tuple(replaces), owner), answer)
+        self._queue_write(store_requests.Put(part, tuple(replaces), owner), answer)
 
     def get(self, address: Address, descriptor_hash: DescriptorHash, answer: Answer[StripePart]) -> None:
         """The part, verified in this call: ports.ShardStore.get."""
@@ -139,7 +126,7 @@ class ShardStoreFile:
 
     def merge(self, tables: Sequence[HolderTable], held_only: Sequence[HolderTable], answer: Answer[Merged]) -> None:
         """Merge holder tables: ports.ShardStore.merge."""
-        self._queue_write(Merge(tuple(tables), tuple(held_only)), answer)
+        self._queue_write(store_requests.Merge(tuple(tables), tuple(held_only)), answer)
 
     def renew(
         self,
@@ -150,25 +137,25 @@ class ShardStoreFile:
         answer: Answer[None],
     ) -> None:
         """Lengthen the lease of a held part: ports.ShardStore.renew."""
-        self._queue_write(Renew(renewal, address, descriptor_hash, lease_until_unix_s), answer)
+        self._queue_write(store_requests.Renew(renewal, address, descriptor_hash, lease_until_unix_s), answer)
 
     def delete(
         self, tombstone: Signed, address: Address, version: int, until_unix_s: int, answer: Answer[None]
     ) -> None:
         """Remove all versions up to `version`: ports.ShardStore.delete."""
-        self._queue_write(Bury(tombstone, address, version, until_unix_s), answer)
+        self._queue_write(store_requests.Bury(tombstone, address, version, until_unix_s), answer)
 
     def drop(self, address: Address, descriptor_hash: DescriptorHash, answer: Answer[None]) -> None:
         """Remove one replaced part: ports.ShardStore.drop."""
-        self._queue_write(Drop(address, descriptor_hash), answer)
+        self._queue_write(store_requests.Drop(address, descriptor_hash), answer)
 
     def expire(self, now_unix_s: float, uptime_s: float, answer: Answer[int]) -> None:
         """Some ended leases go to trash: ports.ShardStore.expire."""
-        self._queue_write(Expire(now_unix_s, uptime_s), answer)
+        self._queue_write(store_requests.Expire(now_unix_s, uptime_s), answer)
 
     def empty_trash(self, before_uptime_s: float, answer: Answer[int]) -> None:
         """Some of the trash goes for good: ports.ShardStore.empty_trash."""
-        self._queue_write(EmptyTrash(before_uptime_s), answer)
+        self._queue_write(store_requests.EmptyTrash(before_uptime_s), answer)
 
     def summaries(self, after: bytes, limit: int, answer: Answer[list[StripeSummary]]) -> None:
         """A page of held stripes, at most `scan_rows_max`: ports.ShardStore.summaries."""
@@ -184,7 +171,7 @@ class ShardStoreFile:
 
     def digests(self, answer: Answer[list[BucketDigest]]) -> None:
         """All digests: ports.ShardStore.digests."""
-        self._queue_write(Digests(), answer)
+        self._queue_write(store_requests.Digests(), answer)
 
     def digests_with(self, node: NodeId, answer: Answer[list[BucketDigest]]) -> None:
         """Digests of what is shared with `node`: ports.ShardStore.digests_with."""
@@ -193,7 +180,7 @@ class ShardStoreFile:
     def note(self, name: str, value: bytes, answer: Answer[None]) -> None:
         """Keep a small value: ports.ShardStore.note."""
         assert len(value) <= NOTE_BYTES_MAX
-        self._queue_write(Note(name, value), answer)
+        self._queue_write(store_requests.Note(name, value), answer)
 
     @property
     def notes(self) -> Mapping[str, bytes]:
@@ -241,6 +228,10 @@ class ShardStoreFile:
         self._writer.close()
         os.close(self._lock)
 
+    async def housekeeping_ended(self) -> None:
+        """Return when none is under way; with `holds` set before, none begins."""
+        await self._hop(lambda: None)
+
     # Queues
 
     def _queue_write(self, request: Write, answer: Answer[T]) -> None:
@@ -266,7 +257,7 @@ class ShardStoreFile:
     async def _write_loop(self) -> None:
         quiet_s, more = self._params.idle_s, True
         while True:
-            if self._handles.damaged:
+            if self._handles.damaged and not self.holds:
                 await self._salvage()
             if self._writes:
                 await self._gather(self._writes, self._write_crowd)
@@ -276,7 +267,9 @@ class ShardStoreFile:
             self._write_wake = trio.Event()
             with trio.move_on_after(0 if quiet_s == 0 else quiet_s):
                 await self._write_wake.wait()
-            if not self._writes:
+            if self.holds:
+                quiet_s = self._params.idle_s
+            elif not self._writes:
                 more = await self._hop(self._writer.idle)
                 quiet_s = 0 if more else HOUSEKEEPING_S
                 self._publish()
@@ -331,10 +324,17 @@ class ShardStoreFile:
             self.on_broken(self._writer.broken)
 
     async def _salvage(self) -> None:
-        """Build the database anew; reads go on meanwhile, writes wait in their queue."""
-        if await self._hop(partial(self._handles.rebuild, trio.current_time())):
-            async with self._read_limiter:  # the reader is between two hops
-                await self._hop(self._handles.swap)
+        """Build the database anew; reads go on meanwhile, writes wait in their queue.
+
+        A backup that begins meanwhile waits for the new one; no connection of another may outlive the swap, for SQLite
+        would remove the WAL by its name with it.
+        """
+        async with self._write_limiter:
+            if self.holds:
+                return
+            if await trio.to_thread.run_sync(partial(self._handles.rebuild, trio.current_time())):
+                async with self._read_limiter:  # the reader is between two hops
+                    await trio.to_thread.run_sync(self._handles.swap)
         self._publish()
         self._handles.tell(self.on_corrupt, self.on_lost)
 

@@ -1,8 +1,8 @@
 """The one writer of a shard store: a group of requests becomes one transaction, one flush, and then the answers.
 
 Runs in one thread at a time, never on the trio thread. Rules: files before the transaction that names them; a refused
-request is taken out by its savepoint; a failing commit fails the group; a full disk is an answer; any other I/O error
-or failed flush makes the store read-only and is never retried, because the kernel may have dropped the dirty pages.
+request has written nothing; a failing commit fails the group; a full disk is an answer; any other I/O error or failed
+flush makes the store read-only and is never retried, because the kernel may have dropped the dirty pages.
 A page that fails its checksum rolls the transaction back (SQLite's rule): the group then runs one by one, `careful`.
 """
 
@@ -151,17 +151,14 @@ class StoreWriter:
         return results
 
     def _one(self, request: Write, rid: int | None, *, careful: bool) -> Result:
-        execute = self._connection.execute
-        before = self._books.mark()
-        execute("SAVEPOINT request")
+        """A refused request has changed nothing: the rulings come before the rows."""
+        before, changes = self._books.mark(), self._connection.total_changes()
         try:
-            result = self._changes.perform(request, rid, careful=careful)
+            return self._changes.perform(request, rid, careful=careful)
         except LockboxError as refusal:
-            execute("ROLLBACK TO request")
+            assert self._connection.total_changes() == changes, "a request was refused after it had written"
             self._books.back_to(before)
-            result = refusal
-        execute("RELEASE request")
-        return result
+            return refusal
 
     # Large files, before the transaction
 
@@ -217,7 +214,14 @@ class StoreWriter:
     # Between the groups
 
     def checkpoint(self) -> None:
-        """Move what the WAL holds into the database, as far as no reader needs it."""
+        """Move what the WAL holds into the database, as far as no reader needs it. Digests are folded as often."""
+        if self.broken:
+            return
+        try:
+            self._books.fold()
+        except apsw.Error as error:
+            if self._is_fatal(error):
+                return
         self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def idle(self) -> bool:

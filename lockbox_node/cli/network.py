@@ -45,6 +45,8 @@ END_TIMEOUT_S = 30.0  # all daemons together, after which they go as we go
 HOLD_OFF_S = 3.0
 SWEEP_S = 10.0
 GUARD_S = 10.0
+LOOK_S = 10.0  # at the clocks
+BALLAST_BYTES = 1 << 20  # many nodes share one disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +68,13 @@ class TestnetPlan:
             if name not in REGIONS:
                 raise UsageError(f"{name!r} is not a region", f"known: {', '.join(REGIONS)}")
         config = Config()
+        config = replace(config, store=replace(config.store, ballast_bytes=BALLAST_BYTES))
         if not real_times:
             config = replace(
                 config,
                 repair=replace(config.repair, hold_off_s=HOLD_OFF_S, sweep_s=SWEEP_S),
                 guard=replace(config.guard, quiet_s=GUARD_S),
+                leases=replace(config.leases, look_every_s=LOOK_S),
             )
         for word in policy:
             config = with_policy(config, word)

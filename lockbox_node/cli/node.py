@@ -1,6 +1,6 @@
 """`lockbox-node`: set up, run and ask a storage node; and the authority that admits nodes (`ca`).
 
-`run` is the daemon; `status`, `members` and `doctor` talk to it through its control socket. Heavy imports happen
+`run` is the daemon; `status`, `members` and `backup` talk to it through its control socket. Heavy imports happen
 inside the commands, so that `--help` and `--version` answer at once.
 """
 
@@ -27,6 +27,9 @@ def main() -> None:
 
 _AUTHORITY = "lockbox_node.cli.authority"
 main.add_later("ca", _AUTHORITY, "ca", "Make a network and sign its certificates.")
+_BACKUPS = "lockbox_node.cli.backups"
+main.add_later("backup", _BACKUPS, "backup", "Back up the running node, all of it or what changed.")
+main.add_later("restore", _BACKUPS, "restore", "Make a node of a backup, in a new directory.")
 main.add_later("init", _AUTHORITY, "node_init", "Make the files of a new node.")
 main.add_later("scrub", "lockbox_node.cli.upkeep", "scrub", "Read everything that is stored, now, and check it.")
 

@@ -65,6 +65,13 @@ class RecordLearned:
 
 
 @dataclass(frozen=True, slots=True)
+class TwinMet:
+    """A peer that holds our own identity showed this record as its own; verified, of another instance than ours."""
+
+    record: NodeRecord
+
+
+@dataclass(frozen=True, slots=True)
 class StateHeard:
     """What some peer believes; of an update with a record, `RecordLearned` comes first."""
 
@@ -105,7 +112,9 @@ class Tick:
     """The deadline passed."""
 
 
-Event = OwnSigned | RecordLearned | StateHeard | HeardFrom | ProbeAnswered | ProbeFailed | ConnectionLost | Tick
+Event = (
+    OwnSigned | RecordLearned | TwinMet | StateHeard | HeardFrom | ProbeAnswered | ProbeFailed | ConnectionLost | Tick
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,4 +168,11 @@ class PushPull:
     node: NodeId
 
 
-Action = SendProbe | Declare | Spread | Refute | PushPull
+@dataclass(frozen=True, slots=True)
+class Yield:
+    """Stop serving now: a later life of this node runs, and `epoch` is its."""
+
+    epoch: int
+
+
+Action = SendProbe | Declare | Spread | Refute | PushPull | Yield

@@ -37,7 +37,9 @@ from lockbox_node.core.member_events import (
     StateHeard,
     Status,
     Tick,
+    TwinMet,
 )
+from lockbox_node.core.twins import Twins
 from lockbox_node.errors import ConfigError
 from protocol.ids import NodeId, distance
 from protocol.messages import RECORDS_MAX, Members, MemberState, MemberUpdate, Signed
@@ -97,6 +99,7 @@ class Membership:
         self._params = params
         self._rng = rng
         self._mine: Member | None = None
+        self._twins = Twins()
         self._refuted = -1  # highest incarnation that Refute was asked to exceed
         self._members: dict[NodeId, Member] = {}
         self._suspects: dict[NodeId, float] = {}  # -> deadline
@@ -145,6 +148,8 @@ class Membership:
                 self._rumours[self._own] = 0
             case RecordLearned(signed, record):
                 actions += self._learn(signed, record, now)
+            case TwinMet(record):
+                actions += self._meet(record, in_person=True)
             case StateHeard(state):
                 actions += self._hear(state, now)
             case HeardFrom(node):
@@ -169,7 +174,8 @@ class Membership:
     def compare(self, known: Sequence[MemberState], after: bytes = b"", limit: int = RECORDS_MAX) -> Members:
         """The reply to SyncMembers: what the asker lacks or has older, by rising id after `after`, `limit` at most.
 
-        Dead members that the asker never met are left out. `wanted` names what we lack or have older ourselves.
+        Dead members that the asker never met are left out. `wanted` names what we lack or have older ourselves, our own
+        record of another life included.
         """
         theirs = {state.node: state for state in known}
         everybody = {**self._members, **({} if self._mine is None else {self._own: self._mine})}
@@ -187,7 +193,7 @@ class Membership:
         wanted = [
             state.node
             for state in known
-            if state.node != self._own
+            if (state.node != self._own or self._mine is not None)
             and (state.node not in everybody or everybody[NodeId(state.node)].incarnation < state.incarnation)
         ]
         return Members(news[:limit], wanted[:limit], len(news) > limit)
@@ -201,7 +207,7 @@ class Membership:
     def _learn(self, signed: Signed, record: NodeRecord, now: float) -> list[Action]:
         node = NodeId(record.node)
         if node == self._own:
-            return self._refute(record.sequence) if self._outranked(record.sequence) else []
+            return self._meet(record, in_person=False)
         member = self._members.get(node)
         if member is not None and record.sequence <= member.incarnation:
             return []
@@ -210,9 +216,14 @@ class Membership:
         self._enter(node, Member(signed, record, Status.ALIVE, now), now)
         return [Declare(MemberAlive(node))]
 
-    def _outranked(self, sequence: int) -> bool:
-        """A record of our own that is newer than ours comes from an earlier life with a faster clock."""
-        return self._mine is not None and sequence > self._mine.incarnation
+    def _meet(self, record: NodeRecord, *, in_person: bool) -> list[Action]:
+        """A record with our own id: of ourselves, of an earlier life, or of another copy of this node."""
+        if self._mine is None:
+            return []
+        verdict = self._twins.judge(self._mine.record, record, in_person=in_person)
+        if isinstance(verdict, Refute):
+            return self._refute(verdict.incarnation_min - 1)
+        return [] if verdict is None else [verdict]
 
     def _hear(self, state: MemberState, now: float) -> list[Action]:
         node = NodeId(state.node)

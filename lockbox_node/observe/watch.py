@@ -17,6 +17,7 @@ import trio
 
 from lockbox_node.core.member_events import Status
 from lockbox_node.errors import LockboxError, UsageError
+from lockbox_node.observe.backups import last_backup
 from lockbox_node.observe.metrics import Metrics, Observed, RepairWork, StoreWork, UpkeepWork
 from lockbox_node.observe.web import Pages
 from lockbox_node.services.announcing import NodeState
@@ -134,6 +135,7 @@ class Watch:
                 "identity_until": _iso(self._identity.identity_not_after_unix_s),
                 "operational_until": _iso(self._identity.leaf_not_after_unix_s),
             },
+            "last_backup": last_backup(node.store.notes),
             "uptime_s": round(trio.current_time() - self._started, 1),
         }
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 import trio
+from msgspec import structs
 
 from lockbox_node.core.admission import Downgrade, Verdict, judge_hello
 from lockbox_node.errors import LockboxError, PeerUnreachable
@@ -82,8 +83,19 @@ class Peer:
         return self.id.hex()[:8] if self.role is Role.NODE else self.role.value
 
 
+class SameNode(RemoteProtocolError):
+    """A peer with our own id: we ourselves at an address of ours, or another copy of this node. `record` = its own."""
+
+    def __init__(self, record: Signed | None) -> None:
+        super().__init__("this is the node itself", ErrorCode.CONFLICT)
+        self.record = record
+
+
 async def hello_out(frames: Frames, local: LocalIdentity) -> Peer:
-    """Say Hello as the dialler. RequestRefused (with the peer's code), PeerUnreachable, RemoteProtocolError."""
+    """Say Hello as the dialler.
+
+    RequestRefused (with the peer's code), SameNode, PeerUnreachable, RemoteProtocolError.
+    """
     mine = local.hello()
     said_at = trio.current_time()
     await frames.stream.send_all(encode_call(HELLO_CALL, mine))
@@ -92,6 +104,8 @@ async def hello_out(frames: Frames, local: LocalIdentity) -> Peer:
         raise RemoteProtocolError("the first answer is not that to Hello")
     theirs = decode_reply(envelope, Hello)
     if isinstance(theirs, Refusal):
+        if theirs.code == ErrorCode.CONFLICT:
+            raise SameNode(theirs.proof)
         raise error_of(theirs)
     assert isinstance(theirs, Hello)
     # Our wall clock now: what it was in our own Hello, and the time since.
@@ -104,14 +118,15 @@ async def hello_in(frames: Frames, local: LocalIdentity) -> Peer:
     try:
         peer = _judged(frames, local, _asked(await frames.receive_first()), mine.clock_unix_ms / 1000)
         if peer.id == local.id:
-            raise RemoteProtocolError("this is the node itself", ErrorCode.CONFLICT)
+            raise SameNode(peer.record)
     except RemoteProtocolError as error:
         refused = error
     else:
         frames.lift_limit()
         await frames.stream.send_all(encode_reply(HELLO_CALL, mine, HELLO_NUMBER))
         return peer
-    await refuse_hello(frames.stream, refused)
+    # Of two copies of one node each must hear of the other.
+    await refuse_hello(frames.stream, refused, mine.record if isinstance(refused, SameNode) else None)
     raise refused
 
 
@@ -123,9 +138,11 @@ def _asked(body: bytes | memoryview) -> Hello:
     return request
 
 
-async def refuse_hello(stream: PeerStream, error: LockboxError | RemoteProtocolError) -> None:
+async def refuse_hello(
+    stream: PeerStream, error: LockboxError | RemoteProtocolError, proof: Signed | None = None
+) -> None:
     """Tell a peer why it may not in, if it reads; never raises for its sake."""
-    frame = encode_refusal(HELLO_CALL, HELLO_NUMBER, refusal_of(error))
+    frame = encode_refusal(HELLO_CALL, HELLO_NUMBER, structs.replace(refusal_of(error), proof=proof))
     with suppress(PeerUnreachable), trio.move_on_after(REFUSAL_TIMEOUT_S):
         await stream.send_all(frame)
 

@@ -22,7 +22,7 @@ from lockbox_node.rpc.connection import Connection, ConnectionParams
 from lockbox_node.rpc.dials import Backoffs, Contact, Dial, Outcome, Posted
 from lockbox_node.rpc.dispatch import Dispatcher
 from lockbox_node.rpc.frames import Frames
-from lockbox_node.rpc.hello import LocalIdentity, Peer, hello_out
+from lockbox_node.rpc.hello import LocalIdentity, Peer, SameNode, hello_out
 from lockbox_node.rpc.refusals import busy
 from protocol.certificates import Role
 from protocol.errors import RemoteProtocolError
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from lockbox_node.ports import Answer, Network
-    from protocol.messages import Message
+    from protocol.messages import Message, Signed
 
 STOPPED = "the pool has stopped"
 REPLACED = "another connection to this peer is used"
@@ -87,6 +87,8 @@ class Pool:
         params: PoolParams = DEFAULTS,
     ) -> None:
         self.on_lost: Callable[[NodeId], None] = lambda _node: None  # the connection in use ended, not by our choice
+        # A peer at an address that was dialled, or that dialled us, has our own id: its record, its TLS leaf.
+        self.on_same: Callable[[Signed, bytes], None] = lambda _record, _leaf: None
         self._network, self._local, self._params = network, local, params
         self._dispatcher = dispatcher or Dispatcher()
         self._ready: dict[bytes, Connection] = {}
@@ -266,6 +268,11 @@ class Pool:
                 peer = await hello_out(frames, self._local)
                 self._check(peer, wanted, where)
                 return Connection(frames, peer, self._dispatcher.session(peer), self._params.connection, dialled=True)
+            except SameNode as error:
+                await stream.aclose()
+                if error.record is not None:
+                    self.on_same(error.record, stream.peer_leaf)
+                raise PeerUnreachable(f"{where} is this node itself", "check the address", error.code) from None
             except RemoteProtocolError as error:
                 await stream.aclose()
                 raise PeerUnreachable(f"{where} broke the protocol: {error}", code=error.code) from None

@@ -19,7 +19,7 @@ from lockbox_node.rpc import connection as connections
 from lockbox_node.rpc.connection import Connection, ConnectionParams
 from lockbox_node.rpc.dispatch import Dispatcher, Route
 from lockbox_node.rpc.frames import Frames
-from lockbox_node.rpc.hello import HELLO_BYTES_MAX, LocalIdentity, Peer, hello_in
+from lockbox_node.rpc.hello import HELLO_BYTES_MAX, LocalIdentity, Peer, SameNode, hello_in
 from protocol.certificates import Role
 from protocol.errors import RemoteProtocolError
 
@@ -98,6 +98,8 @@ class Server:
             with trio.move_on_after(self._params.hello_timeout_s) as scope:
                 peer = await hello_in(frames, self._local)
         except RemoteProtocolError as error:
+            if isinstance(error, SameNode) and error.record is not None:
+                self._pool.on_same(error.record, stream.peer_leaf)
             self.turned_away[error.code.value] += 1
             log.info("hello_refused", code=error.code.value, error=str(error))
             return None

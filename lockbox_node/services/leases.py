@@ -74,7 +74,7 @@ class Leases:
         while True:
             await trio.sleep(self._params.look_every_s)
             self._believed_unix_s()
-            await self._note()
+            self._note()
             if trio.current_time() >= round_at:
                 round_at = trio.current_time() + self._params.leases_every_s
                 await self._end_leases()
@@ -95,13 +95,10 @@ class Leases:
             PeerClock(one.peer.id, one.peer.operator, one.peer.clock_lead_s, one.opened) for one in self._connections()
         ]
 
-    async def _note(self) -> None:
-        uptime, wall = msgspec.json.encode(self.uptime_s), msgspec.json.encode(self._judge.noted)
-        try:
-            await settled(partial(self._store.note, UPTIME_NOTE, uptime))
-            await settled(partial(self._store.note, WALL_NOTE, wall))
-        except LockboxError as error:  # the store is busy, closing or broken: what is not noted only keeps trash longer
-            log.warning("uptime.not_noted", reason=error.message)
+    def _note(self) -> None:
+        """Both in one commit. What cannot be noted, since the store is busy or broken, only keeps trash longer."""
+        self._store.note(UPTIME_NOTE, msgspec.json.encode(self.uptime_s), _noted)
+        self._store.note(WALL_NOTE, msgspec.json.encode(self._judge.noted), _noted)
 
     async def _end_leases(self) -> None:
         expired, emptied = self.expired, self.emptied
@@ -121,6 +118,11 @@ class Leases:
             log.warning("leases.not_ended", reason=error.message)
         if (expired, emptied) != (self.expired, self.emptied):
             log.info("leases.ended", expired=self.expired - expired, emptied=self.emptied - emptied)
+
+
+def _noted(result: LockboxError | None) -> None:
+    if result is not None:
+        log.warning("uptime.not_noted", reason=result.message)
 
 
 def _uptime_of(kept: bytes | None) -> float:

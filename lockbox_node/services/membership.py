@@ -3,13 +3,12 @@
 All policy is `core.membership`; here records are verified before the machine sees them, actions become requests, and
 outcomes become events. The inbox is bounded: a rumour that finds its share of it full is dropped and counted, since
 push-pull mends what was lost; the rest is kept for what we did ourselves (outcomes of probes, our own records), so that
-no flood of rumours silences us. Who hands on a record that does not verify is not listened to further, since every
-honest node verifies first. What is published and does not fit is found again by the sweep of healing.
+no flood of rumours silences us. What is published and does not fit is found again by the sweep of healing. When a
+later life of this node runs elsewhere, `run` ends with Superseded, and everything that serves with it.
 """
 
 from __future__ import annotations
 
-import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, assert_never
 
@@ -35,12 +34,14 @@ from lockbox_node.core.member_events import (
     StateHeard,
     Status,
     Tick,
+    TwinMet,
+    Yield,
 )
-from lockbox_node.errors import LockboxError, PeerUnreachable, RequestRefused
+from lockbox_node.errors import LockboxError, PeerUnreachable, RequestRefused, Superseded
 from lockbox_node.rpc.dispatch import Route
 from lockbox_node.services.announcing import Announcer, NodeState
-from lockbox_node.services.discovery import Discovery, is_dialable
-from protocol.certificates import Role, verify_chain, verify_record
+from lockbox_node.services.records import Records
+from protocol.certificates import Role
 from protocol.errors import RemoteProtocolError
 from protocol.ids import NodeId
 from protocol.messages import (
@@ -56,7 +57,6 @@ from protocol.messages import (
     Signed,
     SyncMembers,
 )
-from protocol.records import NodeRecord, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from lockbox_node.rpc.connection import Connection
     from lockbox_node.rpc.hello import Peer
     from lockbox_node.rpc.pool import Contact, Pool
+    from lockbox_node.services.discovery import Discovery
 
 INBOX_MAX = 4096
 RUMOURS_MAX = 3072  # of the inbox
@@ -76,7 +77,6 @@ PUSH_PULL_TIMEOUT_S = 10.0
 JOIN_TIMEOUT_S = 5.0
 JOIN_EVERY_S = 3.0  # while nobody answers
 RENEW_LOOK_S = 60.0  # how often our record is looked at
-REFUSED_LOG_EVERY_S = 60.0
 CLIENT_PAGE = 200
 REMEMBERED_MAX = 1000
 
@@ -104,16 +104,14 @@ class MembershipService:
         self._pool = pool
         self._bootstrap = bootstrap
         self._changes = changes
-        self._now_unix_s = now_unix_s
         self._on_joined = on_joined
         self._remembered = remembered[:REMEMBERED_MAX]
         self._inbox_send, self._inbox = trio.open_memory_channel[Event](INBOX_MAX)
         self._nonce = 0
         self._present: set[NodeId] = set()  # published as alive
         self._refusals: set[str] = set()  # why bootstrap peers turned us away, said once each
-        self._refused_log_at = -math.inf
+        self.foreign = Records(machine, announcer, now_unix_s)
         self.dropped = 0  # events that found the inbox or the channel full
-        self.refused = 0  # records that did not verify
         self.joined = trio.Event()  # another node was reached, or none is needed
         self.changed = trio.Event()  # set, and replaced by a new one, at each change of the members
 
@@ -128,6 +126,12 @@ class MembershipService:
         """
         if node in self._machine.neighbours():
             self._feed(ConnectionLost(node))
+
+    def met_same(self, signed: Signed, leaf: bytes) -> None:
+        """A peer whose TLS leaf is `leaf` has our own id, and says that `signed` is its record."""
+        twin = self.foreign.of_twin(signed, leaf)
+        if twin is not None:
+            self._feed(TwinMet(twin))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Started after the first attempt to join, successful or not."""
@@ -196,6 +200,12 @@ class MembershipService:
                 self._feed(OwnSigned(*self._announcer.renew(incarnation_min)))
             case PushPull(node):
                 sends.start_soon(self._push_pull, node)
+            case Yield(epoch):
+                log.error("node.superseded", epoch=self._announcer.record.epoch, other_epoch=epoch)
+                raise Superseded(
+                    f"another copy of this node is running with a later epoch ({epoch})",
+                    "nothing was lost here; stop one of them, then start the one that is to stay",
+                )
             case _:
                 assert_never(action)
 
@@ -350,21 +360,9 @@ class MembershipService:
             self._feed(StateHeard(state))
 
     def _learn(self, signed: Signed) -> None:
-        """Verify a record and hand it to the machine; one that is known is not verified again. RemoteProtocolError."""
-        try:
-            claimed = parse(signed, NodeRecord)
-            member = self._machine.members.get(NodeId(claimed.node))
-            if member is not None and member.incarnation >= claimed.sequence:
-                return
-            record = verify_record(self._announcer.root, signed)
-            chain_until_unix_s = verify_chain(self._announcer.root, record.chain).not_after_unix_s
-        except RemoteProtocolError:
-            self.refused += 1
-            if trio.current_time() >= self._refused_log_at:
-                self._refused_log_at = trio.current_time() + REFUSED_LOG_EVERY_S
-                log.warning("record.refused", total=self.refused)
-            raise
-        if min(record.expires_unix_s, chain_until_unix_s) > self._now_unix_s() and is_dialable(record):
+        """Verify a record and hand it to the machine. RemoteProtocolError."""
+        record = self.foreign.news(signed)
+        if record is not None:
             self._feed(RecordLearned(signed, record))
 
     def _on_ping(self, request: Message, peer: Peer, answer: Answer[Message]) -> None:

@@ -67,38 +67,38 @@ def worked_while_full(vfs: RecordingVFS, data_dir: Path, full: range) -> bool:
     return reached
 
 
-def test_one_write_finds_the_disk_full(vfs: RecordingVFS, tmp_path: Path) -> None:
+def test_one_write_finds_the_disk_full(vfs: RecordingVFS, ram_path: Path) -> None:
     at = 0
-    while worked_while_full(vfs, tmp_path / "store", range(at, at + 1)):
+    while worked_while_full(vfs, ram_path / "store", range(at, at + 1)):
         at += 1
     assert at > 200
 
 
 @pytest.mark.parametrize("stride", [9, pytest.param(1, marks=pytest.mark.long)])
-def test_the_disk_stays_full(vfs: RecordingVFS, tmp_path: Path, stride: int) -> None:
+def test_the_disk_stays_full(vfs: RecordingVFS, ram_path: Path, stride: int) -> None:
     at = 0
-    while worked_while_full(vfs, tmp_path / "store", range(at, sys.maxsize)):
+    while worked_while_full(vfs, ram_path / "store", range(at, sys.maxsize)):
         at += stride
     assert at > 200
 
 
-def test_a_store_on_a_full_disk_opens_again_when_there_is_room(vfs: RecordingVFS, tmp_path: Path) -> None:
+def test_a_store_on_a_full_disk_opens_again_when_there_is_room(vfs: RecordingVFS, ram_path: Path) -> None:
     """While there is none it may be refused: nothing is lost by that."""
-    with vfs.recording(tmp_path) as log:
-        stepped = SteppedStore(tmp_path, disk=RecordingDisk(log))
+    with vfs.recording(ram_path) as log:
+        stepped = SteppedStore(ram_path, disk=RecordingDisk(log))
         run(stepped, log, [*BEFORE, *steps()])
         stepped.close()
         hints = set()
         for at in range(20):
             log.faults.writes, log.faults.full = 0, range(at, sys.maxsize)
             try:
-                stepped = SteppedStore(tmp_path, disk=RecordingDisk(log))
+                stepped = SteppedStore(ram_path, disk=RecordingDisk(log))
                 assert problems_of(stepped, log) == []
                 stepped.close()
             except ConfigError as error:
                 hints.add(error.hint)
             log.faults.full = range(0)
-            stepped = SteppedStore(tmp_path, disk=RecordingDisk(log))
+            stepped = SteppedStore(ram_path, disk=RecordingDisk(log))
             assert problems_of(stepped, log) == []
             stepped.close()
     assert "make room on its disk" in hints

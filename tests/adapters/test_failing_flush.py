@@ -83,21 +83,21 @@ def problems_on_a_good_disk(data_dir: Path, expectation: Expectation) -> list[st
     return found + damage_of(data_dir)
 
 
-def test_a_failed_flush_is_the_last_one(vfs: RecordingVFS, tmp_path: Path) -> None:
+def test_a_failed_flush_is_the_last_one(vfs: RecordingVFS, ram_path: Path) -> None:
     at = 0
-    while worked_on_a_failing_disk(vfs, tmp_path / "store", tmp_path / "after", at):
+    while worked_on_a_failing_disk(vfs, ram_path / "store", ram_path / "after", at):
         at += 1
     assert at > 20
 
 
-def test_a_store_whose_disk_fails_while_it_opens_is_refused(vfs: RecordingVFS, tmp_path: Path) -> None:
-    with vfs.recording(tmp_path) as log:
+def test_a_store_whose_disk_fails_while_it_opens_is_refused(vfs: RecordingVFS, ram_path: Path) -> None:
+    with vfs.recording(ram_path) as log:
         refused = 0
         for at in range(40):
             log.faults.flushes, log.faults.broken = 0, at
             try:
-                SteppedStore(tmp_path, disk=RecordingDisk(log)).close()
+                SteppedStore(ram_path, disk=RecordingDisk(log)).close()
             except ConfigError:
                 refused += 1
     assert refused > 5
-    assert problems_on_a_good_disk(tmp_path, Expectation()) == []
+    assert problems_on_a_good_disk(ram_path, Expectation()) == []

@@ -82,54 +82,54 @@ def problems_of(log: DiskLog, target: Path, rng: random.Random, *, repeats: int 
     return found
 
 
-def test_nothing_acknowledged_is_lost(tmp_path: Path, rng: random.Random) -> None:
-    log = recorded(tmp_path / "store", rounds=1)
+def test_nothing_acknowledged_is_lost(ram_path: Path, rng: random.Random) -> None:
+    log = recorded(ram_path / "store", rounds=1)
     assert sum(isinstance(event, Flush) for event in log.events) > 20
-    assert problems_of(log, tmp_path / "after", rng) == []
+    assert problems_of(log, ram_path / "after", rng, repeats=3) == []
 
 
-def test_a_store_that_was_being_made_is_made_anew(tmp_path: Path, rng: random.Random) -> None:
-    assert problems_of(recorded(tmp_path / "store", rounds=0), tmp_path / "after", rng, repeats=4) == []
+def test_a_store_that_was_being_made_is_made_anew(ram_path: Path, rng: random.Random) -> None:
+    assert problems_of(recorded(ram_path / "store", rounds=0), ram_path / "after", rng, repeats=4) == []
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(10))
-def test_nothing_acknowledged_is_lost_in_a_long_run(tmp_path: Path, seed: int) -> None:
-    log = recorded(tmp_path / "store", rounds=4)
-    assert problems_of(log, tmp_path / "after", random.Random(seed), repeats=5) == []
+def test_nothing_acknowledged_is_lost_in_a_long_run(ram_path: Path, seed: int) -> None:
+    log = recorded(ram_path / "store", rounds=4)
+    assert problems_of(log, ram_path / "after", random.Random(seed), repeats=5) == []
 
 
-def test_a_commit_without_its_flush_is_seen_to_lose(tmp_path: Path, rng: random.Random) -> None:
-    found = problems_of(recorded(tmp_path / "store", rounds=1, synchronous="NORMAL"), tmp_path / "after", rng)
+def test_a_commit_without_its_flush_is_seen_to_lose(ram_path: Path, rng: random.Random) -> None:
+    found = problems_of(recorded(ram_path / "store", rounds=1, synchronous="NORMAL"), ram_path / "after", rng)
     assert any(": lost: " in problem for problem in found)
 
 
 @pytest.mark.parametrize("step", ["flush", "flush_directory"])
-def test_a_large_file_without_its_flushes_is_seen_to_be_torn(tmp_path: Path, rng: random.Random, step: str) -> None:
-    found = problems_of(recorded(tmp_path / "store", rounds=1, forgets=frozenset([step])), tmp_path / "after", rng)
+def test_a_large_file_without_its_flushes_is_seen_to_be_torn(ram_path: Path, rng: random.Random, step: str) -> None:
+    found = problems_of(recorded(ram_path / "store", rounds=1, forgets=frozenset([step])), ram_path / "after", rng)
     assert any(": torn: get " in problem for problem in found)
 
 
-def test_what_was_flushed_is_there_and_the_rest_may_be_torn(tmp_path: Path, rng: random.Random) -> None:
-    log = DiskLog(tmp_path / "nothing")
+def test_what_was_flushed_is_there_and_the_rest_may_be_torn(ram_path: Path, rng: random.Random) -> None:
+    log = DiskLog(ram_path / "nothing")
     disk = RecordingDisk(log)
-    (tmp_path / "nothing").mkdir()
+    (ram_path / "nothing").mkdir()
     for name in ("kept", "open", "unnamed"):
-        descriptor = disk.create(tmp_path / "nothing" / name)
+        descriptor = disk.create(ram_path / "nothing" / name)
         disk.write(descriptor, [b"a" * 2048])
         if name != "open":
             disk.flush(descriptor)
         if name != "unnamed":
-            disk.flush_directory(tmp_path / "nothing")
+            disk.flush_directory(ram_path / "nothing")
         disk.close(descriptor)
     power = PowerLoss(log)
     power.advance(len(log.events))
     sizes: dict[str, set[int]] = {"kept": set(), "open": set(), "unnamed": set()}
     for number in range(50):
-        (tmp_path / str(number)).mkdir()
-        power.leave(tmp_path / str(number), rng)
+        (ram_path / str(number)).mkdir()
+        power.leave(ram_path / str(number), rng)
         for name, seen in sizes.items():
-            path = tmp_path / str(number) / name
+            path = ram_path / str(number) / name
             seen.add(path.read_bytes().count(b"a") if path.exists() else -1)
     assert sizes["kept"] == {2048}
     assert sizes["open"] == {0, 512, 1024, 1536, 2048}

@@ -111,6 +111,22 @@ async def test_a_reader_that_meets_damage_wakes_the_salvage(tmp_path: Path) -> N
         assert len(await settled(partial(store.summaries, b"", 100))) == len(PARTS)
 
 
+async def test_a_backup_ends_before_its_database_is_exchanged(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    mended = trio.Event()
+    async with serving(tmp_path, []) as store:
+        store.on_lost = lambda _lost: mended.set()
+        store.holds += 1
+        store._writer.damaged = True
+        for number in range(3):  # groups of their own: between two of them a salvage would begin
+            await settled(partial(store.put, make_stripe(("late", number)).parts[0], (), OWNER))
+        assert not mended.is_set()
+        store.holds -= 1
+        await settled(partial(store.note, "cursor", b""))
+        with trio.fail_after(20):
+            await mended.wait()
+
+
 async def test_a_disk_that_goes_on_losing_pages_makes_the_store_read_only(tmp_path: Path) -> None:
     await fill(tmp_path)
     broken: list[str] = []

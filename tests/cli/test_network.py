@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pty
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lockbox_node.cli import network as networks
-from lockbox_node.cli.network import NODES_MAX, Testnet, TestnetPlan, with_policy
+from lockbox_node.cli.network import BALLAST_BYTES, NODES_MAX, Testnet, TestnetPlan, with_policy
 from lockbox_node.config import Config
 from lockbox_node.errors import LockboxError, UsageError
 
@@ -65,12 +66,14 @@ def test_the_plan_has_seven_regions_far_apart_and_short_times(tmp_path: Path) ->
     plan = plan_of(tmp_path)
     assert (len(plan.regions), plan.operators) == (7, 7)
     assert (plan.config.repair.hold_off_s, plan.config.repair.sweep_s, plan.config.guard.quiet_s) == (3.0, 10.0, 10.0)
+    assert plan.config.leases.look_every_s == 10.0
 
 
 def test_few_regions_still_have_five_operators_and_real_times_are_the_tiers_own(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, regions="eu-west-1,us-east-1", real_times=True)
     assert (plan.regions, plan.operators) == (("eu-west-1", "us-east-1"), 5)
-    assert plan.config == Config()
+    store = dataclasses.replace(Config().store, ballast_bytes=BALLAST_BYTES)
+    assert plan.config == Config(store=store)
 
 
 def test_policy_words_change_the_settings() -> None:

@@ -15,7 +15,9 @@ from tests.test_daemon import make_node, running
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ("run", "status", "members", "resume", "software-hash", "version", "init", "ca", "scrub")
+COMMANDS = (
+    "run", "status", "members", "resume", "software-hash", "version", "init", "ca", "scrub", "backup", "restore",
+)  # fmt: skip
 
 
 def run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:

@@ -23,6 +23,8 @@ from lockbox_node.core.member_events import (
     Spread,
     Status,
     Tick,
+    TwinMet,
+    Yield,
 )
 from lockbox_node.core.membership import Membership, MembershipParams
 from lockbox_node.errors import ConfigError
@@ -31,7 +33,7 @@ from protocol.messages import MemberState, MemberUpdate
 if TYPE_CHECKING:
     from protocol.ids import NodeId
 
-from tests.fakes.swarm import PARAMS, Swarm, heard, learned, node_id, own_signed
+from tests.fakes.swarm import PARAMS, Swarm, heard, learned, node_id, own_signed, record_of
 
 OWN, A, B = node_id(1), node_id(2), node_id(3)
 
@@ -134,6 +136,28 @@ def test_a_newer_record_of_our_own_from_an_earlier_life_is_outdone() -> None:
     assert Refute(78) in made.handle(learned(OWN, 77), 0.1)
     assert not of(Refute, made.handle(learned(OWN, 1), 0.1))
     assert OWN not in made.members
+
+
+def test_a_later_life_of_ourselves_is_yielded_to_once_it_answers() -> None:
+    made = machine(A)
+    assert Refute(78) in made.handle(learned(OWN, 77, epoch=2), 0.1)
+    assert not of(Refute, made.handle(learned(OWN, 77, epoch=2), 0.1))  # heard again, before we have signed
+    made.handle(own_signed(OWN, 78), 0.2)
+    assert of(Yield, made.handle(learned(OWN, 79, epoch=2), 0.3)) == [Yield(2)]
+
+
+def test_a_later_life_of_ourselves_that_is_met_is_yielded_to_at_once_and_an_earlier_one_is_not() -> None:
+    made = machine(A)
+    assert not of(Yield, made.handle(TwinMet(record_of(OWN, 77, epoch=0)), 0.1))
+    assert of(Yield, made.handle(TwinMet(record_of(OWN, 0, epoch=2)), 0.2)) == [Yield(2)]
+    assert OWN not in made.members
+
+
+def test_a_newer_record_of_our_own_is_wanted() -> None:
+    made = machine(A)
+    assert made.compare([MemberState(OWN, 1, 0)]).wanted == []
+    assert made.compare([MemberState(OWN, 2, 0)]).wanted == [OWN]
+    assert Membership(OWN, PARAMS, random.Random(1)).compare([MemberState(OWN, 2, 0)]).wanted == []
 
 
 def test_who_speaks_to_us_while_believed_gone_is_told_at_most_once_a_second() -> None:

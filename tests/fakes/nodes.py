@@ -130,19 +130,30 @@ class Town:
         announcer.state = state
         return announcer.renew()[0]
 
-    def node(self, number: int, bootstrap: Iterable[int] = (), remembered: Sequence[Signed] = ()) -> Node:
-        papers = self.papers(number)
+    def node(
+        self,
+        number: int,
+        bootstrap: Iterable[int] = (),
+        remembered: Sequence[Signed] = (),
+        *,
+        host: str = "",
+        epoch: int = 1,
+        seed: int = 0,
+        clock: TownClock | None = None,
+    ) -> Node:
+        """Node `number`. Another `host` and `seed` make another process of the same node."""
+        papers, host, clock = self.papers(number), host or f"node{number}", clock or self.clock
         addresses = tuple(f"node{other}:7420" for other in bootstrap)
-        settings = NodeSettings(listen=f"node{number}:7420", region="eu-central", bootstrap=addresses)
+        settings = NodeSettings(listen=f"{host}:7420", region="eu-central", bootstrap=addresses)
         config = Config(node=settings)
         ports = Ports(
-            CutNetwork(self.hub, f"node{number}", 7420, papers.leaf),
-            BreakingStore(config.store, self.clock),
+            CutNetwork(self.hub, host, 7420, papers.leaf),
+            BreakingStore(config.store, clock),
             InlineWorkers(),
-            SeededEntropy(number),
-            self.clock,
+            SeededEntropy(number + seed),
+            clock,
         )
-        return Node(config, ports, papers, self.authority.root, SOFTWARE, random.Random(number), remembered)
+        return Node(config, ports, papers, self.authority.root, SOFTWARE, random.Random(number), remembered, epoch)
 
     def cut(self, number: int) -> None:
         """The node's cables are pulled: its connections break, nobody reaches it, it reaches nobody."""
@@ -198,6 +209,7 @@ class Member:
             remembered,
         )
         self.pool.on_lost = self.service.connection_lost
+        self.pool.on_same = self.service.met_same
         if serves:  # else it refuses whatever it is asked
             dispatcher.add(*self.service.routes(), *self.discovery.routes())
         self._server = Server(network, self.pool, self.announcer, dispatcher)

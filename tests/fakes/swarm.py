@@ -42,9 +42,9 @@ def node_id(number: int) -> NodeId:
     return NodeId(number.to_bytes(32, "big"))
 
 
-def record_of(node: NodeId, sequence: int = 1) -> NodeRecord:
+def record_of(node: NodeId, sequence: int = 1, epoch: int = 1) -> NodeRecord:
     return NodeRecord(
-        node, sequence, 2**40, ["127.0.0.1:1"], "eu-west-1", "op", 1, 9, [1], bytes(32), 1, 0, 1, bytes(16), [b"x"]
+        node, sequence, 2**40, ["127.0.0.1:1"], "eu-west-1", "op", 1, 9, [1], bytes(32), 1, 0, epoch, bytes(16), [b"x"]
     )
 
 
@@ -52,8 +52,8 @@ def signed_of(record: NodeRecord) -> Signed:
     return Signed(record.node + record.sequence.to_bytes(8, "big"), bytes(64))
 
 
-def learned(node: NodeId, sequence: int = 1) -> RecordLearned:
-    record = record_of(node, sequence)
+def learned(node: NodeId, sequence: int = 1, epoch: int = 1) -> RecordLearned:
+    record = record_of(node, sequence, epoch)
     return RecordLearned(signed_of(record), record)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 STATUS = {
     "id", "region", "operator", "state", "ready", "version", "software", "members", "connections", "stripes", "shards",
     "corrupt", "pointers", "bytes", "repairs", "certificates", "uptime_s", "trash", "scrub",
-    "last_scrub", "clock",
+    "last_scrub", "clock", "last_backup",
 }  # fmt: skip
 LABELS = {"state", "certificate", "kind", "request", "outcome"}
 

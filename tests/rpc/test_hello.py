@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 import trio.testing
 
-from lockbox_node.errors import LockboxError, RequestRefused
+from lockbox_node.errors import LockboxError, PeerUnreachable, RequestRefused
 from protocol.codec import decode_envelope, decode_reply, encode_call
 from protocol.errors import ErrorCode
 from protocol.messages import (
     Hello,
     Ping,
     Refusal,
+    Signed,
 )
 from tests.fakes.identities import NOW_UNIX_S, FakeNetwork
-from tests.rpc.world import CLIENT, World, read_all, speak, world
+from tests.rpc.world import CLIENT, Party, World, read_all, speak, world
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -112,3 +114,22 @@ async def test_calls_right_behind_a_hello_are_served(autojump_clock: MockClock) 
         await stream.send_all(encode_call(2, PING)[5:])
         await trio.testing.wait_all_tasks_blocked()
         assert node.pinged_by == [CLIENT.id] * 2
+
+
+async def test_two_of_one_id_show_each_other_their_records() -> None:
+    async with world() as w:
+        one, two = await w.node(), await w.node(w.network.node(1, address="elsewhere:7420"))
+        met: list[tuple[Party, Signed, bytes]] = []
+        for party in (one, two):
+            party.pool.on_same = partial(_note, met, party)
+        with pytest.raises(PeerUnreachable, match="itself") as caught:
+            await two.pool.connect_address("node1", 7420)
+        assert caught.value.code is ErrorCode.CONFLICT
+        assert met == [
+            (one, two.identity.record, two.identity.leaf()),
+            (two, one.identity.record, one.identity.leaf()),
+        ]
+
+
+def _note(met: list[tuple[Party, Signed, bytes]], party: Party, record: Signed, leaf: bytes) -> None:
+    met.append((party, record, leaf))

@@ -81,10 +81,10 @@ async def test_records_that_do_not_verify_are_refused(
     foreign = announcer_of(Papers(STRANGERS.node(5)), "node5:7420", StoppedClock()).signed
     borrowed = bent(town, node=town.papers(6).node_id)
     for bad in (forged, foreign, borrowed, Signed(b"\x91\x01", bytes(64))):
-        before = member.service.refused
+        before = member.service.foreign.refused
         update = MemberUpdate(MemberState(bytes(32), 1, 0), bad)
         assert await told(town, member, update) is not None
-        assert member.service.refused == before + 1
+        assert member.service.foreign.refused == before + 1
     assert set(member.machine.members) == {town.authority.node(99).id}
 
 

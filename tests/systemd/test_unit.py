@@ -78,7 +78,7 @@ def test_systemd_hears_of_readiness_and_starts_again_but_not_on_a_bad_configurat
     service: dict[str, list[str]],
 ) -> None:
     assert service["Type"] == ["notify"]
-    assert (service["Restart"], service["RestartPreventExitStatus"]) == (["on-failure"], ["78"])
+    assert (service["Restart"], service["RestartPreventExitStatus"]) == (["on-failure"], ["4 78"])
     assert service["ExecStart"] == ["/opt/lockbox/.venv/bin/lockbox-node run --config /var/lib/lockbox/node.toml"]
 
 
