@@ -122,6 +122,7 @@ class Node:
         rebuilder = Rebuilder(ports.store, self.pool, discovery, ports.workers, config.repair)
         self.healing = Healing(ports.store, discovery, rebuilder, config.repair, self.guard, changes)
         ports.store.on_corrupt = lambda _address, _descriptor_hash: self.healing.sweep_soon()
+        ports.store.on_lost = self._on_lost
         ports.store.on_broken = self._on_broken
         self.upkeep = Upkeep(ports.store, self.pool, ports.clock, config, Random(rng.getrandbits(64)))
         self.pool.on_lost = self.membership.connection_lost
@@ -143,6 +144,11 @@ class Node:
         capacity_bytes = self.config.store.capacity_bytes
         free_bytes = max(0, capacity_bytes - self.store.figures().logical_bytes)
         return min(10, 10 * free_bytes // max(1, capacity_bytes))
+
+    def _on_lost(self, lost: int) -> None:
+        """The store was rebuilt after damage: what it lost without a name shows when the siblings are asked."""
+        log.error("store.salvaged", lost=lost)
+        self.healing.sweep_soon()
 
     def _on_broken(self, why: str) -> None:
         """The store became read-only: it refuses puts itself, and our record stops inviting them."""
