@@ -118,7 +118,7 @@ class Node:
             self.rejoining.unconfirmed,
         )
         self.comparing = Comparing(
-            ports.store, own, ports.clock, discovery.nearest_nodes, self.rejoining.on_missing, config.storage
+            ports.store, own, ports.clock, discovery.nearest_nodes, self.rejoining, config.storage
         )
         rebuilder, mender = self.rejoining.rebuilder, self.rejoining.mender
         self.healing = Healing(ports.store, discovery, rebuilder, mender, config.repair, self.guard, changes)

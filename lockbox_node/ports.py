@@ -150,6 +150,8 @@ class StoreFigures:
     trash_stripes: int = 0
     trash_bytes: int = 0
     reserved_bytes: int = 0  # the ballast, given up when the disk is full
+    salvaged: int = 0  # how often a damaged database was rebuilt since the start
+    lost: int = 0  # parts and tombstones that it cost
 
 
 class ShardStore(Protocol):
@@ -157,6 +159,9 @@ class ShardStore(Protocol):
 
     on_corrupt: Callable[[Address, DescriptorHash], None]  # set by who repairs; called when a read found damage
     on_broken: Callable[[str], None]  # set by who announces us; called once, when the store became read-only, with why
+    # set by who compares with the siblings; called when damage took more than is known by name: how much, if that is
+    # known, of parts and tombstones
+    on_lost: Callable[[int], None]
 
     def put(self, part: StripePart, replaces: Sequence[bytes], owner: Owner, answer: Answer[PutOutcome]) -> None:
         """Store (or replace in place) one part. Durable before the answer.

@@ -105,7 +105,10 @@ async def test_a_node_that_cannot_reach_its_bootstrap_starts_and_joins_later(
             assert late.joined
 
 
-async def test_found_damage_makes_healing_look_at_everything(town: Town, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("named", [True, False])
+async def test_found_damage_makes_healing_look_at_everything(
+    town: Town, autojump_clock: MockClock, named: bool
+) -> None:
     node = town.node(1)
     async with running(node):
         await trio.sleep(60)
@@ -118,9 +121,12 @@ async def test_found_damage_makes_healing_look_at_everything(town: Town, autojum
 
         node.store.summaries = watched  # type: ignore[method-assign,assignment]
         now = trio.current_time()
-        node.store.on_corrupt(b"address", b"hash")  # type: ignore[arg-type]
+        if named:
+            node.store.on_corrupt(b"address", b"hash")  # type: ignore[arg-type]
+        else:
+            node.store.on_lost(1)
         await trio.sleep(0.1)
-        assert asked == [now]
+        assert asked[0] == now
 
 
 async def test_a_broken_store_is_announced_so_that_nobody_places_there(town: Town, autojump_clock: MockClock) -> None:

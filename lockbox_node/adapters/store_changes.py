@@ -7,8 +7,7 @@ touching the damaged page would fail again. The rulings are those of core.slots;
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from operator import attrgetter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lockbox_node.adapters.store_books import Books
@@ -28,7 +27,7 @@ from lockbox_node.adapters.store_requests import (
     Write,
 )
 from lockbox_node.adapters.store_rows import (
-    PART_COLUMNS,
+    INSERT_PART,
     PARTS_AT,
     DamagedRow,
     PartRow,
@@ -68,8 +67,6 @@ Result = PutOutcome | Merged | bool | int | None | list[BucketDigest] | LockboxE
 
 
 _ALONE = PutOutcome(())
-_columns = attrgetter(*(item.name for item in fields(PartRow)))
-_INSERT = f"INSERT INTO part({PART_COLUMNS}) VALUES ({', '.join('?' * len(fields(PartRow)))})"  # noqa: S608
 
 
 def is_big(request: Put, params: StoreParams) -> bool:
@@ -204,7 +201,7 @@ class Changes:
             0, int(big), len(part.shards), shard_bytes, request.payload_bytes, pack_entries(entries),
             -1, owner, pack_signed(part.renewal),
         )  # fmt: skip
-        self._connection.execute(_INSERT, _columns(row))
+        self._connection.execute(f"INSERT {INSERT_PART}", row.columns)
         inside = b"" if big else b"".join(part.shards)
         self._connection.execute("INSERT INTO body VALUES (?, ?, ?)", (rid, pack_head(part), inside))
         self._name(rid, entries)

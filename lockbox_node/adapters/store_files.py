@@ -111,6 +111,14 @@ class BigFiles:
         spans = ((HEADER_BYTES + number * shard_bytes, shard_bytes) for number in range(shards))
         return self._disk.read(self._big / name, spans)
 
+    def header(self, name: str) -> BigHeader:
+        """What a file says of itself. ValueError when that is damaged; OSError when the file is not there."""
+        return BigHeader.decode(self._disk.read(self._big / name, [(0, HEADER_BYTES)])[0])
+
+    def is_there(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return (self._big / name).exists()
+
     def quarantine(self, name: str) -> None:
         """Move a file that failed its check aside; one that is gone is fine."""
         try:

@@ -25,6 +25,7 @@ from lockbox_node.adapters.store_rows import (
     verified_head,
     verified_shards,
 )
+from lockbox_node.adapters.store_schema import is_damage
 from lockbox_node.core.repair import is_named
 from lockbox_node.core.slots import corrupt_part
 from lockbox_node.errors import LockboxError, ShardCorrupt, ShardMissing
@@ -131,6 +132,7 @@ class StoreReader:
         self._files = files
         self._params = params
         self._clock = clock
+        self.damaged = False  # a page of the database was met that is not as it was written
 
     def read(self, group: Sequence[Read]) -> list[ReadResult]:
         """The results in order; stops early (fewer results) when the bytes of a hop are reached."""
@@ -160,7 +162,12 @@ class StoreReader:
 
     def _end(self) -> None:
         if self._connection.in_transaction:
-            self._connection.execute("COMMIT")
+            try:
+                self._connection.execute("COMMIT")
+            except (apsw.IOError, apsw.CorruptError) as error:  # what the failed statement left behind
+                self._met(error)
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
 
     def _one(self, request: Read) -> ReadResult:
         try:
@@ -177,12 +184,13 @@ class StoreReader:
                     return self._digests_with(request)
                 case Check():
                     return self._check(request)
-        except (apsw.IOError, apsw.CorruptError):
+        except (apsw.IOError, apsw.CorruptError) as error:
+            self._met(error)
             self._end()  # SQLite may have ended the transaction; the others of the group read in a new one
             self._begin()
             if isinstance(request, Get):
                 return Damage(request.address, request.descriptor_hash, None)
-            return ShardCorrupt("a page of the database cannot be read", "restore a backup of this node, or drain it")
+            return ShardCorrupt("a page of the database cannot be read", "try again: the database is being rebuilt")
         except apsw.BusyError:
             return LockboxError("the store is in use by another program", "try again", ErrorCode.BUSY)
 
@@ -203,12 +211,16 @@ class StoreReader:
         except (DamagedRow, OSError, apsw.IOError, apsw.CorruptError) as error:
             if isinstance(error, OSError) and error.errno in SHORTAGES:
                 return LockboxError("this node is short of what it needs to read", "try again", ErrorCode.BUSY)
+            self._met(error)
             self._end()  # the writer may have replaced or deleted the part since our snapshot
             self._begin()
         now = self._connection.execute(f"{PARTS_AT} AND hash = ?", (row.address, row.hash)).get
         if now is not None and now[0] == row.rid:
             return Damage(row.address, row.hash, row.rid)
         return None
+
+    def _met(self, error: Exception) -> None:
+        self.damaged |= isinstance(error, apsw.Error) and is_damage(error)
 
     def _check(self, request: Check) -> CheckResult | LockboxError:
         """Verify the next parts, up to `check_bytes_max`; what is known to be corrupt counts as such again."""

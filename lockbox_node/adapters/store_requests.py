@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lockbox_node.adapters.store_rows import logical_bytes
+from lockbox_node.errors import LockboxError
+from protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
     from lockbox_node.ports import Owner, StripePart
@@ -127,6 +129,16 @@ class Quarantine:
     descriptor_hash: bytes
     rid: int
     weight: int = FRAME_BYTES
+
+
+def too_much() -> LockboxError:
+    """The answer when a queue is full."""
+    return LockboxError("too much waits for this store", "try again in a moment", ErrorCode.BUSY)
+
+
+def closing() -> LockboxError:
+    """The answer to what waits when the store closes."""
+    return LockboxError("the store is closing; nothing was done", "ask another node", ErrorCode.BUSY)
 
 
 Write = Put | Merge | Renew | Bury | Drop | Expire | EmptyTrash | Digests | Note | Quarantine

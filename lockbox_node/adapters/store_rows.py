@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,7 +23,7 @@ from protocol.messages import HolderEntry, HolderTable, Message, Signed
 from protocol.records import Descriptor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 PART_COLUMNS = (
     "rid, address, hash, version, tier, lease, idx, corrupt, big, shards, shard_bytes, logical_bytes, entries, "
@@ -66,6 +67,11 @@ class PartRow:
     packed_renewal: bytes
 
     @property
+    def columns(self) -> tuple[int | bytes, ...]:
+        """The values of the row."""
+        return _columns_of(self)
+
+    @property
     def entries(self) -> tuple[HolderEntry, ...]:
         """The holder table of the part."""
         return unpack_entries(self.packed_entries)
@@ -106,6 +112,9 @@ class PartRow:
             unpack_signed(self.packed_renewal),
         )
 
+
+_columns_of: Callable[[PartRow], tuple[int | bytes, ...]] = attrgetter(*(item.name for item in fields(PartRow)))
+INSERT_PART = f"INTO part({PART_COLUMNS}) VALUES ({', '.join('?' * len(fields(PartRow)))})"  # after INSERT or REPLACE
 
 _encoder = msgspec.msgpack.Encoder()
 _entries_decoder = msgspec.msgpack.Decoder(tuple[HolderEntry, ...])
@@ -152,6 +161,14 @@ def pack_head(part: StripePart) -> bytes:
     return _encoder.encode(Head(part.descriptor, list(part.slots)))
 
 
+def unpack_head(packed: bytes) -> Head:
+    """The inverse of `pack_head`; nothing is verified. DamagedRow."""
+    try:
+        return _head_decoder.decode(packed)
+    except msgspec.DecodeError:
+        raise DamagedRow("the descriptor does not decode") from None
+
+
 def logical_bytes(part: StripePart) -> int:
     """Bytes of a part that count against the capacity: shards, slots and descriptor."""
     return sum(map(len, part.shards)) + sum(map(len, part.slots)) + len(part.descriptor.body)
@@ -170,8 +187,8 @@ def prefixes(entries: Iterable[HolderEntry]) -> set[int]:
 
 def verified_head(row: PartRow, packed: bytes) -> tuple[Head, Descriptor]:
     """Descriptor and slots, each compared with the hash that names it. DamagedRow."""
+    head = unpack_head(packed)
     try:
-        head = _head_decoder.decode(packed)
         if hashlib.sha256(head.descriptor.body).digest() != row.hash:
             raise DamagedRow("the descriptor is not the one that was put")
         descriptor = _descriptor_decoder.decode(head.descriptor.body)

@@ -82,6 +82,16 @@ CREATE TABLE note(name TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL) STRICT, W
 )
 
 
+class DamagedDatabase(ConfigError):
+    """The database cannot be opened because its bytes are not those that were written."""
+
+
+def is_damage(error: apsw.Error) -> bool:
+    """Whether a page of the database is not as SQLite wrote it."""
+    damaged = isinstance(error, apsw.CorruptError | apsw.NotADBError)
+    return damaged or getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA
+
+
 def require_sqlite(version_number: int) -> None:
     """ConfigError unless SQLite is 3.51.3 or later (as a number: 3051003)."""
     if version_number < SQLITE_MIN:
@@ -92,13 +102,23 @@ def require_sqlite(version_number: int) -> None:
         )
 
 
-def connect(path: Path, *, fresh: bool = False) -> apsw.Connection:
-    """A connection with our settings, through the checksum VFS. `fresh`: the database may be made."""
-    require_sqlite(int(apsw.SQLITE_VERSION_NUMBER))
+def _load_checksums() -> None:
     if CHECKSUM_VFS not in apsw.vfs_names():
         carrier = apsw.Connection(":memory:")
         apsw.sqlite_extra.load(carrier, "cksumvfs")
         carrier.close()
+
+
+def checksum_connection() -> apsw.Connection:
+    """A connection to nothing, for the SQL function verify_checksum(page)."""
+    _load_checksums()
+    return apsw.Connection(":memory:")
+
+
+def connect(path: Path, *, fresh: bool = False) -> apsw.Connection:
+    """A connection with our settings, through the checksum VFS. `fresh`: the database may be made."""
+    require_sqlite(int(apsw.SQLITE_VERSION_NUMBER))
+    _load_checksums()
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if fresh else 0)
     connection = apsw.Connection(str(path), flags=flags, vfs=CHECKSUM_VFS)
     if fresh:
@@ -106,7 +126,7 @@ def connect(path: Path, *, fresh: bool = False) -> apsw.Connection:
         connection.execute(f"PRAGMA page_size={PAGE_BYTES}; PRAGMA auto_vacuum=INCREMENTAL; VACUUM").fetchall()
     if int(connection.execute("PRAGMA checksum_verification").get or 0) != 1:
         connection.close()
-        raise ConfigError(f"{path.name} has no page checksums", "restore a backup that a lockbox-node made")
+        raise DamagedDatabase(f"{path.name} has no page checksums", "restore a backup that a lockbox-node made")
     connection.execute(
         f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA mmap_size=0;"
         f"PRAGMA cache_size=-{CACHE_KIB}; PRAGMA foreign_keys=OFF; PRAGMA temp_store=MEMORY"
@@ -195,7 +215,8 @@ def open_database(data_dir: Path, node: bytes, disk: Disk = DISK) -> apsw.Connec
             raise
         full = isinstance(error, apsw.FullError)
         hint = "make room on its disk" if full else "restore a backup, or begin with another dir"
-        raise ConfigError(f"{path} cannot be used: {error}", hint) from None
+        kind = DamagedDatabase if is_damage(error) else ConfigError
+        raise kind(f"{path} cannot be used: {error}", hint) from None
     if store and inside != store:
         connection.close()
         raise ConfigError(

@@ -19,9 +19,9 @@ from lockbox_node.adapters.store_files import FANOUT, BigFiles, BigHeader, is_fu
 from lockbox_node.adapters.store_garbage import found_at
 from lockbox_node.adapters.store_requests import Note, Put, Write
 from lockbox_node.adapters.store_rows import DamagedRow, unpack_note
-from lockbox_node.adapters.store_schema import PAGE_BYTES
+from lockbox_node.adapters.store_schema import PAGE_BYTES, is_damage
 from lockbox_node.core.slots import store_full
-from lockbox_node.errors import LockboxError, ShardCorrupt
+from lockbox_node.errors import LockboxError
 from lockbox_node.ports import StoreFigures, StripePart, WallClock
 from protocol.errors import ErrorCode
 
@@ -43,6 +43,7 @@ class StoreWriter:
         self, data_dir: Path, connection: apsw.Connection, files: BigFiles, params: StoreParams, clock: WallClock
     ) -> None:
         self.broken = ""
+        self.damaged = False  # a page of the database was met that is not as it was written
         self.wal_pages = 0
         self.notes: dict[str, bytes] = {}  # replaced, never changed: others read it meanwhile
         self._connection = connection
@@ -248,6 +249,12 @@ class StoreWriter:
             self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._connection.close()
 
+    def let_go(self) -> None:
+        """The connection is closed as it is: another database takes the place of this one."""
+        self.broken = "another database takes the place of this one"
+        self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self._connection.close()
+
     def _checkpoint(self, mode: int) -> bool:
         if self.broken:
             return False
@@ -323,20 +330,18 @@ class StoreWriter:
         """Whether the store is broken by it; ends a transaction that is still open. Our own mistakes are raised."""
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
-        if _is_full(error) or isinstance(error, apsw.BusyError) or _is_damage(error):
+        if is_damage(error):
+            self.damaged = True
             return False
-        if not isinstance(error, apsw.IOError | apsw.CorruptError | apsw.CantOpenError | apsw.ReadOnlyError):
+        if _is_full(error) or isinstance(error, apsw.BusyError):
+            return False
+        if not isinstance(error, apsw.IOError | apsw.CantOpenError | apsw.ReadOnlyError):
             raise error
         self.broken = f"the database could not be written: {error}"
         return True
 
     def _read_only(self) -> LockboxError:
         return LockboxError(f"the store is read-only: {self.broken}", "look at the disk, then start the node again")
-
-
-def _is_damage(error: apsw.Error) -> bool:
-    """Whether a page failed its checksum."""
-    return getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA
 
 
 def _is_full(error: apsw.Error) -> bool:
@@ -349,7 +354,7 @@ def _answer_to(error: apsw.Error) -> LockboxError:
         return store_full()
     if isinstance(error, apsw.BusyError):
         return LockboxError("the store is in use by another program", "try again", ErrorCode.BUSY)
-    return ShardCorrupt("a page of the database is damaged", "restore a backup of this node, or drain it")
+    return LockboxError("a page of the database is damaged", "try again: it is being rebuilt", ErrorCode.BUSY)
 
 
 def _header(part: StripePart, rid: int) -> BigHeader:

@@ -2,7 +2,8 @@
 
 Soon after the start and then every few hours everybody is due, once; who is not there waits until it is. Who lives anew
 (another epoch or instance: it was restarted, restored, or its disk was emptied) is due again at once: it cannot know
-what it lost. A comparison that fails is tried again, ever more seldom. Who shares nothing with us costs a look into our
+what it lost; so is who compared itself with us and keeps something else. A comparison that fails is tried again, ever
+more seldom. Who shares nothing with us costs a look into our
 own index, so nobody needs to keep a list of siblings that each put would change.
 """
 
@@ -33,12 +34,13 @@ class ReconcileParams:
     first_s: float = 10.0  # after the start: who has just started does not know everybody yet
     every_s: float = 6 * 3600.0
     retry_s: float = 30.0  # after a comparison that failed; doubled each time, up to every_s
+    again_s: float = 900.0  # between two comparisons that a sibling's own calls for
     in_flight_max: int = 4  # siblings compared at once: each takes the digests of at most 4096 buckets
     pace_s: float = 0.01  # between two pages of summaries, or two batches of tables
     restored_wait_s: float = 120.0  # a restored node answers for its parts after this, whoever was not reached
 
     def __post_init__(self) -> None:
-        for name in ("first_s", "pace_s", "restored_wait_s"):
+        for name in ("first_s", "again_s", "pace_s", "restored_wait_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"reconcile.{name} must not be negative")
         for name in ("every_s", "retry_s"):
@@ -51,11 +53,12 @@ class ReconcileParams:
 class Rounds:
     """Who is due. Feed it each pass, and the outcome of each comparison."""
 
-    def __init__(self, params: ReconcileParams, rng: Random, now: float) -> None:
-        self.next_pass_at = now + params.first_s
+    def __init__(self, params: ReconcileParams, rng: Random) -> None:
+        self.next_pass_at = -math.inf
         self._params = params
         self._rng = rng
         self._compared: dict[NodeId, Life] = {}
+        self._compared_at: dict[NodeId, float] = {}
         self._failed: dict[NodeId, tuple[int, float]] = {}  # how often, and when it may be tried again
 
     def passed(self, now: float) -> None:
@@ -64,21 +67,33 @@ class Rounds:
         self._failed.clear()
         self.next_pass_at = now + self._params.every_s * (1 + SPREAD * (self._rng.random() - 0.5))
 
+    def pass_soon(self) -> None:
+        """Everybody is due again: we lost something and do not know what."""
+        self.next_pass_at = -math.inf
+
     def pass_failed(self, now: float) -> None:
         """The pass came to no end: try again."""
         self.next_pass_at = now + self._params.retry_s
 
     def waiting(self, lives: Mapping[NodeId, Life]) -> list[NodeId]:
         """Those who live (node -> its life) and are not compared yet, tried or not."""
+        for gone in self._compared_at.keys() - lives.keys():
+            del self._compared_at[gone]
         return [node for node, life in lives.items() if self._compared.get(node) != life]
 
     def due(self, lives: Mapping[NodeId, Life], now: float) -> list[NodeId]:
         """Those of them whom we may ask now."""
         return [node for node in self.waiting(lives) if self._failed.get(node, (0, -math.inf))[1] <= now]
 
-    def compared(self, node: NodeId, life: Life) -> None:
+    def differs(self, node: NodeId, now: float) -> None:
+        """It compared itself with us, and what it keeps is not what we know."""
+        if now - self._compared_at.get(node, -math.inf) >= self._params.again_s:
+            self._compared.pop(node, None)
+
+    def compared(self, node: NodeId, life: Life, now: float) -> None:
         """Compared to the end, in this life of the sibling."""
         self._compared[node] = life
+        self._compared_at[node] = now
         self._failed.pop(node, None)
 
     def failed(self, node: NodeId, now: float) -> None:

@@ -45,6 +45,7 @@ class StoreParams:
     scan_rows_max: int = 2000  # of one read transaction: a long reader would block WAL truncation
     checkpoint_wal_bytes: int = 16 * MIB  # PASSIVE from here on
     idle_s: float = 1.0  # quiet for so long: TRUNCATE, unlink, sweep, expire
+    salvage_every_s: float = 3600.0  # a damaged database is rebuilt at most so often; sooner again, it is read-only
     idle_rows_max: int = 500  # of each kind of idle work per step
     pointer_ttl_s: float = 24 * 3600.0
     pointer_renew_s: float = 6 * 3600.0  # an equal pointer told again within this time is not rewritten

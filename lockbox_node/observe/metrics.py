@@ -139,6 +139,8 @@ def _store_families(observed: Observed) -> Iterator[Metric]:
     }
     text = "Bytes of the stripes, what all takes on the disk, what is in trash, what is kept free for deletes."
     yield _gauges("lockbox_stored_bytes", text, "kind", sizes)
+    yield _gauge("lockbox_salvages", "Rebuilds of a damaged database since the start.", figures.salvaged)
+    yield _gauge("lockbox_salvage_losses", "Stripes and deletions that they cost; stripes are repaired.", figures.lost)
 
 
 def _work_families(observed: Observed) -> Iterator[Metric]:

@@ -84,12 +84,22 @@ class Reconciler:
         self._lessons = lessons
         self._mender = mender
         self._params = params
-        self._rng = rng
+        self._rounds = Rounds(params, rng)
+        self._ask_all = False  # also those with whom we seem to share nothing: we lost what we do not know
         self._lacking = 0  # parts of ours that siblings found missing
 
     def missing(self) -> None:
         """A sibling told of a part that we should hold and do not."""
         self._lacking += 1
+
+    def differs(self, node: NodeId) -> None:
+        """A sibling that compared itself with us keeps something else: it may lack what it cannot name."""
+        self._rounds.differs(node, trio.current_time())
+
+    def lost(self) -> None:
+        """The store lost parts without a name: everybody hears what is left, and comes with what is not."""
+        self._ask_all = True
+        self._rounds.pass_soon()
 
     @property
     def restored(self) -> RestoredFigures | None:
@@ -103,13 +113,14 @@ class Reconciler:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Compare until cancelled."""
         began = trio.current_time()
-        rounds = Rounds(self._params, self._rng, began)
+        rounds = self._rounds
         task_status.started()
         await trio.sleep(self._params.first_s)
         while True:
             if rounds.next_pass_at <= trio.current_time():
                 await self._pass(rounds)
             await self._compare_due(rounds)
+            self._ask_all = self._ask_all and bool(rounds.waiting(self._lives()))
             if self.unconfirmed and self.counts["passes"]:
                 late = trio.current_time() >= began + self._params.restored_wait_s
                 if late or not rounds.waiting(self._lives()):
@@ -205,7 +216,7 @@ class Reconciler:
         finally:
             lanes.release_on_behalf_of(node)
         if complete:
-            rounds.compared(node, life)
+            rounds.compared(node, life, trio.current_time())
         else:
             rounds.failed(node, trio.current_time())
         self.counts["compared" if complete else "failed"] += 1
@@ -213,7 +224,7 @@ class Reconciler:
     async def _compare(self, node: NodeId) -> bool:
         """Whether there is no more to tell; at once for a node that no table of ours names."""
         ours = await settled(partial(self._store.digests_with, node))
-        if not ours:
+        if not ours and not self._ask_all:
             return True
         reply = await self._sources.ask(node, CompareHeld(ours))
         assert isinstance(reply, Differing), "the codec checked the type of the reply"

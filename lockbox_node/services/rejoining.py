@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
 import trio
 
 from lockbox_node.services.lessons import Lessons
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from lockbox_node.config import Config
     from lockbox_node.ports import ShardStore, WallClock, Workers
     from lockbox_node.services.healing import Healing
-    from protocol.ids import Address, DescriptorHash
+    from protocol.ids import Address, DescriptorHash, NodeId
     from protocol.messages import HolderTable
+
+log = structlog.get_logger()
 
 
 class Rejoining:
@@ -51,11 +54,23 @@ class Rejoining:
         """What is found damaged or missing here goes to `healing`, which says when it is mended."""
         self._healing = healing
         self._store.on_corrupt = self._on_corrupt
+        self._store.on_lost = self._on_lost
 
     def _on_corrupt(self, address: Address, descriptor_hash: DescriptorHash) -> None:
         self.mender.report(address, descriptor_hash)
         if self._healing is not None:
             self._healing.sweep_soon()
+
+    def _on_lost(self, lost: int) -> None:
+        """The store was rebuilt after damage: what it lost without a name shows when the siblings are asked."""
+        log.error("store.salvaged", lost=lost)
+        self.reconciler.lost()
+        if self._healing is not None:
+            self._healing.sweep_soon()
+
+    def on_differing(self, node: NodeId) -> None:
+        """A sibling that compared itself with us keeps something else than we do."""
+        self.reconciler.differs(node)
 
     def on_missing(self, table: HolderTable) -> None:
         """A sibling told of a part that should be here and is not."""

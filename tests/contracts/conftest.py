@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lockbox_node.adapters import store_schema
 from lockbox_node.adapters.shard_store import ShardStoreFile
 from tests.contracts.kept import PARAMS, Kept
 from tests.fakes.memory_store import MemoryStore
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
 
     import trio
 
+    from lockbox_node.ports import StripePart
+
+
+def lose_row(data_dir: Path, store: ShardStoreFile, part: StripePart) -> None:
+    """Take a part out of the database behind the store's back, and have it rebuilt before the next write."""
+    connection = store_schema.connect(data_dir / store_schema.DATABASE)
+    sql = "DELETE FROM part WHERE address = ? AND hash = ? RETURNING rid"
+    rid = connection.execute(sql, (part.address, part.descriptor_hash)).get
+    connection.execute("DELETE FROM body WHERE rid = ?", (rid,))
+    connection.close()
+    store._writer.damaged = True
+
 
 @pytest.fixture(params=["memory", "file"])
 async def kept(request: pytest.FixtureRequest, tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Kept]:
@@ -26,11 +39,13 @@ async def kept(request: pytest.FixtureRequest, tmp_path: Path, nursery: trio.Nur
     if request.param == "memory":
         memory = MemoryStore(PARAMS, clock)
         kept = Kept(memory, clock, lambda part: memory.corrupt(part.address, part.descriptor_hash))
+        kept.lose = lambda part: memory.salvage_without(part.address, part.descriptor_hash)
         memory.on_corrupt = lambda *key: kept.corrupt_seen.append(key)
         yield kept
         return
     store = ShardStoreFile.open(tmp_path, PARAMS, clock)
     kept = Kept(store, clock, partial(flip_shard_bit, tmp_path))
+    kept.lose = partial(lose_row, tmp_path, store)
     store.on_corrupt = lambda *key: kept.corrupt_seen.append(key)
     await nursery.start(store.run)
     yield kept

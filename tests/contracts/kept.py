@@ -38,6 +38,7 @@ class Kept:
     store: ShardStore
     clock: FixedClock
     flip: Callable[[StripePart], None]
+    lose: Callable[[StripePart], None] = lambda _part: None
     corrupt_seen: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     async def put(self, part: StripePart, replaces: Sequence[bytes] = (), owner: Owner = OWNER) -> PutOutcome:

@@ -296,3 +296,19 @@ async def test_notes_are_kept_and_replaced(kept: Kept) -> None:
     await settled(partial(kept.store.note, "uptime", b"7"))
     await settled(partial(kept.store.note, "scrub", b"two"))
     assert dict(kept.store.notes) == {"scrub": b"two", "uptime": b"7"}
+
+
+async def test_what_damage_took_without_a_name_is_counted_and_can_be_put_again(kept: Kept) -> None:
+    lost: list[int] = []
+    kept.store.on_lost = lost.append
+    parts = [make_stripe(number).parts[0] for number in range(3)]
+    for part in parts:
+        await kept.put(part)
+    kept.lose(parts[1])
+    for _ in range(2):  # a rebuild begins before a write
+        await settled(partial(kept.store.note, "cursor", b""))
+    assert lost == [1]
+    with pytest.raises(ShardMissing):
+        await kept.get(parts[1])
+    await kept.put(parts[1])
+    assert [await kept.get(part) for part in parts] == parts

@@ -18,14 +18,14 @@ NEW: Life = (2, b"b" * 16)
 
 
 def fresh() -> Rounds:
-    rounds = Rounds(ReconcileParams(), random.Random(1), 0.0)
+    rounds = Rounds(ReconcileParams(), random.Random(1))
     rounds.passed(0.0)
     return rounds
 
 
 def test_the_first_pass_comes_soon_and_the_next_hours_later_at_a_time_of_its_own() -> None:
-    rounds = Rounds(ReconcileParams(), random.Random(1), 100.0)
-    assert rounds.next_pass_at == 110.0
+    rounds = Rounds(ReconcileParams(), random.Random(1))
+    assert rounds.next_pass_at < 0
     drawn = set()
     for _ in range(20):
         rounds.passed(0.0)
@@ -38,7 +38,7 @@ def test_whoever_lives_is_due_once() -> None:
     rounds = fresh()
     lives = {A: OLD}
     assert rounds.due(lives, 0.0) == [A]
-    rounds.compared(A, OLD)
+    rounds.compared(A, OLD, 0.0)
     assert rounds.due(lives, 0.0) == []
     lives[B] = OLD
     assert rounds.due(lives, 0.0) == [B], "who comes back later has its turn then"
@@ -46,15 +46,15 @@ def test_whoever_lives_is_due_once() -> None:
 
 def test_a_new_life_is_compared_again() -> None:
     rounds = fresh()
-    rounds.compared(A, OLD)
+    rounds.compared(A, OLD, 0.0)
     assert rounds.due({A: NEW}, 0.0) == [A]
-    rounds.compared(A, NEW)
+    rounds.compared(A, NEW, 0.0)
     assert rounds.due({A: NEW}, 0.0) == []
 
 
 def test_a_pass_makes_everybody_due_again() -> None:
     rounds = fresh()
-    rounds.compared(A, OLD)
+    rounds.compared(A, OLD, 0.0)
     rounds.failed(B, 0.0)
     rounds.passed(50.0)
     assert rounds.due({A: OLD, B: OLD}, 50.0) == [A, B]
@@ -74,7 +74,7 @@ def test_failures_are_retried_ever_more_seldom_and_still_waited_for() -> None:
         now += waits[-1]
     assert waits[:3] == [30, 60, 120]
     assert waits[-1] == 21_600
-    rounds.compared(A, OLD)
+    rounds.compared(A, OLD, 0.0)
     assert rounds.waiting(lives) == []
 
 
@@ -90,11 +90,28 @@ def test_nobody_who_lives_and_is_named_is_ever_forgotten(events: list[tuple[str,
             rounds.passed(now)
             seen.clear()
         elif kind == "c":
-            rounds.compared(node, lives[node])
+            rounds.compared(node, lives[node], 0.0)
             seen[node] = lives[node]
         else:
             rounds.failed(node, now)
         assert set(rounds.due(lives, now + 21_600)) == {one for one in (A, B, C) if seen.get(one) != lives[one]}
+
+
+def test_who_differs_from_us_is_due_again_but_not_without_end() -> None:
+    rounds, lives = fresh(), {A: OLD}
+    rounds.compared(A, OLD, 100.0)
+    rounds.differs(A, 100.0 + 899)
+    assert rounds.waiting(lives) == []
+    rounds.differs(A, 100.0 + 900)
+    assert rounds.due(lives, 1000.0) == [A]
+    rounds.differs(B, 0.0)
+    assert rounds.due(lives, 1000.0) == [A], "who does not live has no turn"
+
+
+def test_a_loss_without_a_name_makes_a_pass_due() -> None:
+    rounds = fresh()
+    rounds.pass_soon()
+    assert rounds.next_pass_at < 0
 
 
 def test_a_failed_pass_comes_again_soon() -> None:

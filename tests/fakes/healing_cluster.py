@@ -118,12 +118,8 @@ class Cluster:
             return sorted(self.ids, key=lambda one: distance(one, target))[:count]
 
         storage = Storage(store, node, self.clock, lambda _target, _count: [], nearest, lambda _table: None)
-        comparing = Comparing(store, node, self.clock, nearest, partial(self._lacks, node))
+        comparing = Comparing(store, node, self.clock, nearest, Ears(self, node))
         return {route.request: route.handler for route in [*storage.routes(), *comparing.routes()]}
-
-    def _lacks(self, node: NodeId, table: HolderTable) -> None:
-        if node in self.healings:
-            self.healings[node].missing(table)
 
     def candidate(self, node: bytes) -> Candidate:
         record = self.records[NodeId(node)]
@@ -188,6 +184,21 @@ class Cluster:
 
     def puts(self) -> list[tuple[float, bytes]]:
         return [(when, asker) for when, asker, message in self.requests if isinstance(message, PutStripe)]
+
+
+@dataclass
+class Ears:
+    """What a node hears of its siblings goes to its healing, when that runs."""
+
+    cluster: Cluster
+    node: NodeId
+
+    def on_missing(self, table: HolderTable) -> None:
+        if self.node in self.cluster.healings:
+            self.cluster.healings[self.node].missing(table)
+
+    def on_differing(self, node: NodeId) -> None:
+        """Nobody compares here."""
 
 
 @dataclass

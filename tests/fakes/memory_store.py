@@ -44,6 +44,7 @@ class MemoryStore:
     def __init__(self, params: StoreParams, clock: WallClock, delay_s: float = 0.0) -> None:
         self.on_corrupt: Callable[[Address, DescriptorHash], None] = lambda _address, _hash: None
         self.on_broken: Callable[[str], None] = lambda _why: None
+        self.on_lost: Callable[[int], None] = lambda _lost: None
         self._params = params
         self._state = MemoryParts(params, clock)
         self._state.on_corrupt = lambda address, descriptor_hash: self.on_corrupt(address, descriptor_hash)
@@ -151,6 +152,11 @@ class MemoryStore:
     def corrupt(self, address: bytes, descriptor_hash: bytes) -> None:
         """Flip a bit of the last stored shard."""
         self._state.corrupt(address, descriptor_hash)
+
+    def salvage_without(self, address: Address, descriptor_hash: DescriptorHash) -> None:
+        """Forget a part, as if its database had been damaged and rebuilt without it."""
+        self._state.drop(address, descriptor_hash)
+        self.on_lost(1)
 
     def _serve(self, work: Callable[[], T | LockboxError], answer: Answer[T]) -> None:
         def run() -> None:

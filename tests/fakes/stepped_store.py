@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, TypeVar
 from lockbox_node.adapters import store_schema
 from lockbox_node.adapters.disk import DISK, Disk
 from lockbox_node.adapters.shard_store import ShardStoreFile
-from lockbox_node.adapters.store_reader import Damage
-from lockbox_node.core.slots import corrupt_part
 from lockbox_node.core.storage_params import StoreParams
 from tests.fakes.stripes import OWNER, FixedClock
 
@@ -88,13 +86,11 @@ class SteppedStore:
         group = self.store._take_writes()
         results = self.store._writer.commit([request for request, _ in group])
         self.store._publish()
-        for (_, answer), result in zip(group, results, strict=True):
-            answer(result)
+        self.store._answer_writes(group, results)
         if self.store._writer.wal_pages * store_schema.PAGE_BYTES >= self._params.checkpoint_wal_bytes:
             self.store._writer.checkpoint()
             self.store._publish()
 
     def _read(self) -> None:
-        (request, answer) = self.store._reads.popleft()
-        (result,) = self.store._reader.read([request])
-        answer(corrupt_part() if isinstance(result, Damage) else result)
+        question = self.store._reads.pop()
+        self.store._answer_reads([question], self.store._reader.read([question[0]]))

@@ -269,6 +269,22 @@ async def test_a_lasting_difference_between_books_and_rows_is_counted(autojump_c
         assert hamlet.nodes[1].rejoining.reconciler.digest_mismatches == 1
 
 
+async def test_a_store_that_lost_parts_without_a_name_gets_them_back_while_it_runs(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    hamlet = Hamlet(config=with_reconcile(every_s=10_000.0, again_s=1.0))
+    stripes = [stripe_of(hamlet, seed) for seed in range(5)]
+    async with hamlet.running():
+        for parts in stripes:
+            await hamlet.keep(parts)
+        await trio.sleep(30)
+        for parts in stripes:
+            hamlet.stores[3].lose(parts[0].address)
+        hamlet.stores[3].on_lost(5)
+        await trio.sleep(30)
+        assert holds(hamlet, 3) == 5
+
+
 async def test_a_comparison_of_many_tells_in_bounded_batches(autojump_clock: trio.testing.MockClock) -> None:
     hamlet = Hamlet(5, config=replace(QUICK, repair=replace(QUICK.repair, enabled=False)))
     for seed in range(300):
