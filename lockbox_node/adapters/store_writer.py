@@ -137,12 +137,10 @@ class StoreWriter:
             for place in places:
                 known = refused.get(place)
                 results.append(known or self._one(group[place], staged.get(place), careful=careful))
-            self._changes.write_names()
             self._books.save()
             execute("COMMIT")
         except BaseException:
             self._books.back_to(before)
-            self._changes.forget_names()
             if self._connection.in_transaction:
                 execute("ROLLBACK")
             raise
@@ -216,15 +214,19 @@ class StoreWriter:
     # Between the groups
 
     def checkpoint(self) -> None:
-        """Move what the WAL holds into the database, as far as no reader needs it. Digests are folded as often."""
+        """Move what the WAL holds into the database, as far as no reader needs it; what is written behind follows."""
         if self.broken:
             return
         try:
-            self._books.fold()
+            self._write_behind()
         except apsw.Error as error:
             if self._is_fatal(error):
                 return
         self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def _write_behind(self) -> None:
+        self._books.fold()
+        self._changes.names.fold()
 
     def idle(self) -> bool:
         """One bounded step of housekeeping; True when there is more to do."""
@@ -232,7 +234,7 @@ class StoreWriter:
             return False
         try:
             more = self._unlink() | self._sweep() | self._expire() | self._shrink()
-            self._books.fold()
+            self._write_behind()
             self._ballast.take()
         except apsw.Error as error:
             return self._is_fatal(error) and False
