@@ -6,8 +6,12 @@ No message ever holds a secret; a library's text may, so it is not passed on. Ex
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from protocol.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class ExitCode(IntEnum):
@@ -44,7 +48,25 @@ _EXIT_OF_CODE = {
     ErrorCode.SHARD_CORRUPT: ExitCode.CORRUPT,
     ErrorCode.METADATA_CORRUPT: ExitCode.CORRUPT,
     ErrorCode.NETWORK_PARTITIONED: ExitCode.UNREACHABLE,
+    ErrorCode.DESTRUCTION_INCOMPLETE: ExitCode.DEGRADED,
 }
+_GRAVEST_LAST = (
+    ExitCode.DONE,
+    ExitCode.DEGRADED,
+    ExitCode.USAGE,
+    ExitCode.CONFIG,
+    ExitCode.REFUSED,
+    ExitCode.UNREACHABLE,
+    ExitCode.FAILED,
+    ExitCode.NOT_FOUND,
+    ExitCode.CORRUPT,
+    ExitCode.NOT_ENOUGH,
+)
+
+
+def worst(codes: Iterable[ExitCode]) -> ExitCode:
+    """The code of a command that did several things: that of the one which ended worst."""
+    return max(codes, key=_GRAVEST_LAST.index, default=ExitCode.DONE)
 
 
 class LockboxError(Exception):

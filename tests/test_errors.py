@@ -17,6 +17,7 @@ from lockbox_node.errors import (
     StoreFull,
     Superseded,
     UsageError,
+    worst,
 )
 from protocol.errors import ErrorCode
 
@@ -36,12 +37,20 @@ from protocol.errors import ErrorCode
         (ShardCorrupt("x"), 6),
         (PeerUnreachable("x"), 7),
         (ConfigError("x"), 78),
+        (LockboxError("x", code=ErrorCode.DESTRUCTION_INCOMPLETE), 8),
         (StoreFull("x"), 1),
         (LockboxError("x"), 1),
     ],
 )
 def test_each_error_ends_the_command_as_the_contract_says(error: LockboxError, exit_code: int) -> None:
     assert error.exit_code == exit_code
+
+
+def test_the_worst_of_several_codes_is_what_endangers_most() -> None:
+    assert worst([]) is ExitCode.DONE
+    assert worst([ExitCode.DEGRADED, ExitCode.DONE]) is ExitCode.DEGRADED
+    assert worst([ExitCode.NOT_FOUND, ExitCode.NOT_ENOUGH, ExitCode.UNREACHABLE]) is ExitCode.NOT_ENOUGH
+    assert all(worst([code]) is code for code in ExitCode)
 
 
 def test_every_wire_code_has_an_exit_code() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lockbox_node.adapters.store_books import Books
 from lockbox_node.adapters.store_files import BigFiles, name_of
-from lockbox_node.adapters.store_garbage import Garbage, standing_at, tombstone_at
+from lockbox_node.adapters.store_garbage import Found, Garbage, found_at
 from lockbox_node.adapters.store_requests import (
     Bury,
     Digests,
@@ -31,7 +31,6 @@ from lockbox_node.adapters.store_rows import (
     PARTS_AT,
     DamagedRow,
     PartRow,
-    logical_bytes,
     pack_entries,
     pack_head,
     pack_note,
@@ -67,9 +66,12 @@ if TYPE_CHECKING:
 Result = PutOutcome | Merged | bool | int | None | list[BucketDigest] | LockboxError
 
 
-def is_big(part: StripePart, params: StoreParams) -> bool:
+_ALONE = PutOutcome(())
+
+
+def is_big(request: Put, params: StoreParams) -> bool:
     """Whether the part gets a file of its own."""
-    return sum(len(shard) for shard in part.shards) > params.inside_bytes_max
+    return request.shard_bytes > params.inside_bytes_max
 
 
 def with_lease_of(row: PartRow, part: StripePart) -> StripePart:
@@ -89,10 +91,13 @@ class Changes:
         self._files = files
         self._params = params
         self._clock = clock
+        self._names: list[tuple[int, int]] = []  # of parts put in this transaction: prefix, rid
         self._garbage = Garbage(connection, self.books, params, clock)
 
     def perform(self, request: Write, rid: int | None, *, careful: bool) -> Result:
         """Carry out one request; `rid` names the file that was written for a large part."""
+        if not isinstance(request, Put):
+            self.write_names()
         match request:
             case Put():
                 return self._put(request, rid, careful=careful)
@@ -118,13 +123,12 @@ class Changes:
                 )
         return None
 
-    def judge(self, request: Put, standing: Sequence[PartRow]) -> Ruling:
-        """The ruling on a put where `standing` stands."""
+    def judge(self, request: Put, found: Found) -> Ruling:
+        """The ruling on a put where `found` stands."""
         part = request.part
-        tombstone = tombstone_at(self._connection, part.address)
         return judge_put(
-            [Standing(row.version, row.hash, row.index, bool(row.corrupt)) for row in standing],
-            None if tombstone is None else tombstone[0],
+            [Standing(row.version, row.hash, row.index, bool(row.corrupt)) for row in found.rows],
+            None if found.tombstone is None else found.tombstone[0],
             part.version,
             part.descriptor_hash,
             part.index,
@@ -136,61 +140,65 @@ class Changes:
         self.books.next_rid += 1
         return self.books.next_rid - 1
 
-    def admit(self, request: Put, ruling: Ruling, standing: Sequence[PartRow]) -> None:
+    def admit(self, request: Put, ruling: Ruling, found: Found) -> None:
         """Take the room for a part that will be written. StoreFull, QuotaExceeded."""
         size, owner = request.payload_bytes, request.owner
         if size > min(self.room_bytes, self._params.capacity_bytes - self.books.tally.logical_bytes):
             raise store_full()
         if ruling.verdict is not Verdict.MEND:
-            freed = sum(row.logical_bytes for row in standing if row.hash in ruling.removes and row.owner == owner.id)
+            replaced = [row for row in found.rows if row.hash in ruling.removes and row.owner == owner.id]
+            freed = sum(row.logical_bytes for row in replaced)
             if self.books.used_bytes(owner.id) - freed + size > owner.quota_bytes:
                 raise quota_exceeded(owner.quota_bytes)
         self.room_bytes -= size
 
     def _put(self, request: Put, rid: int | None, *, careful: bool) -> PutOutcome:
         part = request.part
-        standing = standing_at(self._connection, part.address)
-        ruling = self.judge(request, standing)
+        found = found_at(self._connection, part.address)
+        ruling = self.judge(request, found)
         entries = merge_entries(part.entries)
-        by_hash = {row.hash: row for row in standing}
+        by_hash = {row.hash: row for row in found.rows}
         if ruling.writes:
-            if rid is None and is_big(part, self._params):
+            if rid is None and is_big(request, self._params):
                 raise LockboxError("what stands here just changed", "try again", ErrorCode.BUSY)
             if rid is None:
-                self.admit(request, ruling, standing)
+                self.admit(request, ruling, found)
             owner = request.owner.id
+            if ruling.removes:
+                self.write_names()
             for descriptor_hash in ruling.removes:
                 old = by_hash.pop(descriptor_hash)
                 if descriptor_hash == part.descriptor_hash:
                     entries, owner = merge_entries(entries, old.entries), old.owner
                     part = with_lease_of(old, part)
                 self._garbage.remove(old, careful=careful)
-            if pointer := self._take_pointer(part.address, part.descriptor_hash):
-                entries = merge_entries(entries, pointer)
-            self._insert(part, entries, owner, self.take_rid() if rid is None else rid)
+            if part.descriptor_hash in found.pointers:
+                entries = merge_entries(entries, self._take_pointer(part.address, part.descriptor_hash))
+            self._insert(request, part, entries, owner, self.take_rid() if rid is None else rid)
         elif ruling.verdict is Verdict.HELD:
             self._merge_into(by_hash[part.descriptor_hash], entries)
             self._lengthen(by_hash[part.descriptor_hash], part.lease_until_unix_s, part.renewal)
         else:
-            raise self._refusal(part.address, ruling, by_hash)
+            raise self._refusal(found, ruling, by_hash)
+        if not by_hash:
+            return _ALONE
         beside = sorted(by_hash.values(), key=lambda row: row.hash)
         siblings = (
             self._descriptor(row) for row in beside if row.version == part.version and row.hash != part.descriptor_hash
         )
         return PutOutcome(tuple(sibling for sibling in siblings if sibling is not None))
 
-    def _refusal(self, address: bytes, ruling: Ruling, by_hash: dict[bytes, PartRow]) -> RequestRefused:
+    def _refusal(self, found: Found, ruling: Ruling, by_hash: dict[bytes, PartRow]) -> RequestRefused:
         if ruling.proof is not None:
             return refusal_of(ruling, self._descriptor(by_hash[ruling.proof]))
-        tombstone = tombstone_at(self._connection, address)
-        return refusal_of(ruling, None if tombstone is None else tombstone[1])
+        return refusal_of(ruling, None if found.tombstone is None else found.tombstone[1])
 
-    def _insert(self, part: StripePart, entries: tuple[HolderEntry, ...], owner: bytes, rid: int) -> None:
-        big = is_big(part, self._params)
+    def _insert(self, request: Put, part: StripePart, entries: tuple[HolderEntry, ...], owner: bytes, rid: int) -> None:
+        big = is_big(request, self._params)
         shard_bytes = len(part.shards[0]) if part.shards else 0
         row = PartRow(
             rid, part.address, part.descriptor_hash, part.version, part.tier, part.lease_until_unix_s, part.index,
-            0, int(big), len(part.shards), shard_bytes, logical_bytes(part), pack_entries(entries),
+            0, int(big), len(part.shards), shard_bytes, request.payload_bytes, pack_entries(entries),
             -1, owner, pack_signed(part.renewal),
         )  # fmt: skip
         self._connection.execute(f"INSERT {INSERT_PART}", row.columns)
@@ -226,17 +234,16 @@ class Changes:
         held: set[bytes] = set()
         over: set[bytes] = set()
         for table, may_point in [*((t, True) for t in request.tables), *((t, False) for t in request.held_only)]:
-            tombstone = tombstone_at(self._connection, table.address)
-            if tombstone is not None and table.version <= tombstone[0]:
-                tombstones[table.address] = tombstone[1]
+            found = found_at(self._connection, table.address)
+            if found.tombstone is not None and table.version <= found.tombstone[0]:
+                tombstones[table.address] = found.tombstone[1]
                 over.add(table.descriptor_hash)
                 continue
-            standing = standing_at(self._connection, table.address)
-            row = next((row for row in standing if row.hash == table.descriptor_hash), None)
+            row = next((row for row in found.rows if row.hash == table.descriptor_hash), None)
             if row is not None:
                 held.add(row.hash)
                 self._merge_into(row, table.entries)
-            elif (newest := self._replaced_by(table, standing)) is not None:
+            elif (newest := self._replaced_by(table, found.rows)) is not None:
                 newer[table.descriptor_hash] = newest
                 over.add(table.descriptor_hash)
             elif may_point:
@@ -289,16 +296,23 @@ class Changes:
         self._name(row.rid, merged)
 
     def _name(self, rid: int, entries: Sequence[HolderEntry]) -> None:
-        rows = [(prefix, rid) for prefix in sorted(prefixes(entries))]
-        if rows:
-            self._connection.executemany("INSERT OR IGNORE INTO named VALUES (?, ?)", rows)
+        """Written with those of the whole group, in their order: neighbours in the index cost little."""
+        self._names += [(prefix, rid) for prefix in prefixes(entries)]
+
+    def write_names(self) -> None:
+        """Write the names that wait: before the commit, and before a request that may take some away."""
+        if self._names:
+            self._connection.executemany("INSERT OR IGNORE INTO named VALUES (?, ?)", sorted(self._names))
+            self._names.clear()
+
+    def forget_names(self) -> None:
+        """The transaction is rolled back."""
+        self._names.clear()
 
     def _take_pointer(self, address: bytes, descriptor_hash: bytes) -> tuple[HolderEntry, ...]:
-        """The pointer's table, which the part takes over; none when there is no living pointer."""
+        """The pointer's table, which the part takes over; nothing when its time is over."""
         sql = "DELETE FROM pointer WHERE address = ? AND hash = ? RETURNING entries, until"
         row = self._connection.execute(sql, (address, descriptor_hash)).get
-        if row is None:
-            return ()
         self.books.tally.pointers -= 1
         return unpack_entries(row[0]) if row[1] > self._clock.now_unix_s() else ()
 

@@ -7,6 +7,7 @@ after it, so that a crash leaves a file too many, never a row without its file.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lockbox_node.adapters.store_files import name_of
@@ -25,18 +26,42 @@ if TYPE_CHECKING:
 
 _OVER = f"SELECT {PART_COLUMNS} FROM part WHERE trashed < 0 AND lease <= ? LIMIT ?"  # noqa: S608  # our column names
 _TRASH = f"SELECT {PART_COLUMNS} FROM part WHERE trashed >= 0 AND trashed <= ? LIMIT ?"  # noqa: S608
+_EMPTY = ", NULL" * (PART_COLUMNS.count(",") - 2)  # behind three columns
+_FOUND = (
+    f"SELECT 0, {PART_COLUMNS} FROM part WHERE address = ?1 UNION ALL "  # noqa: S608  # our column names
+    f"SELECT 1, version, body, signature{_EMPTY} FROM tomb WHERE address = ?1 UNION ALL "
+    f"SELECT 2, hash, NULL, NULL{_EMPTY} FROM pointer WHERE address = ?1"
+)
 _UNTIL_MAX = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """All that stands at an address."""
+
+    rows: list[PartRow]
+    tombstone: tuple[int, Signed] | None
+    pointers: frozenset[bytes]  # descriptor hashes
+
+
+def found_at(connection: apsw.Connection, address: bytes) -> Found:
+    """Parts, tombstone and pointers of an address in one statement: each costs a put 5 us otherwise."""
+    rows: list[PartRow] = []
+    tombstone: tuple[int, Signed] | None = None
+    pointers: list[bytes] = []
+    for kind, *columns in connection.execute(_FOUND, (address,)):
+        if kind == 0:
+            rows.append(PartRow(*columns))
+        elif kind == 1:
+            tombstone = (columns[0], Signed(columns[1], columns[2]))
+        else:
+            pointers.append(columns[0])
+    return Found(rows, tombstone, frozenset(pointers))
 
 
 def standing_at(connection: apsw.Connection, address: bytes) -> list[PartRow]:
     """The parts at an address."""
     return [PartRow(*row) for row in connection.execute(PARTS_AT, (address,))]
-
-
-def tombstone_at(connection: apsw.Connection, address: bytes) -> tuple[int, Signed] | None:
-    """The highest deleted version at an address, and its proof."""
-    row = connection.execute("SELECT version, body, signature FROM tomb WHERE address = ?", (address,)).get
-    return None if row is None else (int(row[0]), Signed(row[1], row[2]))
 
 
 class Garbage:

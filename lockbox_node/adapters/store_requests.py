@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lockbox_node.adapters.store_rows import logical_bytes
@@ -27,16 +27,17 @@ class Put:
     part: StripePart
     replaces: tuple[bytes, ...]
     owner: Owner
+    shard_bytes: int = field(init=False)  # of all shards
+    payload_bytes: int = field(init=False)  # what it adds to the store
+    weight: int = field(init=False)
 
-    @property
-    def payload_bytes(self) -> int:
-        """What it adds to the store."""
-        return logical_bytes(self.part)
-
-    @property
-    def weight(self) -> int:
-        """See the module."""
-        return self.payload_bytes + ENTRY_BYTES * len(self.part.entries) + FRAME_BYTES
+    def __post_init__(self) -> None:
+        part = self.part
+        shard_bytes = sum(map(len, part.shards))
+        payload_bytes = logical_bytes(part)
+        object.__setattr__(self, "shard_bytes", shard_bytes)
+        object.__setattr__(self, "payload_bytes", payload_bytes)
+        object.__setattr__(self, "weight", payload_bytes + ENTRY_BYTES * len(part.entries) + FRAME_BYTES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ bytes of its id; the full ids in the table decide. Nothing read from a row is tr
 from __future__ import annotations
 
 import hashlib
+import struct
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ PART_COLUMNS = (
 )
 PARTS_AT = f"SELECT {PART_COLUMNS} FROM part WHERE address = ?"  # noqa: S608  # our column names
 NOTE_CHECK_BYTES = 8
+_PREFIX = struct.Struct(">q")
 
 
 class Head(Message, frozen=True):
@@ -169,12 +171,13 @@ def unpack_head(packed: bytes) -> Head:
 
 def logical_bytes(part: StripePart) -> int:
     """Bytes of a part that count against the capacity: shards, slots and descriptor."""
-    return sum(len(shard) for shard in part.shards) + sum(len(slot) for slot in part.slots) + len(part.descriptor.body)
+    return sum(map(len, part.shards)) + sum(map(len, part.slots)) + len(part.descriptor.body)
 
 
 def prefix_of(node: bytes) -> int:
     """The first 8 bytes of a node id as a signed number: the key of `named`."""
-    return int.from_bytes(node[:8], "big", signed=True)
+    prefix: int = _PREFIX.unpack_from(node)[0]
+    return prefix
 
 
 def prefixes(entries: Iterable[HolderEntry]) -> set[int]:

@@ -16,7 +16,7 @@ import apsw
 from lockbox_node.adapters.store_ballast import Ballast
 from lockbox_node.adapters.store_changes import Changes, Result, is_big
 from lockbox_node.adapters.store_files import FANOUT, BigFiles, BigHeader, is_full, name_of
-from lockbox_node.adapters.store_garbage import standing_at
+from lockbox_node.adapters.store_garbage import found_at
 from lockbox_node.adapters.store_requests import Note, Put, Write
 from lockbox_node.adapters.store_rows import DamagedRow, unpack_note
 from lockbox_node.adapters.store_schema import PAGE_BYTES, is_damage
@@ -137,10 +137,12 @@ class StoreWriter:
             for place in places:
                 known = refused.get(place)
                 results.append(known or self._one(group[place], staged.get(place), careful=careful))
+            self._changes.write_names()
             self._books.save()
             execute("COMMIT")
         except BaseException:
             self._books.back_to(before)
+            self._changes.forget_names()
             if self._connection.in_transaction:
                 execute("ROLLBACK")
             raise
@@ -167,14 +169,14 @@ class StoreWriter:
         refused: dict[int, LockboxError] = {}
         names = []
         for place, request in enumerate(group):
-            if not isinstance(request, Put) or not is_big(request.part, self._params):
+            if not isinstance(request, Put) or not is_big(request, self._params):
                 continue
             try:
-                standing = standing_at(self._connection, request.part.address)
-                ruling = self._changes.judge(request, standing)
+                found = found_at(self._connection, request.part.address)
+                ruling = self._changes.judge(request, found)
                 if not ruling.writes:
                     continue
-                self._changes.admit(request, ruling, standing)
+                self._changes.admit(request, ruling, found)
                 rid = self._changes.take_rid()
                 self._files.write(_header(request.part, rid), request.part.shards)
                 staged[place] = rid

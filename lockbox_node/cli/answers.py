@@ -6,10 +6,15 @@ import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lockbox_node.cli.output import error_fields
 from lockbox_node.core.tiers import TIERS
-from lockbox_node.errors import UsageError
+from lockbox_node.errors import LockboxError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from lockbox_node.client.ending import DeleteResult
+    from lockbox_node.client.leases import RenewAllResult, RenewResult, SlotRenewal
     from lockbox_node.client.lock import LockResult
     from lockbox_node.client.recover import RecoverResult
     from lockbox_node.client.unlock import UnlockResult
@@ -151,6 +156,83 @@ def verify_words(verified: VerifyResult) -> str:
     return "\n".join(lines)
 
 
+def renew_payload(renewed: RenewResult) -> dict[str, Any]:
+    """`renew --json`, and one asset of `renew --all --json`. `renewed` is False where as long a lease stood."""
+    return {
+        "asset": renewed.asset.asset_id,
+        "tier": tier_name(renewed.asset),
+        "lease_until": day(renewed.lease_until_unix_s),
+        "lease_until_unix_s": renewed.lease_until_unix_s,
+        "renewed": renewed.lengthened,
+        "stripes": renewed.stripes,
+        "shards": {"renewed": renewed.renewed, "wanted": renewed.wanted},
+        "seconds": round(renewed.seconds, 4),
+    }
+
+
+def renew_words(renewed: RenewResult) -> str:
+    """`renew`: one line, the asset id first."""
+    until = day(renewed.lease_until_unix_s)
+    said = f"kept until {until}" if renewed.lengthened else f"kept until {until}, as before: a lease is never shortened"
+    missing = renewed.wanted - renewed.renewed
+    short = f"; {renewed.renewed} of {renewed.wanted} parts confirmed, {missing} are missing" if missing else ""
+    lost = f"; {renewed.lost} of {renewed.stripes} stripes have too few: verify it" if renewed.lost else ""
+    return f"{renewed.asset.asset_id}  {said}{short}{lost}"
+
+
+def renew_all_payload(done: RenewAllResult) -> dict[str, Any]:
+    """`renew --all --json`. `mark` is the wallet's own stripe, null where nothing was ever locked."""
+    return {
+        "assets": [
+            {"asset": asset.asset_id, "error": error_fields(outcome)}
+            if isinstance(outcome, LockboxError)
+            else renew_payload(outcome)
+            for asset, outcome in done.assets
+        ],
+        "mark": _mark_payload(done.mark),
+    }
+
+
+def _mark_payload(mark: SlotRenewal | LockboxError | None) -> dict[str, Any] | None:
+    if mark is None:
+        return None
+    if isinstance(mark, LockboxError):
+        return {"error": error_fields(mark)}
+    return {"lease_until": day(mark.lease_until_unix_s), "shards": {"renewed": mark.indices, "wanted": mark.n}}
+
+
+def renew_all_words(done: RenewAllResult) -> str:
+    """`renew --all`: a line for each asset, and one for the wallet's mark where it is not well."""
+    lines = [
+        f"{asset.asset_id}  not renewed: {outcome.message}"
+        if isinstance(outcome, LockboxError)
+        else renew_words(outcome)
+        for asset, outcome in done.assets
+    ]
+    if isinstance(done.mark, LockboxError):
+        lines.append(f"the wallet's mark is not renewed: {done.mark.message}")
+    elif done.mark is not None and done.mark.indices < done.mark.n:
+        lines.append(f"the wallet's mark: {done.mark.indices} of {done.mark.n} parts confirmed")
+    return "\n".join(lines or ["there is nothing to renew"])
+
+
+def delete_payload(deleted: DeleteResult) -> dict[str, Any]:
+    """`delete --json`; with `error` beside it while holders are `missing`."""
+    return {
+        "asset": deleted.asset.asset_id,
+        "state": "incomplete" if deleted.missing else "deleted",
+        "stripes": deleted.stripes,
+        "holders": {"confirmed": deleted.holders - len(deleted.missing), "named": deleted.holders},
+        "missing": [node.hex() for node in deleted.missing],
+        "seconds": round(deleted.seconds, 4),
+    }
+
+
+def delete_words(deleted: DeleteResult) -> str:
+    """`delete`, when every holder confirmed."""
+    return f"{deleted.asset.asset_id}  deleted; all of its {deleted.holders} holders confirmed; {deleted.seconds:.2f} s"
+
+
 def recover_payload(recovered: RecoverResult) -> dict[str, Any]:
     """`recover --json`."""
     return {
@@ -176,11 +258,11 @@ def recover_words(recovered: RecoverResult, path: Path) -> str:
     return "\n".join(lines)
 
 
-def table(assets: list[AssetEntry]) -> list[str]:
-    """Assets as lines under a head."""
-    lines = [f"{'ASSET':<16}  {'TIER':<8}  {'BYTES':>15}  {'LOCKED':<10}  LABEL"]
-    lines += [
-        f"{one.asset_id:<16}  {tier_name(one):<8}  {one.size:>15,}  {day(one.created_unix_s)}  {one.label}"
-        for one in assets
-    ]
+def table(assets: list[AssetEntry], leaving: Container[bytes] = ()) -> list[str]:
+    """Assets as lines under a head; those at the addresses `leaving` are being deleted."""
+    lines = [f"{'ASSET':<16}  {'TIER':<8}  {'BYTES':>15}  {'LOCKED':<10}  {'KEPT UNTIL':<10}  LABEL"]
+    for one in assets:
+        days = f"{day(one.created_unix_s)}  {day(one.lease_until_unix_s)}"
+        note = "  (being deleted)" if one.address in leaving else ""
+        lines.append(f"{one.asset_id:<16}  {tier_name(one):<8}  {one.size:>15,}  {days}  {one.label}{note}")
     return lines

@@ -159,20 +159,23 @@ def _leaves(error: BaseException) -> list[BaseException]:
 
 def report(name: str, error: LockboxError, *, as_json: bool) -> ExitCode:
     """Print one line on stderr, or with --json one object on stdout. Returns the code to exit with."""
-    code = code_of(error)
     if as_json:
-        fields = {
-            "code": code,
-            "message": error.message,
-            "hint": error.hint,
-            "retryable": error.retryable,
-            "retry_after_s": error.retry_after_s,
-        }
-        click.echo(json.dumps({"error": fields}))
+        click.echo(json.dumps({"error": error_fields(error)}))
     else:
-        line = f"{name}: {code}: {error.message}" + (f"; {error.hint}" if error.hint else "")
+        line = f"{name}: {code_of(error)}: {error.message}" + (f"; {error.hint}" if error.hint else "")
         click.echo(" ".join(line.split()), err=True)
     return error.exit_code
+
+
+def error_fields(error: LockboxError) -> dict[str, object]:
+    """What `--json` shows of an error."""
+    return {
+        "code": code_of(error),
+        "message": error.message,
+        "hint": error.hint,
+        "retryable": error.retryable,
+        "retry_after_s": error.retry_after_s,
+    }
 
 
 def code_of(error: LockboxError) -> str:

@@ -1,4 +1,4 @@
-"""`lockbox`: what people do with their secrets: make a wallet, lock, unlock, list, verify, recover.
+"""`lockbox`: what people do with their secrets: make a wallet, lock, unlock, list, verify, recover; renew, delete.
 
 Arguments in, one call each. Everything heavy (trio, TLS, cryptography) is imported inside the commands, so that
 `--help` and `--version` answer at once, and `list` and `show` need no network. CONTRACT, Programs.
@@ -28,10 +28,10 @@ STDIN_FD, STDOUT_FD = 0, 1
 _WORDS_A_LINE = 6
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
-_WALLET = click.option(
+WALLET = click.option(
     "--wallet", type=click.Path(path_type=Path), help="The wallet directory.  [default: $HOME/.lockbox]"
 )
-_PASSPHRASE = click.option("--passphrase-file", type=_FILE, help="File whose first line is the wallet's passphrase.")
+PASSPHRASE = click.option("--passphrase-file", type=_FILE, help="File whose first line is the wallet's passphrase.")
 _RECOVERY = click.option(
     "--recovery-passphrase-file", type=_FILE, help="The same for the recovery passphrase, where it differs."
 )
@@ -52,6 +52,11 @@ def main() -> None:
     """
 
 
+_KEEPING = "lockbox_node.cli.keeping"
+main.add_later("renew", _KEEPING, "renew", "Keep an asset for longer.")
+main.add_later("delete", _KEEPING, "delete", "Delete an asset for ever.")
+
+
 @main.command()
 @click.option("-o", "request", required=True, type=_FILE, help="The request to write.")
 @click.option("--key", type=_FILE, help="The key; made when missing.  [default: beside the request]")
@@ -68,14 +73,14 @@ def csr(context: click.Context, request: Path, key: Path | None, as_json: bool) 
 
 
 @main.command()
-@_WALLET
+@WALLET
 @click.option("--words", "word_count", type=int, default=24, help="Only 24 words are made.", show_default=True)
 @_NETWORK
 @_BOOTSTRAP
 @_MORE
 @_CERT
 @_KEY
-@_PASSPHRASE
+@PASSPHRASE
 @_RECOVERY
 @json_option
 @reporting
@@ -121,8 +126,8 @@ def init(
 @click.option("--tier", type=click.Choice(TIER_NAMES, case_sensitive=False), required=True, help="How well it is kept.")
 @click.option("--label", default="", help="A name for it; sealed with it.  [default: the file's name]")
 @click.option("--lease", help="How long it is kept, for example 30d.  [default: the tier's]")
-@_WALLET
-@_PASSPHRASE
+@WALLET
+@PASSPHRASE
 @json_option
 @reporting
 def lock(
@@ -146,12 +151,12 @@ def lock(
     wanted, lease_s = tier_named(tier), answers.lease_seconds(lease)
     with (
         contextlib.closing(read_stream(STDIN_FD) if path == STDIN else FileSource(Path(path))) as source,
-        _opened(wallet, passphrase_file) as opened,
+        opened(wallet, passphrase_file) as mine,
         progress_bar("locking") as progress,
     ):
         name = label or ("" if path == STDIN else answers.label_of(Path(path)))
         locked = in_network(
-            opened,
+            mine,
             lambda vault: lock_asset(vault, source, wanted, label=name, lease_s=lease_s, progress=progress),
         )
     emit(as_json, answers.lock_payload(locked), answers.lock_words(locked))
@@ -162,8 +167,8 @@ def lock(
 @click.argument("asset")
 @click.option("-o", "output", help="The file to write, or - for standard output.  [default: the asset's label]")
 @click.option("--force", is_flag=True, help="Overwrite what is there.")
-@_WALLET
-@_PASSPHRASE
+@WALLET
+@PASSPHRASE
 @json_option
 @reporting
 def unlock(
@@ -179,12 +184,12 @@ def unlock(
 
     if output == STDOUT and as_json:
         raise UsageError("--json and -o - both want standard output", "give a file with -o")
-    with _opened(wallet, passphrase_file) as opened, progress_bar("unlocking") as progress:
-        entry = opened.find(asset)
+    with opened(wallet, passphrase_file) as mine, progress_bar("unlocking") as progress:
+        entry = mine.find(asset)
         place = Path(output or answers.file_name(entry))
         sink: Sink = StreamSink(STDOUT_FD) if output == STDOUT else FileSink(place, force=force)
         try:
-            unlocked = in_network(opened, lambda vault: unlock_asset(vault, entry, sink, progress=progress))
+            unlocked = in_network(mine, lambda vault: unlock_asset(vault, entry, sink, progress=progress))
         finally:
             sink.discard()
     if output != STDOUT:
@@ -192,8 +197,8 @@ def unlock(
 
 
 @main.command(name="list")
-@_WALLET
-@_PASSPHRASE
+@WALLET
+@PASSPHRASE
 @json_option
 @reporting
 def list_assets(wallet: Path | None, passphrase_file: Path | None, as_json: bool) -> None:
@@ -201,15 +206,16 @@ def list_assets(wallet: Path | None, passphrase_file: Path | None, as_json: bool
 
     Example: lockbox list
     """
-    with _opened(wallet, passphrase_file) as opened:
-        assets = opened.assets()
-    emit(as_json, {"assets": list(map(answers.asset_payload, assets))}, "\n".join(answers.table(assets)))
+    with opened(wallet, passphrase_file) as mine:
+        assets, leaving = mine.assets(), mine.burials()
+    payload = [{**answers.asset_payload(one), "deleting": one.address in leaving} for one in assets]
+    emit(as_json, {"assets": payload}, "\n".join(answers.table(assets, leaving)))
 
 
 @main.command()
 @click.argument("asset")
-@_WALLET
-@_PASSPHRASE
+@WALLET
+@PASSPHRASE
 @json_option
 @reporting
 def show(asset: str, wallet: Path | None, passphrase_file: Path | None, as_json: bool) -> None:
@@ -217,16 +223,16 @@ def show(asset: str, wallet: Path | None, passphrase_file: Path | None, as_json:
 
     Example: lockbox show k3v7
     """
-    with _opened(wallet, passphrase_file) as opened:
-        entry = opened.find(asset)
+    with opened(wallet, passphrase_file) as mine:
+        entry = mine.find(asset)
     payload = answers.asset_payload(entry)
     emit(as_json, payload, "\n".join(f"{name:<8}  {value}" for name, value in payload.items()))
 
 
 @main.command()
 @click.argument("asset")
-@_WALLET
-@_PASSPHRASE
+@WALLET
+@PASSPHRASE
 @json_option
 @reporting
 def verify(asset: str, wallet: Path | None, passphrase_file: Path | None, as_json: bool) -> int:
@@ -237,22 +243,22 @@ def verify(asset: str, wallet: Path | None, passphrase_file: Path | None, as_jso
     from lockbox_node.cli.session import in_network
     from lockbox_node.client.verify import verify as verify_asset
 
-    with _opened(wallet, passphrase_file) as opened:
-        entry = opened.find(asset)
-        verified = in_network(opened, lambda vault: verify_asset(vault, entry))
+    with opened(wallet, passphrase_file) as mine:
+        entry = mine.find(asset)
+        verified = in_network(mine, lambda vault: verify_asset(vault, entry))
     emit(as_json, answers.verify_payload(verified), answers.verify_words(verified))
     return verified.exit_code
 
 
 @main.command()
-@_WALLET
+@WALLET
 @_NETWORK
 @_BOOTSTRAP
 @_MORE
 @_CERT
 @_KEY
 @click.option("--words-file", type=_FILE, help="File with the 24 words.  [default: asked for]")
-@_PASSPHRASE
+@PASSPHRASE
 @_RECOVERY
 @json_option
 @reporting
@@ -291,17 +297,17 @@ def recover(
     again = path.is_dir() and any(path.iterdir())
     if not again:
         _make_wallet(wallet, words, recovery, passphrase, network, (*bootstrap, *more_bootstrap), cert, key)
-    with Wallet.open(path, passphrase, OsEntropy()) as opened:
+    with Wallet.open(path, passphrase, OsEntropy()) as mine:
         if again:
-            opened.check_words(words, recovery)
-        recovered = in_network(opened, recover_assets)
+            mine.check_words(words, recovery)
+        recovered = in_network(mine, recover_assets)
     emit(as_json, {"wallet": str(path), **answers.recover_payload(recovered)}, answers.recover_words(recovered, path))
     return recovered.exit_code
 
 
 @main.command()
-@_WALLET
-@_PASSPHRASE
+@WALLET
+@PASSPHRASE
 @click.option("--new-passphrase-file", type=_FILE, required=True, help="File whose first line is the new passphrase.")
 @json_option
 @reporting
@@ -312,9 +318,9 @@ def passphrase(wallet: Path | None, passphrase_file: Path | None, new_passphrase
     """
     from lockbox_node.cli.secrets_in import given_passphrase
 
-    with _opened(wallet, passphrase_file) as opened:
-        opened.change_passphrase(given_passphrase(new_passphrase_file) or "")
-        path = opened.path
+    with opened(wallet, passphrase_file) as mine:
+        mine.change_passphrase(given_passphrase(new_passphrase_file) or "")
+        path = mine.path
     emit(as_json, {"wallet": str(path)}, f"the passphrase of {path} is changed")
 
 
@@ -325,7 +331,8 @@ def _wallet_path(given: Path | None) -> Path:
     return given if given is not None else Path.home() / WALLET_NAME
 
 
-def _opened(given: Path | None, passphrase_file: Path | None) -> Wallet:
+def opened(given: Path | None, passphrase_file: Path | None) -> Wallet:
+    """The wallet that a command was told to use, or the one in the home; the caller closes it."""
     from lockbox_node.adapters.clock import OsEntropy
     from lockbox_node.cli.secrets_in import wallet_passphrase
     from lockbox_node.client.wallet import Wallet

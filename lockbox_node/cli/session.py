@@ -36,13 +36,17 @@ T = TypeVar("T")
 CACHED_ADDRESSES = 16
 CACHED_BYTES_MAX = 64 * 1024
 BAR_AFTER_S = 1.0
+UNDONE = "interrupted; what was begun is undone"
 M_MMAP_THRESHOLD, LARGE_BYTES = -3, 128 * 1024
 
 
-def in_network(wallet: Wallet, work: Callable[[Vault], Awaitable[T]]) -> T:
-    """Run `work` on a joined vault and return its result. LockboxError "interrupted" after Ctrl-C."""
+def in_network(wallet: Wallet, work: Callable[[Vault], Awaitable[T]], interrupted: str = UNDONE) -> T:
+    """Run `work` on a joined vault and return its result. LockboxError that says `interrupted` after Ctrl-C."""
     _return_freed_memory()
-    return trio.run(_session, wallet, work)
+    results = trio.run(_session, wallet, work)
+    if not results:
+        raise LockboxError(interrupted, "run it again")
+    return results[0]
 
 
 def _return_freed_memory() -> None:
@@ -50,7 +54,8 @@ def _return_freed_memory() -> None:
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
-async def _session(wallet: Wallet, work: Callable[[Vault], Awaitable[T]]) -> T:
+async def _session(wallet: Wallet, work: Callable[[Vault], Awaitable[T]]) -> list[T]:
+    """The result, if it came to one."""
     clock = SystemClock()
     network = NetworkFile.load(wallet.network_file)
     credential = wallet.credential
@@ -67,9 +72,7 @@ async def _session(wallet: Wallet, work: Callable[[Vault], Awaitable[T]]) -> T:
             with suppress(LockboxError):  # a full disk must not make a failure of what was done
                 _cache(wallet, cached, addresses_of(vault.members, CACHED_ADDRESSES))
         nursery.cancel_scope.cancel()
-    if not results:
-        raise LockboxError("interrupted; what was begun is undone", "run it again")
-    return results[0]
+    return results
 
 
 async def _cancel_on_signal(
@@ -95,23 +98,20 @@ def _cache(wallet: Wallet, before: list[str], now: list[str]) -> None:
 
 
 @contextmanager
-def progress_bar(words: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A callback for (done bytes, all bytes) that draws a bar on a terminal, and only for what takes a while."""
+def progress_bar(words: str, *, counting: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """A callback for (done, all) that draws a bar on a terminal, and only for what takes a while.
+
+    Both are bytes, or things when it is `counting`.
+    """
     if not sys.stderr.isatty():
         yield None
         return
     shown: list[Callable[[int, int], None]] = []
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TransferSpeedColumn
 
-    bar = Progress(
-        TextColumn(words),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
+    figures = [MofNCompleteColumn()] if counting else [DownloadColumn(), TransferSpeedColumn()]
+    bar = Progress(TextColumn(words), BarColumn(), *figures, console=Console(stderr=True), transient=True)
     task = bar.add_task(words, total=None)
 
     began: list[float] = []

@@ -18,7 +18,7 @@ from lockbox_node.client.survey import Survey
 from lockbox_node.errors import AssetNotFound, PeerUnreachable
 from protocol.errors import RemoteProtocolError
 from protocol.ids import address_of
-from protocol.messages import SIBLINGS_MAX, FindHolders, HolderEntry, Holders, HolderTable, Message, Signed
+from protocol.messages import NO_INDEX, SIBLINGS_MAX, FindHolders, HolderEntry, Holders, HolderTable, Message, Signed
 from protocol.records import open_tombstone
 
 if TYPE_CHECKING:
@@ -47,8 +47,10 @@ class SlotTable:
         return len(self.told_by) > 1
 
     def merge(self, entries: Iterable[HolderEntry]) -> None:
-        """Take table lines; the higher sequence wins."""
+        """Take table lines; the higher sequence wins. Who is said to have lost its part is found out by asking it."""
         for entry in entries:
+            if entry.index == NO_INDEX:
+                continue
             place = (entry.index, entry.node)
             if self.holders.get(place, -1) < entry.sequence:
                 self.holders[place] = entry.sequence
@@ -94,6 +96,16 @@ class Finding:
     def table(self, version: int, descriptor_hash: bytes) -> SlotTable | None:
         """The table of one slot identity."""
         return self._tables.get((version, descriptor_hash))
+
+    @property
+    def named(self) -> frozenset[bytes]:
+        """Every node that any table names, what a tombstone covers included."""
+        return frozenset(node for table in self._tables.values() for _, node in table.holders)
+
+    @property
+    def near(self) -> frozenset[bytes]:
+        """The MISS_NODES nearest nodes: who is asked, and who keeps pointers and tombstones."""
+        return frozenset(member.record.node for member in self._near)
 
     @property
     def presence(self) -> Presence:

@@ -80,7 +80,7 @@ async def lock(
     """
     started = trio.current_time()
     checked_label(label)
-    lease_s = _checked_lease(tier, lease_s)
+    lease_s = checked_lease(tier, lease_s)
     for _ in range(INDEX_TRIES):
         index = await vault.ledger.take_index()
         job = _Lock(vault, _recipe(vault, index, source, tier, label, lease_s), source, progress)
@@ -113,7 +113,8 @@ async def _remember(vault: Vault, asset: AssetEntry) -> None:
     )
 
 
-def _checked_lease(tier: Tier, lease_s: int | None) -> int:
+def checked_lease(tier: Tier, lease_s: int | None) -> int:
+    """`lease_s`, or the tier's default for None. UsageError for one that the tier does not offer."""
     if lease_s is None:
         return tier.lease_default_s
     if not 0 < lease_s <= tier.lease_max_s:

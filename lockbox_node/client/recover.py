@@ -1,8 +1,9 @@
 """Recover a wallet: every asset that its words have ever locked, found by asking for one index after another.
 
 The scan runs to the wallet's high-water mark and on until MISSES_IN_A_ROW indices in a row are surely absent.
-Deleted assets are no misses; an index about which too few nodes answer is unknown, never ends the scan, and is
-listed. What an interrupted lock has left behind is told from an asset: its holders answer, and fewer than k have it.
+Deleted assets are no misses, nor are those whose lease is over while holders still have them; an index about which too
+few nodes answer is unknown, never ends the scan, and is listed. What an interrupted lock has left behind is told from
+an asset: its holders answer, and fewer than k have it.
 Source: DESIGN, Client pipeline, Wallet.
 """
 
@@ -152,7 +153,7 @@ def _entry(vault: Vault, index: int, key: AssetKey, slots: list[Slot]) -> AssetE
                 size=manifest.size,
                 label=manifest.label,
                 created_unix_s=manifest.created_unix_s,
-                lease_until_unix_s=descriptor.lease_until_unix_s,
+                lease_until_unix_s=slot.lease_until_unix_s,
                 descriptor_hash=slot.table.descriptor_hash,
             )
     return None

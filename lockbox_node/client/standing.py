@@ -8,15 +8,17 @@ descriptor. Source: DESIGN, Client pipeline, Wallet.
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
 
 from lockbox_node.client.finding import VERSIONS_MAX, Finding, Presence, SlotTable
 from lockbox_node.client.survey import Survey
+from lockbox_node.errors import AssetNotFound, PeerUnreachable
 from protocol.errors import RemoteProtocolError
 from protocol.messages import GetSlot, Message, Signed, Slots, SlotState
-from protocol.records import Descriptor, descriptor_hash, open_descriptor
+from protocol.records import Descriptor, Renewal, descriptor_hash, open_descriptor, open_renewal
 
 if TYPE_CHECKING:
     from lockbox_node.client.members import Member
@@ -27,14 +29,39 @@ SHOWN_MIN, SHOWN_MAX = 3, 9  # current_answers of the narrowest and of the wides
 
 
 class Slot:
-    """One slot identity, verified: its descriptor, its slots, who holds it, who showed it."""
+    """One slot identity, verified: its descriptor, its slots, who holds it, its newest renewal that was shown."""
 
     def __init__(self, descriptor: Descriptor, signed: Signed, slots: tuple[bytes, ...], table: SlotTable) -> None:
         self.descriptor = descriptor
         self.signed = signed
         self.slots = slots
         self.table = table
-        self.shown_by: set[bytes] = set()
+        self.shown_by: dict[bytes, int] = {}  # node -> the shard index that it says it holds
+        self.renewal: Renewal | None = None
+        self._renewals: set[bytes] = set()  # signatures that were looked at
+
+    @property
+    def lease_until_unix_s(self) -> int:
+        """The longest that its owner is known to have signed."""
+        renewed = 0 if self.renewal is None else self.renewal.lease_until_unix_s
+        return max(self.descriptor.lease_until_unix_s, renewed)
+
+    def take(self, node: bytes, state: SlotState) -> None:
+        """What one more holder shows."""
+        self.shown_by[node] = state.index
+        self.table.merge(state.entries)
+        signed = state.renewal
+        if signed is None or signed.signature in self._renewals or len(self._renewals) >= VERSIONS_MAX:
+            return
+        self._renewals.add(signed.signature)
+        with suppress(RemoteProtocolError):  # a false one renews nothing, whoever shows it
+            self._renew(open_renewal(signed))
+
+    def _renew(self, renewal: Renewal) -> None:
+        named = (renewal.public_key, renewal.version, renewal.descriptor_hash)
+        ours = (self.descriptor.public_key, self.descriptor.version, self.table.descriptor_hash)
+        if named == ours and renewal.lease_until_unix_s > self.lease_until_unix_s:
+            self.renewal = renewal
 
 
 class Standing:
@@ -95,8 +122,7 @@ class Standing:
             digest = descriptor_hash(state.descriptor)
             slot = self._slots.get(digest) or self._opened(state, digest)
             if slot is not None:
-                slot.shown_by.add(node)
-                slot.table.merge(state.entries)
+                slot.take(node, state)
 
     def _opened(self, state: SlotState, digest: bytes) -> Slot | None:
         try:
@@ -111,3 +137,16 @@ class Standing:
         table = self.finding.table(descriptor.version, digest) or SlotTable(descriptor.version, digest)
         slot = self._slots[digest] = Slot(descriptor, state.descriptor, tuple(state.slots), table)
         return slot
+
+
+def check_presence(presence: Presence) -> None:
+    """AssetNotFound where an asset of ours is known to be gone, PeerUnreachable where nobody can say."""
+    if presence is Presence.BURIED:
+        raise AssetNotFound("this asset was deleted", "`lockbox list` shows the assets of this wallet")
+    if presence is Presence.ABSENT:
+        raise AssetNotFound(
+            "the nodes nearest to this asset know nothing of it",
+            "check that wallet and network belong together; `lockbox recover` scans for every asset",
+        )
+    if presence is Presence.UNKNOWN:
+        raise PeerUnreachable("too few of the nodes near this asset answer", "check the connection, then try again")

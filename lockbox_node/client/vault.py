@@ -58,6 +58,7 @@ class VaultParams:
     stall_s: float = 1.0  # a holder without progress is replaced
     put_s: float = 30.0  # a holder is replaced, however busily it sends
     prove_s: float = 5.0
+    tell_s: float = 5.0  # for holders to acknowledge a renewal or a tombstone
     undo_s: float = 2.0
     shun_s: float = 10.0  # how long a node that failed us is left out
     refresh_s: float = 1.0  # the view is read again at most this often

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from lockbox_node.client.chance import fresh
-from lockbox_node.client.finding import Presence
 from lockbox_node.client.margins import Margin, least, margin
 from lockbox_node.client.replies import Outcome, Replies, again_after_s
-from lockbox_node.client.standing import Standing
+from lockbox_node.client.standing import Standing, check_presence
 from lockbox_node.client.stripes import key_of_stripe
 from lockbox_node.core.manifest import open_slots, plan_of
 from lockbox_node.core.placement import Candidate, is_legal
 from lockbox_node.core.tiers import tier_numbered
-from lockbox_node.errors import AssetNotFound, ExitCode, LockboxError, PeerUnreachable
+from lockbox_node.errors import ExitCode, LockboxError, PeerUnreachable
 from protocol import merkle
 from protocol.errors import ErrorCode
 from protocol.messages import Proof, Prove
@@ -140,7 +139,7 @@ class _Stripe:
             standing = Standing(vault, key)
             await standing.ask()
             if number == 0 and not standing.slots:
-                _check_presence(standing.presence)
+                check_presence(standing.presence)
             return cls(vault, number, key, standing)
 
     async def prove(self) -> None:
@@ -243,15 +242,3 @@ class _Stripe:
 
 def _distance(node: bytes, address: bytes) -> int:
     return int.from_bytes(node, "big") ^ int.from_bytes(address, "big")
-
-
-def _check_presence(presence: Presence) -> None:
-    if presence is Presence.BURIED:
-        raise AssetNotFound("this asset was deleted", "`lockbox list` shows the assets of this wallet")
-    if presence is Presence.ABSENT:
-        raise AssetNotFound(
-            "the nodes nearest to this asset know nothing of it",
-            "check that wallet and network belong together; `lockbox recover` scans for every asset",
-        )
-    if presence is Presence.UNKNOWN:
-        raise PeerUnreachable("too few of the nodes near this asset answer", "check the connection, then try again")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
+from lockbox_node.client.burials import Burial
 from lockbox_node.client.chance import fresh
 from lockbox_node.client.key_file import check_passphrase, open_master, seal_master
 from lockbox_node.client.wallet_files import (
@@ -91,6 +92,7 @@ class _State(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     next_index: U63
     mark: U63
     assets: list[AssetEntry]
+    burials: list[Burial] = []
 
 
 def asset_id(address: bytes) -> str:
@@ -280,9 +282,24 @@ class Wallet:
             state.assets = [known for known in state.assets if known.address not in added] + list(added.values())
 
     def forget(self, address: bytes) -> None:
-        """Remove the asset at `address` from the list; nothing when it is not there."""
+        """Remove the asset at `address` and its burial from the lists; nothing when it is not there."""
         with self._changing() as state:
             state.assets = [known for known in state.assets if known.address != address]
+            state.burials = [known for known in state.burials if known.address != address]
+
+    def bury(self, burial: Burial) -> None:
+        """Remember that an asset is being deleted, until `unbury` or `forget`."""
+        with self._changing() as state:
+            state.burials = [*(known for known in state.burials if known.address != burial.address), burial]
+
+    def unbury(self, address: bytes) -> None:
+        """Nothing was deleted after all."""
+        with self._changing() as state:
+            state.burials = [known for known in state.burials if known.address != address]
+
+    def burials(self) -> dict[bytes, Burial]:
+        """Deletions that some holder has not confirmed, by address."""
+        return {burial.address: burial for burial in self._load().burials}
 
     def assets(self) -> list[AssetEntry]:
         """All remembered assets, by index."""
@@ -344,7 +361,8 @@ class Wallet:
 
     def _seal(self, state: _State) -> bytes:
         # Of full size from the start: growing would leave copies of it behind.
-        body, key = bytearray(_STATE_BYTES + _STATE_BYTES * len(state.assets)), bytearray(KEY_BYTES)
+        room = _STATE_BYTES * (1 + len(state.assets) + sum(1 + len(one.holders) // 16 for one in state.burials))
+        body, key = bytearray(room), bytearray(KEY_BYTES)
         try:
             msgspec.msgpack.Encoder().encode_into(state, body)
             sealed = bytearray(len(body) + OVERHEAD_BYTES[_SUITE])

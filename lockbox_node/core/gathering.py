@@ -19,9 +19,13 @@ class Gathering:
         self._enough = enough
         self._usual = 1.0
 
+    def is_enough(self, waiting: int) -> bool:
+        """Whether so many need no further company."""
+        return waiting >= self._enough
+
     def wait_s(self, waiting: int) -> float:
         """Seconds that `waiting` requests (at least 1) should still wait for others; 0 = take them now."""
-        if waiting >= self._enough:
+        if self.is_enough(waiting):
             return 0.0
         crowd = (self._usual - 1) / (self._enough / 2 - 1)
         return self._window_s * min(1.0, crowd) if crowd > 1 / MEMORY else 0.0

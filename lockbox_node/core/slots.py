@@ -7,6 +7,7 @@ what proves it. Merging is commutative, associative and idempotent. Source: DESI
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -141,6 +142,8 @@ def merge_entries(*tables: Iterable[HolderEntry]) -> tuple[HolderEntry, ...]:
     drives out what stands. Give the table that stands first.
     """
     newest: dict[tuple[int, bytes], HolderEntry] = {}
+    if len(tables) == 1 and (only := tuple(tables[0])) and _is_merged(only):
+        return only
     for table in tables:
         for entry in table:
             key = (entry.index, entry.node)
@@ -148,6 +151,12 @@ def merge_entries(*tables: Iterable[HolderEntry]) -> tuple[HolderEntry, ...]:
             if known is None or known.sequence < entry.sequence:
                 newest[key] = entry
     return tuple(sorted(list(newest.values())[:ENTRIES_MAX], key=_place))
+
+
+def _is_merged(entries: Sequence[HolderEntry]) -> bool:
+    """Whether the lines are in order, each place once, and not too many: as nearly all tables come."""
+    places = list(map(_place, entries))
+    return len(entries) <= ENTRIES_MAX and all(map(operator.lt, places, places[1:]))
 
 
 def _place(entry: HolderEntry) -> tuple[int, bytes]:

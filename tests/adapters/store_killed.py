@@ -1,23 +1,20 @@
-"""Run by the crash test: puts parts without end and prints the number of each that was acknowledged."""
+"""Run by the crash test: puts and deletes without end, and prints each that was acknowledged."""
 
 from __future__ import annotations
 
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import trio
 
 from lockbox_node.adapters.shard_store import ShardStoreFile
 from lockbox_node.core.storage_params import StoreParams
-from lockbox_node.ports import PutOutcome
+from lockbox_node.errors import LockboxError
 from tests.fakes.stripes import OWNER, FixedClock, Stripe, make_stripe
 
-if TYPE_CHECKING:
-    from lockbox_node.errors import LockboxError
-
 IN_FLIGHT = 16
+AGE = 12  # a part is deleted when so many later ones were asked for
 
 
 def stripe_of(number: int) -> Stripe:
@@ -25,20 +22,36 @@ def stripe_of(number: int) -> Stripe:
     return make_stripe(number, groups=4, shard_bytes=20_000) if number % 7 == 0 else make_stripe(number)
 
 
-async def put_for_ever(store: ShardStoreFile, start: int) -> None:
-    """Sixteen in flight; a number is written to stdout only after its acknowledgement."""
-    free = trio.Semaphore(IN_FLIGHT)
+def is_deleted(number: int) -> bool:
+    """Whether it goes again."""
+    return number % 4 == 0
 
-    def acknowledged(number: int, result: PutOutcome | LockboxError) -> None:
-        assert isinstance(result, PutOutcome), result
-        sys.stdout.write(f"{number}\n")
+
+async def work_for_ever(store: ShardStoreFile, start: int) -> None:
+    """Sixteen in flight; a line goes to stdout only after its acknowledgement."""
+    free = trio.Semaphore(IN_FLIGHT)
+    kept: set[int] = set()
+
+    def acknowledged(kind: str, number: int, result: object) -> None:
+        assert not isinstance(result, LockboxError), result
+        if kind == "put":
+            kept.add(number)
+        sys.stdout.write(f"{kind} {number}\n")
         sys.stdout.flush()
         free.release()
 
+    number = start
     while True:
         await free.acquire()
-        store.put(stripe_of(start).parts[0], (), OWNER, partial(acknowledged, start))
-        start += 1
+        stripe = stripe_of(number)
+        store.put(stripe.parts[0], (), OWNER, partial(acknowledged, "put", number))
+        old = number - AGE
+        if is_deleted(old) and old in kept:
+            await free.acquire()
+            signer = stripe_of(old).signer
+            answer = partial(acknowledged, "delete", old)
+            store.delete(signer.tombstone(1), signer.address, 1, 2**40, answer)
+        number += 1
 
 
 async def main(data_dir: Path, start: int) -> None:
@@ -49,7 +62,7 @@ async def main(data_dir: Path, start: int) -> None:
     store = ShardStoreFile.open(data_dir, params, FixedClock())
     async with trio.open_nursery() as nursery:
         await nursery.start(store.run)
-        await put_for_ever(store, start)
+        await work_for_ever(store, start)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import resource
-import signal
-import subprocess
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +18,6 @@ from lockbox_node.errors import ConfigError, LockboxError, ShardCorrupt, ShardMi
 from lockbox_node.ports import PutOutcome, StripePart, settled
 from protocol.errors import ErrorCode
 from protocol.ids import NodeId
-from tests.adapters.store_killed import stripe_of
 from tests.fakes.store_damage import flip_shard_bit
 from tests.fakes.stripes import OWNER, FixedClock, make_stripe, node_of
 
@@ -53,37 +50,6 @@ async def get(store: ShardStoreFile, part: StripePart) -> StripePart:
 async def until(condition: trio.Event) -> None:
     with trio.fail_after(5):
         await condition.wait()
-
-
-def killed_after(data_dir: Path, start: int, acknowledgements: int) -> list[int]:
-    """Kill a putting process after so many acknowledgements; all numbers that it acknowledged."""
-    command = [sys.executable, "-m", "tests.adapters.store_killed", str(data_dir), str(start)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        seen = [int(process.stdout.readline()) for _ in range(acknowledgements)]
-        process.send_signal(signal.SIGKILL)
-        return seen + [int(line) for line in process.stdout if line.endswith("\n")]
-
-
-@pytest.mark.slow
-async def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
-    acknowledged: list[int] = []
-    for acknowledgements in (3, 40, 150, 333):
-        acknowledged += killed_after(tmp_path, 100_000 * acknowledgements, acknowledgements)
-    async with serving(tmp_path) as store:
-        for number in acknowledged:
-            assert await get(store, stripe_of(number).parts[0]) == stripe_of(number).parts[0]
-        figures = store.figures()
-        seen, after = 0, b""
-        while page := await settled(partial(store.summaries, after, 500)):
-            seen += len(page)
-            after = page[-1].address + page[-1].descriptor_hash
-        assert figures.stripes == seen >= len(acknowledged)
-        await wait_until_swept(store)
-    rows = {int(row[0]) for row in rows_of(tmp_path, "SELECT rid FROM part WHERE big = 1")}
-    files = {int(path.name.rpartition("-")[2]) for path in (tmp_path / "big").glob("*/*")}
-    assert files == rows
-    assert not list((tmp_path / "tmp").iterdir())
 
 
 async def wait_until_swept(store: ShardStoreFile) -> None:

@@ -86,5 +86,5 @@ def test_a_careful_change_leaves_the_old_body_where_it_is(tmp_path: Path) -> Non
 
 def test_a_part_above_the_limit_gets_a_file() -> None:
     part = make_stripe(1, groups=4, shard_bytes=16 * 1024).parts[0]
-    assert not is_big(part, StoreParams())
-    assert is_big(replace(part, shards=(*part.shards, b"x")), StoreParams())
+    assert not is_big(Put(part, (), OWNER), StoreParams())
+    assert is_big(Put(replace(part, shards=(*part.shards, b"x")), (), OWNER), StoreParams())

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from lockbox_node.cli import answers
+from lockbox_node.client.ending import DeleteResult
+from lockbox_node.client.leases import RenewAllResult, RenewResult, SlotRenewal
 from lockbox_node.client.lock import LockResult
 from lockbox_node.client.margins import Margin
 from lockbox_node.client.recover import RecoverResult
@@ -15,7 +17,7 @@ from lockbox_node.client.verify import HolderVerdict, Verdict, VerifyResult
 from lockbox_node.client.wallet import AssetEntry
 from lockbox_node.core.manifest import asset_manifest, checked_label, plan_segments
 from lockbox_node.core.tiers import STANDARD
-from lockbox_node.errors import ExitCode
+from lockbox_node.errors import AssetNotFound, ExitCode, PeerUnreachable
 from protocol.ids import Address
 
 ASSET = AssetEntry(3, Address(bytes([3]) * 32), 1, 1, 1234, "keys", 1_700_000_000, 1_731_536_000, bytes(32))
@@ -76,8 +78,56 @@ def test_recover_says_when_something_may_be_missing() -> None:
 
 def test_the_table_has_a_head_and_a_line_for_each_asset() -> None:
     head, line = answers.table([ASSET])
-    assert head.split() == ["ASSET", "TIER", "BYTES", "LOCKED", "LABEL"]
-    assert line.split() == [ASSET.asset_id, "standard", "1,234", "2023-11-14", "keys"]
+    assert head.split() == ["ASSET", "TIER", "BYTES", "LOCKED", "KEPT", "UNTIL", "LABEL"]
+    assert line.split() == [ASSET.asset_id, "standard", "1,234", "2023-11-14", "2024-11-13", "keys"]
+    assert answers.table([ASSET], {ASSET.address})[1].endswith("keys  (being deleted)")
+
+
+def renewed(parts: int, *, lengthened: bool = True, lost: int = 0) -> RenewResult:
+    return RenewResult(ASSET, 1_763_072_000, lengthened, parts, 20, 2, lost, 0.5)
+
+
+def test_renew_prints_until_when_and_what_is_missing() -> None:
+    payload = answers.renew_payload(renewed(19))
+    assert (payload["lease_until"], payload["lease_until_unix_s"]) == ("2025-11-13", 1_763_072_000)
+    assert (payload["renewed"], payload["shards"]) == (True, {"renewed": 19, "wanted": 20})
+    assert answers.renew_words(renewed(20)) == f"{ASSET.asset_id}  kept until 2025-11-13"
+    assert "19 of 20 parts confirmed, 1 are missing" in answers.renew_words(renewed(19))
+    assert "never shortened" in answers.renew_words(renewed(20, lengthened=False))
+    assert "1 of 2 stripes have too few" in answers.renew_words(renewed(12, lost=1))
+
+
+def test_renew_all_prints_a_line_for_each_and_ends_with_the_worst() -> None:
+    gone = AssetNotFound("this asset was deleted", "look")
+    done = RenewAllResult(((ASSET, renewed(19)), (ASSET, gone)), SlotRenewal(1_763_072_000, True, 18, 8, 20))
+    payload = answers.renew_all_payload(done)
+    assert [sorted({"error", "renewed"} & set(one)) for one in payload["assets"]] == [["renewed"], ["error"]]
+    assert payload["assets"][1]["error"]["code"] == "NOT_FOUND"
+    assert payload["mark"]["shards"] == {"renewed": 18, "wanted": 20}
+    words = answers.renew_all_words(done).splitlines()
+    assert words[1] == f"{ASSET.asset_id}  not renewed: this asset was deleted"
+    assert words[2] == "the wallet's mark: 18 of 20 parts confirmed"
+    assert done.exit_code is ExitCode.NOT_FOUND
+    nothing = RenewAllResult((), None)
+    assert (answers.renew_all_payload(nothing)["mark"], nothing.exit_code) == (None, ExitCode.DONE)
+    assert answers.renew_all_words(nothing) == "there is nothing to renew"
+    unheard = RenewAllResult((), PeerUnreachable("too few answer"))
+    assert "error" in answers.renew_all_payload(unheard)["mark"]
+    assert unheard.exit_code is ExitCode.UNREACHABLE
+
+
+def test_delete_prints_who_confirmed_and_full_ids_of_who_did_not() -> None:
+    whole = DeleteResult(ASSET, 3, 20, (), 0.5)
+    assert answers.delete_payload(whole)["state"] == "deleted"
+    assert "all of its 20 holders confirmed" in answers.delete_words(whole)
+    short = DeleteResult(ASSET, 3, 20, tuple(bytes([number]) * 32 for number in range(6)), 0.5)
+    payload = answers.delete_payload(short)
+    assert (payload["state"], payload["holders"]) == ("incomplete", {"confirmed": 14, "named": 20})
+    assert payload["missing"][1] == "01" * 32
+    assert short.error is not None
+    assert (
+        "14 of 20 holders confirmed; 00000000, 01010101, 02020202, 03030303 and 2 more did not" in short.error.message
+    )
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PASSPHRASE = "correct horse battery staple"
-COMMANDS = ("csr", "init", "list", "lock", "passphrase", "recover", "show", "unlock", "verify")
+COMMANDS = (
+    "csr", "delete", "init", "list", "lock", "passphrase", "recover", "renew", "show", "unlock", "verify",
+)  # fmt: skip
 
 
 @pytest.fixture

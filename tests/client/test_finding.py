@@ -15,7 +15,7 @@ from lockbox_node.client.unlock import unlock
 from lockbox_node.core.derivation import root_key
 from lockbox_node.core.tiers import BASIC, STANDARD
 from lockbox_node.errors import AssetNotFound, PeerUnreachable
-from protocol.messages import FindHolders, GetShards, HolderEntry, Holders, HolderTable, Message, Signed
+from protocol.messages import NO_INDEX, FindHolders, GetShards, HolderEntry, Holders, HolderTable, Message, Signed
 from protocol.records import Tombstone, sign
 
 if TYPE_CHECKING:
@@ -44,6 +44,12 @@ def test_the_higher_sequence_wins_in_any_order() -> None:
     one.merge(lines)
     other.merge(reversed(lines))
     assert one.holders == other.holders == {(0, bytes([1]) * 32): 3, (1, bytes([2]) * 32): 2}
+
+
+def test_who_says_that_it_lost_its_part_is_no_holder_of_another_index() -> None:
+    table = SlotTable(1, bytes(32))
+    table.merge([entry(3, 1, 1), entry(NO_INDEX, 1, 2), entry(NO_INDEX, 2, 1)])
+    assert set(table.holders) == {(3, entry(3, 1, 1).node)}
 
 
 async def test_a_stripe_is_found_with_all_its_holders(cluster: Cluster, vault: Vault) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
 from lockbox_node.client.finding import Presence
@@ -13,11 +14,14 @@ from lockbox_node.client.standing import Standing
 from lockbox_node.core.derivation import root_key
 from lockbox_node.core.tiers import STANDARD
 from protocol.messages import GetSlot, Message, Signed, Slots, SlotState
-from protocol.records import Tombstone, sign
+from protocol.records import Renewal, Tombstone, sign
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lockbox_node.client.vault import Vault
     from lockbox_node.client.wallet import AssetEntry
+    from lockbox_node.core.derivation import AssetKey
     from tests.fakes.cluster import Cluster
 
 
@@ -68,6 +72,41 @@ async def test_slots_that_their_descriptor_does_not_sign_are_not_believed(cluste
     seen = await standing(vault, asset.index)
     assert seen.slots == []
     assert seen.presence is Presence.STANDS  # holders are named, and show nothing that holds
+
+
+async def test_the_longest_renewal_that_holders_show_counts_and_false_ones_do_not(
+    cluster: Cluster, vault: Vault
+) -> None:
+    asset = await locked(vault)
+    until = asset.lease_until_unix_s
+
+    def a_renewal(key: AssetKey, version: int, digest: bytes, lease_until_unix_s: int) -> Signed:
+        return sign(Renewal(key.public_key, version, digest, lease_until_unix_s, 1), key)
+
+    with root_key(vault.wallet.master, asset.index) as key, root_key(vault.wallet.master, 77) as other:
+        good = a_renewal(key, 1, asset.descriptor_hash, until + 50)
+        shown = [
+            good,
+            a_renewal(key, 1, asset.descriptor_hash, until + 20),
+            a_renewal(key, 1, bytes(32), until + 90),
+            a_renewal(key, 2, asset.descriptor_hash, until + 90),
+            a_renewal(other, 1, asset.descriptor_hash, until + 90),
+            Signed(a_renewal(key, 1, asset.descriptor_hash, until + 90).body, good.signature),
+        ]
+
+    def showing(signed: Signed) -> Callable[[Message], Message]:
+        def bent(reply: Message) -> Message:
+            assert isinstance(reply, Slots)
+            return Slots([msgspec.structs.replace(state, renewal=signed) for state in reply.states], None)
+
+        return bent
+
+    for node, signed in zip(cluster.holding(asset.address), shown, strict=False):
+        node.bend[GetSlot] = showing(signed)
+    for node in cluster.holding(asset.address)[len(shown) :]:
+        node.silent.add(GetSlot)
+    (slot,) = (await standing(vault, asset.index)).slots
+    assert slot.lease_until_unix_s == until + 50
 
 
 async def test_silent_holders_are_counted_and_do_not_hang(cluster: Cluster, vault: Vault) -> None:

@@ -26,7 +26,7 @@ from lockbox_node.client.words import new_words
 from lockbox_node.core.regions import spread_regions
 from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.errors import LockboxError
-from lockbox_node.ports import Answer, SlotView
+from lockbox_node.ports import Answer, SlotView, StripePart, StripeSummary
 from lockbox_node.rpc.dispatch import Dispatcher, Route
 from lockbox_node.rpc.pool import Contact, Pool
 from lockbox_node.rpc.server import Server
@@ -61,11 +61,14 @@ PASSPHRASE = "correct horse battery staple"
 
 
 class FixedClock:
-    """Wall time that moves with trio's."""
+    """Wall time that moves with trio's, and `ahead_s` of it: days pass without every timer of the network."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
 
     def now_unix_s(self) -> float:
         """See the port."""
-        return NOW_UNIX_S + trio.current_time()
+        return NOW_UNIX_S + self.ahead_s + trio.current_time()
 
 
 class SeededEntropy:
@@ -89,7 +92,23 @@ class InlineWorkers:
 
 
 class LosingStore(MemoryStore):
-    """A store that can lose a part as a failed disk does: without a tombstone, without a word."""
+    """A store that shows what it keeps, and can lose a part as a failed disk does: without a tombstone or a word."""
+
+    def view(self, address: bytes) -> SlotView:
+        """What stands at `address`."""
+        return self._state.look(Address(address))
+
+    def part(self, address: bytes) -> StripePart:
+        """The first part at `address`, with its shards."""
+        return self._state.get(Address(address), self.view(address).parts[0].descriptor_hash)
+
+    def kept(self) -> list[StripeSummary]:
+        """Every part."""
+        return self._state.summaries(b"", 1000)
+
+    def expire_now(self, now_unix_s: float) -> None:
+        """What leases do when the time has come: to trash."""
+        self._state.expire(now_unix_s, 0)
 
     def lose(self, address: bytes) -> None:
         """Whatever is held at `address` is gone."""
@@ -171,6 +190,12 @@ class Cluster:
         for ours, theirs in self.hub.streams:
             if {ours.peer_host, theirs.peer_host} & self.hub.down:
                 ours.lose()
+
+    def revive(self, *nodes: bytes) -> None:
+        """These nodes are back, with what they kept."""
+        for node in nodes:
+            self.nodes[node].alive = True
+            self.hub.down.discard(self.nodes[node].host)
 
     def holding(self, address: bytes) -> list[FakeNode]:
         """Nodes that keep a part of what stands at `address`."""
