@@ -1,9 +1,9 @@
 """The shard store beside the bare disk: `python -m benchmarks.store [--reps 5] [--dir D] [--parts 1000000]`.
 
-Each row stands beside what the same disk does with a plain file, measured between its repetitions: a put of 1 KiB beside
-an append of 1 KiB and fdatasync, a put of 1 MiB beside a write of 1 MiB and fdatasync. Medians (lowest-highest). Write
-amplification is what the process gave to the block device over the bytes of the shards. The large store of the last
-rows is opened by a fresh process after the page cache was dropped (as root).
+Each row stands beside what the same disk does with a plain file, measured between its repetitions: a put of 1 KiB
+beside an append of 1 KiB and fdatasync, a put of 1 MiB beside a write of 1 MiB and fdatasync. Medians (lowest-highest).
+Write amplification is what the process gave to the block device over the bytes of the shards. The large store of the
+last rows is opened by a fresh process after the page cache was dropped (as root).
 """
 
 from __future__ import annotations
@@ -86,21 +86,20 @@ def bare_appends_per_s(folder: Path, size: int, seconds: float = SECONDS) -> flo
     return count / spent
 
 
-async def at_once(requests: Iterable[Callable[[Callable[[object], None]], None]], in_flight: int) -> list[float]:
-    """Start all, so many at a time; the latency of each in seconds."""
-    free = trio.Semaphore(in_flight)
+async def at_once(requests: Iterable[Callable[..., None]], tasks: int) -> list[float]:
+    """All of them, by so many tasks that each ask, await the answer and ask again; the latency of each in seconds."""
+    waiting = iter(requests)
     latencies: list[float] = []
 
-    def done(started: float, result: object) -> None:
-        assert not isinstance(result, Exception), result
-        latencies.append(time.perf_counter() - started)
-        free.release()
+    async def work() -> None:
+        for request in waiting:
+            start = time.perf_counter()
+            await settled(request)
+            latencies.append(time.perf_counter() - start)
 
-    for request in requests:
-        await free.acquire()
-        request(partial(done, time.perf_counter()))
-    for _ in range(in_flight):
-        await free.acquire()
+    async with trio.open_nursery() as nursery:
+        for _ in range(tasks):
+            nursery.start_soon(work)
     return latencies
 
 

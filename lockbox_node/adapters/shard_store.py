@@ -8,8 +8,8 @@ store_schema, store_files, store_writer, store_reader.
 
 from __future__ import annotations
 
+import math
 import os
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -18,6 +18,7 @@ import trio
 from lockbox_node.adapters import store_reader, store_requests, store_schema
 from lockbox_node.adapters.disk import DISK, Disk
 from lockbox_node.adapters.store_opening import Handles
+from lockbox_node.adapters.store_queue import RequestQueue
 from lockbox_node.adapters.store_requests import Quarantine, Write, closing, too_much
 from lockbox_node.core.gathering import Gathering
 from lockbox_node.core.slots import corrupt_part
@@ -26,7 +27,7 @@ from lockbox_node.ports import NOTE_BYTES_MAX
 from protocol.ids import Address, DescriptorHash, NodeId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence, Sized
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from lockbox_node.adapters.store_changes import Result
@@ -63,17 +64,13 @@ class ShardStoreFile:
         self._closed = False
         self._told_broken = False
         self._figures = handles.figures()
-        self._writes: deque[tuple[Write, Answer[Any]]] = deque()
+        self._writes = RequestQueue[Write](Gathering(params.gather_write_s, params.gather_enough))
         self._write_bytes = 0
-        self._reads: deque[tuple[store_reader.Read, Answer[Any]]] = deque()
+        self._reads = RequestQueue[store_reader.Read](Gathering(params.gather_read_s, params.gather_enough))
         self._doubted: set[tuple[bytes, bytes]] = set()  # quarantines on their way
         self.holds = 0  # while above zero no file goes away: a backup is about to link it
-        self._write_wake = trio.Event()
-        self._read_wake = trio.Event()
         self._write_limiter = trio.CapacityLimiter(1)
         self._read_limiter = trio.CapacityLimiter(1)
-        self._write_crowd = Gathering(params.gather_write_s, params.gather_enough)
-        self._read_crowd = Gathering(params.gather_read_s, params.gather_enough)
 
     @classmethod
     def open(
@@ -219,10 +216,7 @@ class ShardStoreFile:
         if self._closed:
             return
         self._closed = True
-        waiting = [answer for queue in (self._writes, self._reads) for _, answer in queue]
-        self._writes.clear()
-        self._reads.clear()
-        for answer in waiting:
+        for answer in [*self._writes.clear(), *self._reads.clear()]:
             answer(closing())
         self._reader.close()
         self._writer.close()
@@ -241,16 +235,14 @@ class ShardStoreFile:
         if full or (self._writes and self._write_bytes + request.weight > self._params.write_queue_bytes_max):
             return answer(too_much())
         self._write_bytes += request.weight
-        self._writes.append((request, answer))
-        return self._write_wake.set()
+        return self._writes.append(request, answer)
 
     def _queue_read(self, request: store_reader.Read, answer: Answer[T]) -> None:
         if self._closed:
             return answer(closing())
         if len(self._reads) >= self._params.read_queue_max:
             return answer(too_much())
-        self._reads.append((request, answer))
-        return self._read_wake.set()
+        return self._reads.append(request, answer)
 
     # Writer task
 
@@ -260,27 +252,17 @@ class ShardStoreFile:
             if self._handles.damaged and not self.holds:
                 await self._salvage()
             if self._writes:
-                await self._gather(self._writes, self._write_crowd)
+                await self._writes.gather()
                 await self._write_group()
                 quiet_s, more = self._params.idle_s, True
                 continue
-            self._write_wake = trio.Event()
-            with trio.move_on_after(0 if quiet_s == 0 else quiet_s):
-                await self._write_wake.wait()
+            await self._writes.wait(quiet_s)
             if self.holds:
                 quiet_s = self._params.idle_s
             elif not self._writes:
                 more = await self._hop(self._writer.idle)
                 quiet_s = 0 if more else HOUSEKEEPING_S
                 self._publish()
-
-    @staticmethod
-    async def _gather(queue: Sized, crowd: Gathering) -> None:
-        """Wait a moment for more to share one flush and one hop, if more are to be expected."""
-        wait_s = crowd.wait_s(len(queue))
-        if wait_s:
-            await trio.sleep(wait_s)
-        crowd.took(len(queue))
 
     async def _write_group(self) -> None:
         group = self._take_writes()
@@ -308,11 +290,11 @@ class ShardStoreFile:
         group: list[tuple[Write, Answer[Any]]] = []
         weight = 0
         while self._writes and len(group) < self._params.group_requests_max:
-            request = self._writes[0][0]
+            request = self._writes.peek()
             if group and weight + request.weight > self._params.group_bytes_max:
                 break
             weight += request.weight
-            group.append(self._writes.popleft())
+            group.append(self._writes.pop())
         self._write_bytes -= weight
         return group
 
@@ -345,15 +327,14 @@ class ShardStoreFile:
 
     async def _read_loop(self) -> None:
         while True:
-            if not self._reads:
-                self._read_wake = trio.Event()
-                await self._read_wake.wait()
-            await self._gather(self._reads, self._read_crowd)
-            await self._read_group()
+            await self._reads.wait(math.inf)
+            if self._reads:
+                await self._reads.gather()
+                await self._read_group()
 
     async def _read_group(self) -> None:
         count = min(len(self._reads), self._params.read_group_max)
-        group = [self._reads.popleft() for _ in range(count)]
+        group = [self._reads.pop() for _ in range(count)]
         try:
             results = await trio.to_thread.run_sync(
                 lambda: self._reader.read([request for request, _ in group]),  # after a salvage it is another reader
@@ -364,17 +345,17 @@ class ShardStoreFile:
             for _, answer in group:
                 answer(closing())
             raise
-        self._reads.extendleft(reversed(group[len(results) :]))
+        self._reads.put_back(group[len(results) :])
         self._answer_reads(group, results)
         if self._handles.damaged:
-            self._write_wake.set()
+            self._writes.wake()
 
     def _answer_reads(
         self, group: Sequence[tuple[store_reader.Read, Answer[Any]]], results: Sequence[store_reader.ReadResult]
     ) -> None:
         for (request, answer), result in zip(group, results, strict=False):
             if result is store_reader.MORE:
-                self._reads.append((request, answer))
+                self._reads.append(request, answer)
             elif isinstance(result, store_reader.Damage):
                 self._doubt(result)
                 answer(corrupt_part())
@@ -394,5 +375,4 @@ class ShardStoreFile:
             self._doubted.add(key)
             request = Quarantine(damage.address, damage.descriptor_hash, damage.rid)
             self._write_bytes += request.weight
-            self._writes.append((request, lambda _result: None))
-            self._write_wake.set()
+            self._writes.append(request, lambda _result: None)

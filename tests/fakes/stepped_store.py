@@ -92,5 +92,5 @@ class SteppedStore:
             self.store._publish()
 
     def _read(self) -> None:
-        question = self.store._reads.popleft()
+        question = self.store._reads.pop()
         self.store._answer_reads([question], self.store._reader.read([question[0]]))
