@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from lockbox_node.adapters.store_files import HEADER_BYTES
 from protocol.held import BUCKETS, DIGEST_BYTES, bucket_of, held_digest, sum_bytes
 from protocol.messages import BucketDigest
 
@@ -84,7 +85,7 @@ class Books:
         tally.stripes += 1
         tally.shards += row.shards
         tally.logical_bytes += row.logical_bytes
-        tally.big_bytes += row.shards * row.shard_bytes if row.big else 0
+        tally.big_bytes += _file_bytes(row)
         self._use(row.owner, row.logical_bytes, 1)
         self._digest(row, 1)
 
@@ -94,7 +95,7 @@ class Books:
         tally.stripes -= 1
         tally.shards -= row.shards
         tally.logical_bytes -= row.logical_bytes
-        tally.big_bytes -= row.shards * row.shard_bytes if row.big else 0
+        tally.big_bytes -= _file_bytes(row)
         tally.corrupt -= bool(row.corrupt)
         self._use(row.owner, -row.logical_bytes, -1)
         if row.trashed >= 0:
@@ -207,6 +208,10 @@ class Books:
             for bucket in range(BUCKETS)
             if self._parts[bucket]
         ]
+
+
+def _file_bytes(row: PartRow) -> int:
+    return HEADER_BYTES + row.shards * row.shard_bytes if row.big else 0
 
 
 assert _NEWS.size == 2 + 1 + DIGEST_BYTES

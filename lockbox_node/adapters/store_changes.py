@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lockbox_node.adapters.store_books import Books
 from lockbox_node.adapters.store_files import BigFiles, name_of
 from lockbox_node.adapters.store_garbage import Found, Garbage, found_at
+from lockbox_node.adapters.store_names import Names
 from lockbox_node.adapters.store_requests import (
     Bury,
     Digests,
@@ -35,7 +36,6 @@ from lockbox_node.adapters.store_rows import (
     pack_head,
     pack_note,
     pack_signed,
-    prefixes,
     unpack_entries,
     unpack_signed,
     verified_head,
@@ -91,13 +91,11 @@ class Changes:
         self._files = files
         self._params = params
         self._clock = clock
-        self._names: list[tuple[int, int]] = []  # of parts put in this transaction: prefix, rid
-        self._garbage = Garbage(connection, self.books, params, clock)
+        self.names = Names(connection)
+        self._garbage = Garbage(connection, self.books, self.names, params, clock)
 
     def perform(self, request: Write, rid: int | None, *, careful: bool) -> Result:
         """Carry out one request; `rid` names the file that was written for a large part."""
-        if not isinstance(request, Put):
-            self.write_names()
         match request:
             case Put():
                 return self._put(request, rid, careful=careful)
@@ -164,8 +162,6 @@ class Changes:
             if rid is None:
                 self.admit(request, ruling, found)
             owner = request.owner.id
-            if ruling.removes:
-                self.write_names()
             for descriptor_hash in ruling.removes:
                 old = by_hash.pop(descriptor_hash)
                 if descriptor_hash == part.descriptor_hash:
@@ -204,7 +200,6 @@ class Changes:
         self._connection.execute(f"INSERT {INSERT_PART}", row.columns)
         inside = b"" if big else b"".join(part.shards)
         self._connection.execute("INSERT INTO body VALUES (?, ?, ?)", (rid, pack_head(part), inside))
-        self._name(rid, entries)
         self.books.came(row)
 
     def _renew(self, request: Renew) -> None:
@@ -290,24 +285,7 @@ class Changes:
         if merged == old:
             return
         self._connection.execute("UPDATE part SET entries = ? WHERE rid = ?", (pack_entries(merged), row.rid))
-        gone = prefixes(old) - prefixes(merged)
-        for prefix in sorted(gone):
-            self._connection.execute("DELETE FROM named WHERE prefix = ? AND rid = ?", (prefix, row.rid))
-        self._name(row.rid, merged)
-
-    def _name(self, rid: int, entries: Sequence[HolderEntry]) -> None:
-        """Written with those of the whole group, in their order: neighbours in the index cost little."""
-        self._names += [(prefix, rid) for prefix in prefixes(entries)]
-
-    def write_names(self) -> None:
-        """Write the names that wait: before the commit, and before a request that may take some away."""
-        if self._names:
-            self._connection.executemany("INSERT OR IGNORE INTO named VALUES (?, ?)", sorted(self._names))
-            self._names.clear()
-
-    def forget_names(self) -> None:
-        """The transaction is rolled back."""
-        self._names.clear()
+        self.names.changed(row.rid, old, merged)
 
     def _take_pointer(self, address: bytes, descriptor_hash: bytes) -> tuple[HolderEntry, ...]:
         """The pointer's table, which the part takes over; nothing when its time is over."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lockbox_node.adapters.store_files import name_of
-from lockbox_node.adapters.store_rows import PART_COLUMNS, PARTS_AT, PartRow, prefixes
+from lockbox_node.adapters.store_rows import PART_COLUMNS, PARTS_AT, PartRow
 from lockbox_node.core.slots import TOMBSTONE_MARGIN_S
 from lockbox_node.errors import StoreFull
 from protocol.messages import Signed
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import apsw
 
     from lockbox_node.adapters.store_books import Books
+    from lockbox_node.adapters.store_names import Names
     from lockbox_node.adapters.store_requests import Bury, Drop, EmptyTrash, Expire
     from lockbox_node.core.storage_params import StoreParams
     from lockbox_node.ports import WallClock
@@ -67,9 +68,12 @@ def standing_at(connection: apsw.Connection, address: bytes) -> list[PartRow]:
 class Garbage:
     """The removing half of the changes of one store."""
 
-    def __init__(self, connection: apsw.Connection, books: Books, params: StoreParams, clock: WallClock) -> None:
+    def __init__(
+        self, connection: apsw.Connection, books: Books, names: Names, params: StoreParams, clock: WallClock
+    ) -> None:
         self._connection = connection
         self._books = books
+        self._names = names
         self._params = params
         self._clock = clock
 
@@ -79,8 +83,7 @@ class Garbage:
         execute("DELETE FROM part WHERE rid = ?", (row.rid,))
         if not careful:
             execute("DELETE FROM body WHERE rid = ?", (row.rid,))
-        for prefix in sorted(prefixes(row.entries)):
-            execute("DELETE FROM named WHERE prefix = ? AND rid = ?", (prefix, row.rid))
+        self._names.went(row)
         if row.big:
             execute("INSERT OR IGNORE INTO unlinkq VALUES (?)", (name_of(row.address, row.rid),))
         self._books.went(row)

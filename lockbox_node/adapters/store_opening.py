@@ -70,7 +70,8 @@ class Handles:
 
     def figures(self) -> StoreFigures:
         """Those of the writer, and what was salvaged."""
-        return replace(self.writer.figures(), salvaged=self.salvaged, lost=self.lost)
+        figures = self.writer.figures()
+        return replace(figures, salvaged=self.salvaged, lost=self.lost) if self.salvaged else figures
 
     def rebuild(self, uptime_s: float) -> bool:
         """Write the new database; False when the store is broken instead. Nobody may write meanwhile."""

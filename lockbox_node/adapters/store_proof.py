@@ -171,9 +171,25 @@ def meta_of(record: Record) -> Meta | None:
     """The row of `meta`."""
     values = record.values
     if len(values) == _OLD_META_COLUMNS:
-        values += (0, 0, 0)
+        values += (0, 0, 0, 0)
     match values:
-        case (None, str(), bytes(node), int(next_rid), int(stripes), _, _, _, _, _, int(tombstones), int(epoch), _, _):
+        case (
+            None,
+            str(),
+            bytes(node),
+            int(next_rid),
+            int(stripes),
+            _,
+            _,
+            _,
+            _,
+            _,
+            int(tombstones),
+            int(epoch),
+            _,
+            _,
+            _,
+        ):
             return Meta(node, next_rid, stripes, tombstones, epoch)
     return None
 

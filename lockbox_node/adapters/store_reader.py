@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import apsw
 
 from lockbox_node.adapters.store_files import BigFiles, name_of
+from lockbox_node.adapters.store_names import page_with
 from lockbox_node.adapters.store_rows import (
     PART_COLUMNS,
     PARTS_AT,
     DamagedRow,
     PartRow,
-    prefix_of,
     split_shards,
     unpack_entries,
     verified_head,
@@ -287,10 +287,8 @@ class StoreReader:
 
     def _rows_with(self, request: HeldWith | DigestsWith) -> tuple[list[PartRow], bool]:
         """The next page of rows whose table may name the node, and whether there are more."""
-        sql = f"SELECT {_COLUMNS} FROM named JOIN part USING (rid) WHERE prefix = ? AND rid > ? ORDER BY rid LIMIT ?"  # noqa: S608
         limit = self._params.scan_rows_max
-        key = (prefix_of(request.node), request.after_rid, limit)
-        rows = [PartRow(*columns) for columns in self._connection.execute(sql, key)]
+        rows = page_with(self._connection, request.node, request.after_rid, limit)
         if rows:
             request.after_rid = rows[-1].rid
         return rows, len(rows) == limit

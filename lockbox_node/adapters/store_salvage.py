@@ -34,7 +34,7 @@ from lockbox_node.adapters.store_proof import (
     row_of,
     tomb_of,
 )
-from lockbox_node.adapters.store_rows import INSERT_PART, PART_COLUMNS, DamagedRow, PartRow, pack_entries, prefixes
+from lockbox_node.adapters.store_rows import INSERT_PART, PART_COLUMNS, DamagedRow, PartRow, pack_entries
 from lockbox_node.adapters.store_rows import unpack_note as checked_note
 from lockbox_node.errors import ConfigError
 
@@ -259,7 +259,7 @@ class _Draft:
         return Salvaged(kept, lost, _keys(corrupt), self._pages.unsound // 2)
 
     def _write_books(self, node: bytes, now_unix_s: float) -> None:
-        """Counters, usage, digests and `named`, from the rows."""
+        """Counters, usage and digests, from the rows; `named` is written behind, as after a put."""
         books = Books(self._connection)
         after = -1
         sql = f"SELECT {PART_COLUMNS} FROM part WHERE rid > ? ORDER BY rid LIMIT ?"  # noqa: S608
@@ -275,16 +275,15 @@ class _Draft:
         books.save()
         # Lost with its row: what a clock says is above any count of starts, and starts count on from there.
         epoch = self._meta.epoch if self._meta else int(now_unix_s)
-        self._execute("UPDATE meta SET epoch = ?, node = ?", (epoch, self._meta.node if self._meta else node))
+        self._execute(
+            "UPDATE meta SET epoch = ?, node = ?, named_until = 0", (epoch, self._meta.node if self._meta else node)
+        )
 
     def _count(self, books: Books, row: PartRow) -> None:
         try:
-            entries = row.entries
+            _ = row.entries
         except ValueError:
-            entries = ()
             self._execute("UPDATE part SET entries = ? WHERE rid = ?", (pack_entries(()), row.rid))
-        named = [(prefix, row.rid) for prefix in sorted(prefixes(entries))]
-        self._connection.executemany("INSERT OR IGNORE INTO named VALUES (?, ?)", named)
         books.came(row)
         books.tally.corrupt += bool(row.corrupt)
         if row.trashed >= 0:

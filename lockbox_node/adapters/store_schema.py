@@ -59,11 +59,14 @@ CREATE TABLE tomb(
 CREATE TABLE unlinkq(path TEXT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID;
 """,
     # Owners and their usage, leases that end (trashed = uptime of the store in seconds, -1 = live), renewals, times of
-    # tombstones, digests by bucket (`digest_news` = changes since the last fold), notes, the epoch.
+    # tombstones, digests by bucket (`digest_news` = changes since the last fold), notes, the epoch, and up to
+    # which row id `named` is written.
     """
 ALTER TABLE meta ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE meta ADD COLUMN trash_stripes INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE meta ADD COLUMN trash_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE meta ADD COLUMN named_until INTEGER NOT NULL DEFAULT 0;
+UPDATE meta SET named_until = next_rid, big_bytes = big_bytes + 256 * (SELECT count(*) FROM part WHERE big = 1);
 ALTER TABLE part ADD COLUMN trashed INTEGER NOT NULL DEFAULT -1;
 ALTER TABLE part ADD COLUMN owner BLOB NOT NULL DEFAULT x'';
 ALTER TABLE part ADD COLUMN renewal BLOB NOT NULL DEFAULT x'';

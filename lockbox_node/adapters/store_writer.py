@@ -19,7 +19,7 @@ from lockbox_node.adapters.store_files import FANOUT, BigFiles, BigHeader, is_fu
 from lockbox_node.adapters.store_garbage import found_at
 from lockbox_node.adapters.store_requests import Note, Put, Write
 from lockbox_node.adapters.store_rows import DamagedRow, unpack_note
-from lockbox_node.adapters.store_schema import PAGE_BYTES, is_damage
+from lockbox_node.adapters.store_schema import DATABASE, PAGE_BYTES, is_damage
 from lockbox_node.core.slots import store_full
 from lockbox_node.errors import LockboxError
 from lockbox_node.ports import StoreFigures, StripePart, WallClock
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lockbox_node.core.storage_params import StoreParams
 
 
+WAL_FRAME_BYTES = PAGE_BYTES + 24
 SWEEP_FOLDERS = 16  # of `big/` per idle step
 FREE_PAGES_KEPT = 4096  # the file shrinks only beyond this many free pages
 
@@ -56,7 +57,9 @@ class StoreWriter:
         self._ballast.take()
         self._first_rid = self._books.next_rid
         self._swept = 0
-        self._database_pages = int(connection.execute("PRAGMA page_count").get)
+        self._database_bytes = self._wal_bytes = 0
+        self._path = data_dir / DATABASE
+        self._weigh()
         connection.set_wal_hook(self._on_wal)
         self._load_notes()
         self.epoch = int(connection.execute("SELECT epoch FROM meta").get)
@@ -64,7 +67,8 @@ class StoreWriter:
     def figures(self) -> StoreFigures:
         """What the last committed group left."""
         tally = self._books.tally
-        disk_bytes = PAGE_BYTES * (self._database_pages + self.wal_pages) + tally.big_bytes
+        wal_bytes = max(self._wal_bytes, self.wal_pages * WAL_FRAME_BYTES)
+        disk_bytes = self._database_bytes + wal_bytes + tally.big_bytes
         return StoreFigures(
             tally.stripes,
             tally.shards,
@@ -137,19 +141,16 @@ class StoreWriter:
             for place in places:
                 known = refused.get(place)
                 results.append(known or self._one(group[place], staged.get(place), careful=careful))
-            self._changes.write_names()
             self._books.save()
             execute("COMMIT")
         except BaseException:
             self._books.back_to(before)
-            self._changes.forget_names()
             if self._connection.in_transaction:
                 execute("ROLLBACK")
             raise
         self._books.saved()
         if any(isinstance(group[place], Note) for place in places):
             self._load_notes()
-        self._database_pages = int(execute("PRAGMA page_count").get)
         return results
 
     def _one(self, request: Write, rid: int | None, *, careful: bool) -> Result:
@@ -216,15 +217,19 @@ class StoreWriter:
     # Between the groups
 
     def checkpoint(self) -> None:
-        """Move what the WAL holds into the database, as far as no reader needs it. Digests are folded as often."""
+        """Move what the WAL holds into the database, as far as no reader needs it; what is written behind follows."""
         if self.broken:
             return
         try:
-            self._books.fold()
+            self._write_behind()
         except apsw.Error as error:
             if self._is_fatal(error):
                 return
         self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def _write_behind(self) -> None:
+        self._books.fold()
+        self._changes.names.fold()
 
     def idle(self) -> bool:
         """One bounded step of housekeeping; True when there is more to do."""
@@ -232,7 +237,7 @@ class StoreWriter:
             return False
         try:
             more = self._unlink() | self._sweep() | self._expire() | self._shrink()
-            self._books.fold()
+            self._write_behind()
             self._ballast.take()
         except apsw.Error as error:
             return self._is_fatal(error) and False
@@ -261,10 +266,17 @@ class StoreWriter:
         try:
             self._connection.wal_checkpoint(mode=mode)
             self.wal_pages = 0
+            self._weigh()
         except apsw.Error as error:
             self._is_fatal(error)
             return False
         return True
+
+    def _weigh(self) -> None:
+        """What database and WAL take on the disk now; the WAL keeps its length until it is truncated."""
+        self._database_bytes = self._path.stat().st_size
+        wal = self._path.with_name(f"{DATABASE}-wal")
+        self._wal_bytes = wal.stat().st_size if wal.exists() else 0
 
     def _unlink(self) -> bool:
         """Remove the files of deleted parts, then forget them."""
@@ -305,10 +317,9 @@ class StoreWriter:
     def _shrink(self) -> bool:
         """Give free pages back to the file system, a few at a time."""
         free = int(self._connection.execute("PRAGMA freelist_count").get)
-        if free <= max(FREE_PAGES_KEPT, self._database_pages // 4):
+        if free <= max(FREE_PAGES_KEPT, self._database_bytes // PAGE_BYTES // 4):
             return False
         self._connection.execute(f"PRAGMA incremental_vacuum({self._params.idle_rows_max})").fetchall()
-        self._database_pages = int(self._connection.execute("PRAGMA page_count").get)
         return True
 
     # Helpers

@@ -29,6 +29,7 @@ BIG: dict[str, Any] = {"groups": 4, "shard_bytes": 17_000}
 SMALL = [make_stripe(number, shard_bytes=300 * number or 300, slots=1 + number % 2) for number in range(10)]
 LARGE = [make_stripe(("big", number), **BIG) for number in range(2)]
 HELD = [*SMALL, *LARGE]
+PLACES = {stripe.signer.address: place for place, stripe in enumerate(HELD)}
 GONE = [make_stripe(("gone", number)) for number in range(3)]
 POINTED = [make_stripe(("pointed", number)) for number in range(3)]
 NOTE = b"scrub cursor"
@@ -64,7 +65,7 @@ def filled(data_dir: Path, *, clean: bool) -> Path:
 
 def part_of(stripe: Stripe) -> StripePart:
     """The part of it that is held."""
-    return stripe.parts[HELD.index(stripe) % 10 if stripe in HELD else 0]
+    return stripe.parts[PLACES.get(stripe.signer.address, 0) % 10]
 
 
 @dataclass

@@ -153,7 +153,7 @@ def test_a_row_of_a_part_has_its_shape() -> None:
 
 def test_both_formats_of_meta_are_read() -> None:
     old = (None, "uuid", b"node", 9, 3, 0, 0, 0, 0, 0, 2)
-    for values, epoch in ((old, 0), ((*old, 5, 0, 0), 5)):
+    for values, epoch in ((old, 0), ((*old, 5, 0, 0, 7), 5)):
         meta = meta_of(Record(1, values, sound=True))
         assert meta is not None
         assert (meta.node, meta.next_rid, meta.stripes, meta.tombstones, meta.epoch) == (b"node", 9, 3, 2, epoch)

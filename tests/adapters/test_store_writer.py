@@ -9,7 +9,8 @@ import pytest
 
 from lockbox_node.adapters import store_schema
 from lockbox_node.adapters.store_files import BigFiles, BigHeader
-from lockbox_node.adapters.store_requests import Bury, Merge, Put, Write
+from lockbox_node.adapters.store_requests import Bury, Expire, Merge, Put, Write
+from lockbox_node.adapters.store_rows import logical_bytes
 from lockbox_node.adapters.store_writer import StoreWriter
 from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.errors import RequestRefused, StoreFull
@@ -24,6 +25,7 @@ FAR = 2**40
 PARAMS = StoreParams(
     ballast_bytes=4096, free_floor_bytes=0, free_floor_percent=0.0, inside_bytes_max=2000, idle_rows_max=4
 )
+WAL_HEADER_BYTES = 32
 BIG = 2000  # bytes of each of two shards: more than stays inside
 
 
@@ -156,3 +158,20 @@ def test_free_pages_go_back_to_the_file_system(tmp_path: Path, monkeypatch: pyte
     desk.keep_house()
     assert desk.writer.figures().disk_bytes < full / 2
     desk.writer.close()
+
+
+def test_the_figures_are_what_the_disk_says(desk: Desk) -> None:
+    """database, WAL and large files, in use and after housekeeping; logical and trash are what was put."""
+    parts = [make_stripe(number, shard_bytes=BIG if number % 3 == 0 else 300).parts[0] for number in range(30)]
+    desk.writer.commit([Put(part, (), OWNER) for part in parts])
+    for _ in range(2):
+        files = [path for path in desk.path.rglob("*") if path.is_file() and "-shm" not in path.name]
+        taken = sum(path.stat().st_size for path in files if path.name not in ("STORE", "ballast", "lock"))
+        assert abs(desk.writer.figures().disk_bytes - taken) <= WAL_HEADER_BYTES
+        desk.keep_house()
+    desk.clock.now = parts[0].lease_until_unix_s
+    while any(isinstance(moved, int) and moved for moved in desk.writer.commit([Expire(desk.clock.now, 0)])):
+        pass
+    figures = desk.writer.figures()
+    assert (figures.logical_bytes, figures.trash_bytes) == (0, sum(logical_bytes(part) for part in parts))
+    assert figures.reserved_bytes == (desk.path / "ballast").stat().st_blocks * 512 == PARAMS.ballast_bytes
