@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from lockbox_node.core.admission import AdmissionParams
 from lockbox_node.core.clock_trust import ClockTrustParams
 from lockbox_node.core.membership import MembershipParams
+from lockbox_node.core.reconcile import ReconcileParams
 from lockbox_node.core.repair import GuardParams, RepairParams
 from lockbox_node.core.routing_table import RoutingParams
 from lockbox_node.core.scrub_pace import ScrubParams
@@ -91,6 +92,7 @@ class Config:
     membership: MembershipParams = field(default_factory=MembershipParams)
     routing: RoutingParams = field(default_factory=RoutingParams)
     repair: RepairParams = field(default_factory=RepairParams)
+    reconcile: ReconcileParams = field(default_factory=ReconcileParams)
     guard: GuardParams = field(default_factory=GuardParams)
     store: StoreParams = field(default_factory=StoreParams)
     storage: StorageParams = field(default_factory=StorageParams)

@@ -29,7 +29,7 @@ from lockbox_node.services.discovery import Discovery
 from lockbox_node.services.healing import Healing
 from lockbox_node.services.membership import MembershipService
 from lockbox_node.services.pointers import PointerSpreader
-from lockbox_node.services.rebuilding import Rebuilder
+from lockbox_node.services.rejoining import Rejoining
 from lockbox_node.services.storage import Storage
 from lockbox_node.services.upkeep import Upkeep
 
@@ -88,7 +88,12 @@ class Node:
         self.dispatcher = Dispatcher(config.admission)
         self.pool = Pool(ports.network, self.announcer, self.dispatcher)
         discovery = self.discovery
-        self.pointers = PointerSpreader(own, self.pool, discovery.nearest_contacts, ports.store, config.storage)
+        self.rejoining = Rejoining(
+            ports.store, self.pool, discovery, ports.workers, ports.clock, config, Random(rng.getrandbits(64))
+        )
+        self.pointers = PointerSpreader(
+            own, self.pool, discovery.nearest_contacts, ports.store, self.rejoining.lessons.take, config.storage
+        )
         changes_send, changes = trio.open_memory_channel[MemberDead | MemberAlive](CHANGES_MAX)
         bootstrap = [host_port(peer, "node.bootstrap") for peer in config.node.bootstrap]
         self.membership = MembershipService(
@@ -110,19 +115,14 @@ class Node:
             discovery.nearest_nodes,
             self.pointers.on_stored,
             config.storage,
+            self.rejoining.unconfirmed,
         )
         self.comparing = Comparing(
-            ports.store,
-            own,
-            ports.clock,
-            discovery.nearest_nodes,
-            lambda _table: None,
-            config.storage,
+            ports.store, own, ports.clock, discovery.nearest_nodes, self.rejoining, config.storage
         )
-        rebuilder = Rebuilder(ports.store, self.pool, discovery, ports.workers, config.repair)
-        self.healing = Healing(ports.store, discovery, rebuilder, config.repair, self.guard, changes)
-        ports.store.on_corrupt = lambda _address, _descriptor_hash: self.healing.sweep_soon()
-        ports.store.on_lost = self._on_lost
+        rebuilder, mender = self.rejoining.rebuilder, self.rejoining.mender
+        self.healing = Healing(ports.store, discovery, rebuilder, mender, config.repair, self.guard, changes)
+        self.rejoining.repair_with(self.healing)
         ports.store.on_broken = self._on_broken
         self.upkeep = Upkeep(ports.store, self.pool, ports.clock, config, Random(rng.getrandbits(64)))
         self.pool.on_lost = self.membership.connection_lost
@@ -145,15 +145,10 @@ class Node:
         free_bytes = max(0, capacity_bytes - self.store.figures().logical_bytes)
         return min(10, 10 * free_bytes // max(1, capacity_bytes))
 
-    def _on_lost(self, lost: int) -> None:
-        """The store was rebuilt after damage: what it lost without a name shows when the siblings are asked."""
-        log.error("store.salvaged", lost=lost)
-        self.healing.sweep_soon()
-
     def _on_broken(self, why: str) -> None:
-        """The store became read-only: it refuses puts itself, and our record stops inviting them."""
+        """The store is read-only until a restart: it refuses puts itself, and our siblings take over what we hold."""
         log.error("store.broken", reason=why)
-        self.membership.renew_record()
+        self.membership.set_state(NodeState.DRAINING)
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop`, which may be set at any time; started with the port when everything serves.
@@ -166,6 +161,7 @@ class Node:
             await self._join(infrastructure)
             async with trio.open_nursery() as work:
                 await work.start(self.pointers.run)
+                await work.start(self.rejoining.run)
                 await work.start(self.upkeep.run)
                 async with trio.open_nursery() as repairs:
                     await repairs.start(self.healing.run)
@@ -183,7 +179,7 @@ class Node:
         async with trio.open_nursery() as attempt:
             attempt.start_soon(self._cut_by_stop, attempt.cancel_scope)
             await infrastructure.start(self.membership.run)
-            self.membership.set_state(NodeState.ACTIVE)
+            self.membership.set_state(NodeState.DRAINING if self.store.broken else NodeState.ACTIVE)
             attempt.cancel_scope.cancel()
 
     async def _cut_by_stop(self, scope: trio.CancelScope) -> None:

@@ -243,7 +243,7 @@ class ShardStore(Protocol):
         ...
 
     def digests_with(self, node: NodeId, answer: Answer[list[BucketDigest]]) -> None:
-        """The same over the parts alone whose table names `node`: counted now, by a range scan."""
+        """The same over the parts alone whose table says that `node` holds an index: counted now, by a range scan."""
         ...
 
     def note(self, name: str, value: bytes, answer: Answer[None]) -> None:

@@ -13,7 +13,8 @@ from lockbox_node.node import STOP_GRACE_S, Node
 from lockbox_node.rpc.pool import Contact
 from lockbox_node.services.announcing import NodeState
 from protocol.messages import FindNode, Nodes, Ping, Pong
-from tests.fakes.nodes import BreakingStore, Town
+from tests.fakes.memory_store import BreakingStore
+from tests.fakes.nodes import Town
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -125,7 +126,7 @@ async def test_found_damage_makes_healing_look_at_everything(
         else:
             node.store.on_lost(1)
         await trio.sleep(0.1)
-        assert asked == [now]
+        assert asked[0] == now
 
 
 async def test_a_broken_store_is_announced_so_that_nobody_places_there(town: Town, autojump_clock: MockClock) -> None:
@@ -136,8 +137,19 @@ async def test_a_broken_store_is_announced_so_that_nobody_places_there(town: Tow
         second.store.fail("the disk is gone")
         await trio.sleep(2)
         assert second.announcer.record.free_class == 0
+        assert second.announcer.record.state == NodeState.DRAINING
+        assert first.discovery.failing() == {second.announcer.id}
         assert first.machine.members[second.announcer.id].record.free_class == 0
         assert [one.node for one in first.discovery.candidates()] == [first.announcer.id]
+
+
+async def test_a_store_that_breaks_while_the_node_joins_is_announced_too(town: Town, autojump_clock: MockClock) -> None:
+    node = town.node(1)
+    assert isinstance(node.store, BreakingStore)
+    node.store.fail("the disk is gone")
+    async with running(node):
+        await trio.sleep(5)
+        assert node.announcer.record.state == NodeState.DRAINING
 
 
 async def test_a_newcomer_makes_the_pointers_be_told_again(town: Town, autojump_clock: MockClock) -> None:

@@ -26,6 +26,7 @@ from lockbox_node.adapters.store_rows import (
     verified_shards,
 )
 from lockbox_node.adapters.store_schema import is_damage
+from lockbox_node.core.repair import is_named
 from lockbox_node.core.slots import corrupt_part
 from lockbox_node.errors import LockboxError, ShardCorrupt, ShardMissing
 from lockbox_node.ports import Checked, SlotView, StripePart, StripeSummary, WallClock
@@ -285,23 +286,22 @@ class StoreReader:
         return [row.summary for row in self._page(request.after, request.limit)]
 
     def _rows_with(self, request: HeldWith | DigestsWith) -> tuple[list[PartRow], bool]:
-        """The next page of rows whose table names the node, and whether there are more."""
+        """The next page of rows whose table may name the node, and whether there are more."""
         limit = self._params.scan_rows_max
         rows = page_with(self._connection, request.node, request.after_rid, limit)
         if rows:
             request.after_rid = rows[-1].rid
-        named = [row for row in rows if any(entry.node == request.node for entry in row.entries)]
-        return named, len(rows) == limit
+        return rows, len(rows) == limit
 
     def _held_with(self, request: HeldWith) -> list[StripeSummary] | _More:
         rows, more = self._rows_with(request)
-        request.found += [row.summary for row in rows]
+        request.found += [row.summary for row in rows if any(entry.node == request.node for entry in row.entries)]
         return MORE if more else request.found
 
     def _digests_with(self, request: DigestsWith) -> list[BucketDigest] | _More:
         rows, more = self._rows_with(request)
         for row in rows:
-            if row.trashed < 0:
+            if row.trashed < 0 and is_named(row.entries, request.node):
                 bucket = request.found.setdefault(bucket_of(row.address), [0, 0])
                 bucket[0] += 1
                 bucket[1] += held_digest(row.address, row.version, row.hash)

@@ -46,6 +46,8 @@ HOLD_OFF_S = 3.0
 SWEEP_S = 10.0
 GUARD_S = 10.0
 LOOK_S = 10.0  # at the clocks
+COMPARE_FIRST_S = 2.0  # what is held, with the siblings
+COMPARE_S = 60.0
 BALLAST_BYTES = 1 << 20  # many nodes share one disk
 
 
@@ -73,6 +75,7 @@ class TestnetPlan:
             config = replace(
                 config,
                 repair=replace(config.repair, hold_off_s=HOLD_OFF_S, sweep_s=SWEEP_S),
+                reconcile=replace(config.reconcile, first_s=COMPARE_FIRST_S, every_s=COMPARE_S),
                 guard=replace(config.guard, quiet_s=GUARD_S),
                 leases=replace(config.leases, look_every_s=LOOK_S),
             )

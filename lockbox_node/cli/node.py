@@ -73,9 +73,17 @@ def status(config_path: Path, as_json: bool) -> None:
         f"clock       {'trusted' if said['clock']['trusted'] else 'not trusted: ' + said['clock']['why']}",
         f"repairs     {repairs['done']} done, {repairs['failed']} failed, {repairs['pending']} pending"
         + ("" if repairs["enabled"] else ", paused"),
+        *_restored_lines(said["restored"]),
         f"certificate identity until {said['certificates']['identity_until']}",
     ]
     emit(as_json, said, "\n".join(lines))
+
+
+def _restored_lines(found: dict[str, int] | None) -> list[str]:
+    if found is None:
+        return []
+    words = "{checked} parts checked, {dropped} stale dropped, {missing} missing, {mended} mended".format(**found)
+    return [f"restored    {words}"]
 
 
 def _scrub_words(scrub: dict[str, Any], last: dict[str, Any] | None) -> str:

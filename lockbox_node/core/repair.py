@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from lockbox_node.errors import ConfigError
@@ -58,15 +58,19 @@ class RepairParams:
     request_timeout_s: float = 10.0
     learn_timeout_s: float = 2.0  # for all siblings together to say what they know
     short_max: int = 10_000  # short stripes remembered at once; the next sweep finds the others
+    lost_max: int = 10_000  # of our own parts that are gone, remembered at once; siblings tell of the others again
+    lost_hold_s: float = 5.0  # what a sibling believes to be here may still be on its way
     holders_tried_max: int = 3  # new holders tried for one shard index
 
     def __post_init__(self) -> None:
-        for name in ("in_flight_max", "short_max", "holders_tried_max"):
+        for name in ("in_flight_max", "short_max", "lost_max", "holders_tried_max"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"repair.{name} must be at least 1")
         for name in ("bytes_per_s", "request_timeout_s", "learn_timeout_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"repair.{name} must be above 0")
+        if not 0 <= self.lost_hold_s < math.inf:
+            raise ConfigError("repair.lost_hold_s must not be negative")
         if self.hold_off_s is not None and not 0 <= self.hold_off_s < math.inf:
             raise ConfigError("repair.hold_off_s must not be negative")
         if self.sweep_s is not None and not 0 < self.sweep_s < math.inf:
@@ -87,12 +91,14 @@ class Health:
 
     `live` maps shard index to its live holders, nearest to the address first; without us when our part is corrupt.
     `margin` counts the shards that may still be lost; `rank` is our place among the live holders, 0 the nearest.
+    `going` are holders that still serve but say that they will not for long: no margin, a source of last resort.
     """
 
     live: Mapping[int, tuple[NodeId, ...]]
     missing: tuple[int, ...]
     margin: int
     rank: int
+    going: Mapping[int, tuple[NodeId, ...]] = field(default_factory=dict)
 
     @property
     def short(self) -> bool:
@@ -103,11 +109,18 @@ class Health:
         """All live holders."""
         return [node for nodes in self.live.values() for node in nodes]
 
+    def sources(self) -> list[tuple[int, NodeId]]:
+        """(index, node) of all who may serve a shard, those that are going last."""
+        return [(index, node) for held in (self.live, self.going) for index, nodes in held.items() for node in nodes]
 
-def health(stripe: Stripe, tier: Tier, members: Container[NodeId], own: NodeId) -> Health:
+
+def health(
+    stripe: Stripe, tier: Tier, members: Container[NodeId], own: NodeId, failing: Container[NodeId] = frozenset()
+) -> Health:
     """Judge one stripe by its holder table; `members` are the live ones, `own` counts as live.
 
-    A node keeps one index of a stripe: of several lines about it the highest sequence counts.
+    A node keeps one index of a stripe: of several lines about it the highest sequence counts. `failing` are members
+    that drain, leave or lost their disk.
     """
     index_of = current_indices(stripe.entries)
     index_of[own] = stripe.index
@@ -115,12 +128,15 @@ def health(stripe: Stripe, tier: Tier, members: Container[NodeId], own: NodeId) 
         (node for node in index_of if node == own or node in members), key=lambda node: distance(node, stripe.address)
     )
     live: dict[int, tuple[NodeId, ...]] = {}
+    going: dict[int, tuple[NodeId, ...]] = {}
     for node in nearest:
         index = index_of[node]
         if index < tier.n and not (node == own and stripe.corrupt):
-            live[index] = (*live.get(index, ()), node)
+            held = going if node != own and node in failing else live
+            held[index] = (*held.get(index, ()), node)
     missing = tuple(index for index in range(tier.n) if index not in live)
-    return Health(live, missing, len(live) - tier.k, nearest.index(own))
+    staying = [node for node in nearest if node == own or node not in failing]
+    return Health(live, missing, len(live) - tier.k, staying.index(own), going)
 
 
 def current_indices(entries: Iterable[HolderEntry]) -> dict[NodeId, int]:
@@ -133,13 +149,41 @@ def current_indices(entries: Iterable[HolderEntry]) -> dict[NodeId, int]:
     return {node: entry.index for node, entry in newest.items()}
 
 
+def is_named(entries: Iterable[HolderEntry], node: bytes) -> bool:
+    """Whether a table says that the node holds an index now."""
+    newest = max((entry for entry in entries if entry.node == node), key=lambda entry: entry.sequence, default=None)
+    return newest is not None and newest.index != NO_INDEX
+
+
+def last_index(entries: Iterable[HolderEntry], node: bytes) -> int | None:
+    """The index that the node held last by a table, whatever it said since."""
+    lines = [entry for entry in entries if entry.node == node and entry.index != NO_INDEX]
+    return max(lines, key=lambda entry: entry.sequence).index if lines else None
+
+
+def siblings_of(entries: Iterable[HolderEntry], own: NodeId) -> list[NodeId]:
+    """The other nodes that a table says hold an index now."""
+    return [node for node, index in current_indices(entries).items() if index != NO_INDEX and node != own]
+
+
+def line_of(entries: Iterable[HolderEntry], node: bytes, index: int) -> HolderEntry:
+    """A line that overrules all that the table says of the node."""
+    sequence = min(SEQUENCE_MAX, 1 + max((entry.sequence for entry in entries), default=0))
+    return HolderEntry(index, node, sequence)
+
+
 def tellable(entries: Sequence[HolderEntry]) -> list[HolderEntry]:
     """The lines of a table that others take from us: none of nodes that say themselves that they hold nothing now.
 
-    That they said so nobody believes but from themselves, and their older lines alone would be wrong.
+    That they said so, now or earlier, nobody believes but from themselves; their older lines alone would be wrong.
     """
     index_of = current_indices(entries)
-    return [entry for entry in entries if index_of[NodeId(entry.node)] != NO_INDEX]
+    return [entry for entry in entries if NO_INDEX not in (entry.index, index_of[NodeId(entry.node)])]
+
+
+def believable(entries: Iterable[HolderEntry], said_by: bytes) -> list[HolderEntry]:
+    """The lines that are taken from a node: none by which it says of others that they lost what they held."""
+    return [entry for entry in entries if entry.index != NO_INDEX or entry.node == said_by]
 
 
 def due_at(short_since: float, rank: int, hold_off_s: float) -> float:

@@ -11,6 +11,7 @@ import importlib.metadata
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
@@ -82,6 +83,8 @@ class Watch:
             reasons.append("every other node that is known is gone")
         if self._node.store.broken:
             reasons.append(f"the store is read-only: {self._node.store.broken}")
+        if self._node.rejoining.unconfirmed():
+            reasons.append("the node was restored and is asking its siblings what it missed")
         if self._node.announcer.state is not NodeState.ACTIVE:
             reasons.append(f"the node is {self._node.announcer.state.name.lower()}")
         for name, left_s in self._certificates_left_s().items():
@@ -101,6 +104,7 @@ class Watch:
     async def _status(self, _request: dict[str, Any]) -> object:
         node, figures = self._node, self._node.store.figures()
         record, repairs = node.announcer.record, self._repairs()
+        found = node.rejoining.reconciler.restored
         return {
             "id": record.node.hex(),
             "region": record.region,
@@ -135,6 +139,8 @@ class Watch:
                 "identity_until": _iso(self._identity.identity_not_after_unix_s),
                 "operational_until": _iso(self._identity.leaf_not_after_unix_s),
             },
+            "restored": found and asdict(found),
+            "digest_mismatches": node.rejoining.reconciler.digest_mismatches,
             "last_backup": last_backup(node.store.notes),
             "uptime_s": round(trio.current_time() - self._started, 1),
         }

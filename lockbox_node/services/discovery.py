@@ -52,6 +52,11 @@ def is_eligible(record: NodeRecord) -> bool:
     return record.state == NodeState.ACTIVE and record.free_class > 0
 
 
+def is_failing(record: NodeRecord) -> bool:
+    """Does it say itself that what it holds should be elsewhere: it drains, leaves, or lost its disk."""
+    return record.state in (NodeState.DRAINING, NodeState.LEAVING)
+
+
 class _View:
     """What follows from the live members and our own record, until either changes."""
 
@@ -65,6 +70,9 @@ class _View:
         self.candidates = [
             Candidate(record.node, record.region, record.operator) for record in records.values() if is_eligible(record)
         ]
+        self.failing = frozenset(
+            NodeId(record.node) for record in records.values() if is_failing(record) and record is not own
+        )
         self._nodes = {int.from_bytes(node, "big"): node for node in records}
         self._ids = sorted(self._nodes)
 
@@ -107,6 +115,10 @@ class Discovery:
     def alive(self) -> Mapping[NodeId, NodeRecord]:
         """Records of everybody believed alive, ourselves included; it stays as it is when that changes."""
         return self._view().records
+
+    def failing(self) -> frozenset[NodeId]:
+        """Live members, others than ourselves, that say that they will not be for long."""
+        return self._view().failing
 
     def contact(self, node: NodeId) -> Contact | None:
         """How to reach a member, dead or alive; None when it is unknown or ourselves."""

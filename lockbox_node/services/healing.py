@@ -1,33 +1,39 @@
 """The steward: finds held stripes that are short and has them repaired when it is our turn.
 
-A death is looked up at once; a sweep over all stripes finds the deaths that were missed, and our own damaged parts. How
-long to wait, who acts and in which order is `core.repair`; one repair is `services.rebuilding`. At most `in_flight_max`
-repairs run, each lane paced to its share of `bytes_per_s`. A failed one is tried again a sweep later. A doubted view
-(`Guard`) and `pause` stop new repairs. Source: DESIGN, Membership, verification, healing.
+A death, or a member that is going, is looked up at once; a sweep over all stripes finds what was missed, and our own
+damaged parts; siblings say what is missing here (`missing`). How long to wait, who acts and in which order is
+`core.repair`; one repair is `services.rebuilding`, of our own parts `services.mending`. At most `in_flight_max` repairs
+run, each lane paced to its share of `bytes_per_s`. A failed one is tried again a sweep later. A doubted view (`Guard`),
+`pause` and a broken store stop new repairs. Source: DESIGN, Membership, verification, healing.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
 import trio
 
 from lockbox_node.core.member_events import MemberAlive, MemberDead
-from lockbox_node.core.repair import Guard, Health, RepairParams, due_at, health, urgency
+from lockbox_node.core.repair import Guard, Health, RepairParams, current_indices, due_at, health, urgency
 from lockbox_node.core.tiers import TIERS, Tier, tier_numbered
 from lockbox_node.errors import LockboxError
 from lockbox_node.ports import ShardStore, StripeSummary, settled
+from lockbox_node.services.rebuilding import OwnPartDamaged
 from protocol.errors import RemoteProtocolError
-from protocol.ids import NodeId
+from protocol.ids import Address, DescriptorHash, NodeId
 
 if TYPE_CHECKING:
-    from lockbox_node.services.rebuilding import MembersView, Rebuilder
+    from lockbox_node.services.mending import Mender
+    from lockbox_node.services.rebuilding import Rebuilder
+    from lockbox_node.services.sources import MembersView
+    from protocol.messages import HolderTable
 
 FIRST_SWEEP_S = 30.0  # a node that has just started does not know everybody yet
 PAGE = 256
+LOST_TRIES_MAX = 5  # a part that is gone is then forgotten until a sibling tells of it again
 TICK_S = 1.0  # while something is short or the view is doubted
 
 log = structlog.get_logger()
@@ -44,6 +50,8 @@ class _Short:
     seen: Health
     since: float
     retry_at: float = -math.inf
+    held: bool = True  # False: our part is gone, a sibling told
+    tries: int = 0
 
     def due_at(self, params: RepairParams) -> float:
         """Our own damage is mended at once: nobody else sees it. All else waits for our turn."""
@@ -60,6 +68,7 @@ class Healing:
         store: ShardStore,
         members: MembersView,
         rebuilder: Rebuilder,
+        mender: Mender,
         params: RepairParams,
         guard: Guard,
         changes: trio.MemoryReceiveChannel[MemberDead | MemberAlive],
@@ -67,11 +76,13 @@ class Healing:
         self._store = store
         self._members = members
         self._rebuilder = rebuilder
+        self._mender = mender
         self._params = params
         self._guard = guard
         self._changes = changes
         self._enabled = params.enabled
         self._short: dict[Key, _Short] = {}
+        self._lost = 0  # of them, those that are gone here
         self._in_flight: set[Key] = set()
         self._lanes = 0
         self._ready: list[Key] = []  # most urgent last
@@ -95,8 +106,8 @@ class Healing:
 
     @property
     def active(self) -> bool:
-        """Whether repairs may start: not paused, and the view is trusted."""
-        return self._enabled and self._guard.trusted
+        """Whether repairs may start: not paused, the view is trusted, and what is mended could be written."""
+        return self._enabled and self._guard.trusted and not self._store.broken
 
     @property
     def doubted(self) -> bool:
@@ -116,6 +127,25 @@ class Healing:
     def sweep_soon(self) -> None:
         """Look at all stripes now: something was found damaged."""
         self._next_sweep = -math.inf
+        self._wake()
+
+    def missing(self, table: HolderTable) -> None:
+        """A sibling believes that we hold this, and we do not: fetched like a damaged part of our own.
+
+        A table does not say its tier; the smallest that has our index is near enough for the order of repairs.
+        """
+        key = (table.address, table.descriptor_hash)
+        index = current_indices(table.entries).get(self._members.own)
+        tier = next((tier for tier in TIERS if index is not None and index < tier.n), None)
+        if index is None or tier is None or key in self._short or self._lost >= self._params.lost_max:
+            return
+        address, descriptor_hash = Address(table.address), DescriptorHash(table.descriptor_hash)
+        summary = StripeSummary(
+            address, table.version, descriptor_hash, tier.number, index, corrupt=True, entries=tuple(table.entries)
+        )
+        now = trio.current_time()
+        self._short[key] = _Short(summary, tier, self._seen(summary, tier), now, now + self._params.lost_hold_s, False)
+        self._lost += 1
         self._wake()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -151,7 +181,7 @@ class Healing:
     async def _look(self, change: MemberDead | MemberAlive | None) -> None:
         now = trio.current_time()
         self._observe(now)
-        if isinstance(change, MemberDead):
+        if change is not None and (isinstance(change, MemberDead) or change.node in self._members.failing()):
             held: list[StripeSummary] = await settled(lambda answer: self._store.held_with(change.node, answer))
             for summary in held:
                 self._judge(summary, now)
@@ -196,14 +226,22 @@ class Healing:
         if key in self._in_flight:
             return
         tier = tier_numbered(summary.tier)
-        seen = health(summary, tier, self._members.alive(), self._members.own)
+        seen = self._seen(summary, tier)
         known = self._short.get(key)
-        if not seen.short and not summary.corrupt:
-            self._short.pop(key, None)
+        if summary.trashed or (not seen.short and not summary.corrupt):
+            self._forget(key)
         elif known is not None:
             known.summary, known.seen = summary, seen
         elif len(self._short) < self._params.short_max:
             self._short[key] = _Short(summary, tier, seen, now)
+
+    def _seen(self, summary: StripeSummary, tier: Tier) -> Health:
+        members = self._members
+        return health(summary, tier, members.alive(), members.own, members.failing())
+
+    def _forget(self, key: Key) -> None:
+        known = self._short.pop(key, None)
+        self._lost -= known is not None and not known.held
 
     # Repairs
 
@@ -244,19 +282,32 @@ class Healing:
     async def _repair(self, short: _Short) -> int:
         """Bytes rebuilt."""
         summary = short.summary
+        key = (bytes(summary.address), bytes(summary.descriptor_hash))
         try:
-            rebuilt = await self._rebuilder.rebuild(summary)
+            rebuilt = await self._rebuild(summary)
         except (LockboxError, RemoteProtocolError) as error:
             self.repairs_failed += 1
+            short.tries += 1
             short.retry_at = trio.current_time() + self._params.sweep(short.tier)
             log.warning("repair.failed", tier=short.tier.name, margin=short.seen.margin, reason=str(error.code))
+            if not short.held and short.tries >= LOST_TRIES_MAX:
+                self._forget(key)
             return 0
-        del self._short[(bytes(summary.address), bytes(summary.descriptor_hash))]
+        self._forget(key)
         if rebuilt:
             self.repairs_done += 1
             self.bytes_rebuilt += rebuilt
             log.info("repair.done", tier=short.tier.name, margin=short.seen.margin, rebuilt_bytes=rebuilt)
         return rebuilt
+
+    async def _rebuild(self, summary: StripeSummary) -> int:
+        """Our own damage first: nothing is rebuilt from it."""
+        if summary.corrupt:
+            return await self._mender.mend(summary)
+        try:
+            return await self._rebuilder.rebuild(summary)
+        except OwnPartDamaged:
+            return await self._mender.mend(replace(summary, corrupt=True))
 
 
 def _holders_named(summary: StripeSummary) -> list[NodeId]:

@@ -2,7 +2,8 @@
 
 The two nearest holders of a stripe tell, so that one dead or idle holder hides nothing; tables are gathered for half a
 second and travel in batches. Every 12 h, and after somebody joined, all tables are told again, page by page: a pointer
-lives 24 h. What does not fit in the bounds waits or is dropped and counted; the next renewal makes up for it. Source:
+lives 24 h. Every other holder tells the two nearest nodes alone, for what they answer: whether the slot was deleted or
+replaced. What does not fit in the bounds waits or is dropped and counted; the next renewal makes up for it. Source:
 DESIGN, Addresses and neighbourhoods.
 """
 
@@ -15,18 +16,22 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from lockbox_node.core.repair import tellable
 from lockbox_node.core.storage_params import StorageParams
 from lockbox_node.errors import LockboxError
 from lockbox_node.ports import Answer, ShardStore, settled
 from protocol.ids import NodeId, distance
-from protocol.messages import HolderTable, Message, TellHolders
+from protocol.messages import HolderTable, Message, TellHolders, Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lockbox_node.rpc.pool import Contact
 
+    OnTold = Callable[[Told, list[HolderTable], NodeId], None]
+
 TELLERS = 2
+ASKED = 2  # nodes that a holder who is no teller asks whether its slot still stands
 
 
 class Poster(Protocol):
@@ -46,13 +51,16 @@ class PointerSpreader:
         pool: Poster,
         nearest_contacts: Callable[[bytes, int], list[Contact]],
         store: ShardStore,
+        on_told: OnTold,
         params: StorageParams | None = None,
     ) -> None:
+        """`on_told` gets each answer, with the tables that it is about and who gave it."""
         self.counts: Counter[str] = Counter()
         self._own = own
         self._pool = pool
         self._nearest_contacts = nearest_contacts
         self._store = store
+        self._on_told = on_told
         self._params = params or StorageParams()
         self._pending: dict[tuple[bytes, bytes], HolderTable] = {}  # in the order of arrival
         self._in_flight = 0
@@ -60,11 +68,7 @@ class PointerSpreader:
         self._wake = trio.Event()
 
     def on_stored(self, table: HolderTable) -> None:
-        """A part of this table is durable here, or its table changed: tell, if we are among its two nearest holders."""
-        holders = {entry.node for entry in table.entries}
-        nearest = heapq.nsmallest(TELLERS, holders, key=lambda node: distance(node, table.address))
-        if self._own not in nearest:
-            return
+        """A part of this table is durable here, or its table changed: tell soon."""
         key = (table.address, table.descriptor_hash)
         self._pending.pop(key, None)
         if len(self._pending) >= self._params.spread_pending_max:
@@ -103,7 +107,9 @@ class PointerSpreader:
                 self._renew_at = trio.current_time() + self._params.joined_hold_s
                 return
             for held in page:
-                self.on_stored(HolderTable(held.address, held.version, held.descriptor_hash, list(held.entries)))
+                if not held.trashed:
+                    entries = tellable(held.entries)
+                    self.on_stored(HolderTable(held.address, held.version, held.descriptor_hash, entries))
             if len(page) < limit:
                 return
             after = page[-1].address + page[-1].descriptor_hash
@@ -116,12 +122,7 @@ class PointerSpreader:
         batches: dict[bytes, list[HolderTable]] = {}
         for key in list(self._pending):
             table = self._pending[key]
-            holders = {entry.node for entry in table.entries}
-            targets = [
-                contact
-                for contact in self._nearest_contacts(table.address, self._params.neighbours)
-                if contact.node not in holders and contact.node != self._own
-            ]
+            targets = self._targets(table)
             requests = len(batches) + sum(contact.node not in batches for contact in targets)
             if (batches or self._in_flight) and self._in_flight + requests > self._params.spread_posts_max:
                 break  # the rest waits for the next round
@@ -134,6 +135,15 @@ class PointerSpreader:
             for start in range(0, len(tables), size):
                 self._tell(contacts[node], tables[start : start + size])
 
+    def _targets(self, table: HolderTable) -> list[Contact]:
+        """The two nearest holders tell all neighbours that hold nothing; the others ask the two nearest nodes."""
+        holders = {entry.node for entry in table.entries}
+        tellers = heapq.nsmallest(TELLERS, holders, key=lambda node: distance(node, table.address))
+        if self._own not in tellers:
+            return self._nearest_contacts(table.address, ASKED)
+        nearest = self._nearest_contacts(table.address, self._params.neighbours)
+        return [contact for contact in nearest if contact.node not in holders]
+
     def _tell(self, contact: Contact, tables: list[HolderTable]) -> None:
         def told(result: Message | LockboxError) -> None:
             self._in_flight -= 1
@@ -141,6 +151,8 @@ class PointerSpreader:
                 self.counts["failed"] += 1
             else:
                 self.counts["told"] += len(tables)
+                if isinstance(result, Told):
+                    self._on_told(result, tables, contact.node)
 
         self._in_flight += 1
         self._pool.post(contact, TellHolders(tables, None), told)

@@ -8,88 +8,41 @@ are alike here. Source: DESIGN, Membership, verification, healing.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 import trio
 
-from lockbox_node.core.erasure import code
 from lockbox_node.core.placement import Candidate, replacement
-from lockbox_node.core.repair import Health, RepairParams, health, table_with, tellable
+from lockbox_node.core.repair import Health, believable, current_indices, health, table_with, tellable
 from lockbox_node.core.slots import tombstone_until
 from lockbox_node.core.tiers import Tier, tier_numbered
-from lockbox_node.errors import LockboxError, NotEnoughShards, PeerUnreachable, ShardCorrupt, ShardMissing
+from lockbox_node.errors import LockboxError, ShardCorrupt, ShardMissing
 from lockbox_node.ports import (
     Answer,
     Merged,
-    Owner,
-    PutOutcome,
     ShardStore,
     SlotView,
     StripePart,
     StripeSummary,
-    Workers,
+    WallClock,
     settled,
 )
+from lockbox_node.services.sources import Parts, Sources, Wanted
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import Address, NodeId, address_of
-from protocol.merkle import root
-from protocol.messages import (
-    FindHolders,
-    GetShards,
-    HolderEntry,
-    Holders,
-    HolderTable,
-    Message,
-    PutStripe,
-    Shards,
-    Signed,
-    TellHolders,
-)
-from protocol.records import Descriptor, NodeRecord, descriptor_hash, open_descriptor, open_tombstone, shard_ids_at
+from protocol.messages import NO_INDEX, FindHolders, HolderEntry, Holders, HolderTable, PutStripe, Signed
+from protocol.records import Descriptor, open_descriptor, open_tombstone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from lockbox_node.rpc.pool import Contact
-
-OWN_QUOTA_BYTES = 1 << 62  # nobody is charged for what a node mends of its own
-INLINE_BYTES_MAX = 64 * 1024  # hashing and coding up to here take less than a thread's round trip
-
 log = structlog.get_logger()
-T = TypeVar("T")
-
-Parts = dict[int, list[bytes]]
-"""Shard index -> its shard of every group."""
 
 
-class Requests(Protocol):
-    """What repair needs of the pool."""
-
-    async def request(self, contact: Contact, message: Message) -> Message:
-        """The reply. PeerUnreachable, RequestRefused."""
-        ...
-
-
-class MembersView(Protocol):
-    """What repair needs to know about the members; `services.discovery` gives it."""
-
-    @property
-    def own(self) -> NodeId:
-        """Our node id."""
-        ...
-
-    def alive(self) -> Mapping[NodeId, NodeRecord]:
-        """Records of everybody believed alive, ourselves included."""
-        ...
-
-    def contact(self, node: NodeId) -> Contact | None:
-        """How to reach a member."""
-        ...
-
-    def candidates(self) -> list[Candidate]:
-        """Where shards may be placed now."""
-        ...
+class OwnPartDamaged(ShardCorrupt):
+    """Our own part of the stripe is not what was put: to be mended before others' parts are rebuilt from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,25 +53,28 @@ class _Job:
     part: StripePart
     descriptor: Descriptor
     seen: Health
-    own_corrupt: bool
+
+    @property
+    def wanted(self) -> Wanted:
+        """What is fetched for it."""
+        return Wanted(self.part.address, self.part.descriptor_hash, self.descriptor)
 
 
 class Rebuilder:
     """Repairs one stripe at a time; holds no state between repairs."""
 
-    def __init__(
-        self, store: ShardStore, pool: Requests, members: MembersView, workers: Workers, params: RepairParams
-    ) -> None:
+    def __init__(self, store: ShardStore, sources: Sources, clock: WallClock) -> None:
         self._store = store
-        self._pool = pool
-        self._members = members
-        self._workers = workers
-        self._params = params
+        self._sources = sources
+        self._members = sources.members
+        self._params = sources.params
+        self._clock = clock
 
     async def rebuild(self, summary: StripeSummary) -> int:
         """Bring every missing index of the stripe back; bytes rebuilt (at least 1), 0 when nothing was missing.
 
-        Raises LockboxError when some index could not be brought back; what could be is in place all the same.
+        Raises OwnPartDamaged when ours must be mended first, LockboxError when some index could not be brought back;
+        what could be is in place all the same.
         """
         job = await self._open(summary)
         if job is not None and job.seen.short:
@@ -127,34 +83,27 @@ class Rebuilder:
             job = await self._open(summary)
         if job is None or not job.seen.short:
             return 0
-        have = await self._fetch(job)
-        rebuilt = await self._compute(lambda: _rebuild(job, have), job)
-        if job.own_corrupt:
-            await self._mend_own(job, rebuilt[job.part.index])
-        else:
-            await self._hand_over(job, rebuilt)
+        ours = {job.part.index: list(job.part.shards)}
+        have = await self._sources.fetch(job.wanted, ours, job.seen.sources())
+        rebuilt = await self._sources.rebuild(job.descriptor, have, job.seen.missing)
+        await self._hand_over(job, rebuilt)
         return max(1, job.descriptor.shard_bytes * len(job.descriptor.groups) * len(rebuilt))
 
     async def _open(self, summary: StripeSummary) -> _Job | None:
         """The stripe as it stands now, with our own shards if they are good; None when it is gone or outdated."""
         view: SlotView = await settled(lambda answer: self._store.look(summary.address, answer))
-        held = next((part for part in view.parts if part.descriptor_hash == summary.descriptor_hash), None)
-        if held is None or held.version < view.parts[0].version:
+        if any(part.version > summary.version for part in view.parts):
             return None
-        part: StripePart = held
-        corrupt = summary.corrupt
-        if not corrupt:
-            try:
-                part = await settled(lambda answer: self._store.get(summary.address, summary.descriptor_hash, answer))
-            except (ShardCorrupt, ShardMissing):
-                corrupt = True
-        now = replace(summary, entries=part.entries, corrupt=corrupt)
-        tier = tier_numbered(part.tier)
-        seen = health(now, tier, self._members.alive(), self._members.own)
-        if corrupt:
-            # Our own damage does not wait for a hold-off; what others miss has its own time.
-            seen = replace(seen, missing=(part.index,))
-        return _Job(tier, part, open_descriptor(part.descriptor), seen, corrupt)
+        try:
+            part = await settled(partial(self._store.get, summary.address, summary.descriptor_hash))
+        except ShardMissing:
+            return None
+        except ShardCorrupt as error:
+            raise OwnPartDamaged(error.message, error.hint) from None
+        tier, view_of = tier_numbered(part.tier), self._members
+        now = replace(summary, entries=part.entries, corrupt=False)
+        seen = health(now, tier, view_of.alive(), view_of.own, view_of.failing())
+        return _Job(tier, part, open_descriptor(part.descriptor), seen)
 
     async def _learn(self, job: _Job, nodes: Sequence[NodeId]) -> None:
         """Merge what these nodes know of the address: holder tables and tombstones. Silence is no obstacle."""
@@ -167,65 +116,26 @@ class Rebuilder:
     async def _learn_from(self, job: _Job, node: NodeId) -> None:
         address = job.part.address
         try:
-            reply = await self._ask(node, FindHolders(address))
+            reply = await self._sources.ask(node, FindHolders(address))
             assert isinstance(reply, Holders), "the codec checked the type of the reply"
-            tables = [table for table in reply.tables if table.address == address]
+            tables = [
+                HolderTable(address, table.version, table.descriptor_hash, believable(table.entries, node))
+                for table in reply.tables
+                if table.address == address
+            ]
             if tables:
-                await settled(_merging(self._store, tables))
+                await settled(merging(self._store, tables))
             if reply.tombstone is not None:
-                await self._bury(address, reply.tombstone)
+                await bury(self._store, address, reply.tombstone, self._clock.now_unix_s())
         except (LockboxError, RemoteProtocolError) as error:
             log.info("repair.learn_failed", node=node.hex()[:8], reason=str(error.code))
-
-    async def _bury(self, address: Address, signed: Signed) -> None:
-        """Keep a tombstone that passed us by; RemoteProtocolError when it is not the owner's."""
-        tombstone = open_tombstone(signed)
-        if address_of(tombstone.public_key) != address:
-            raise RemoteProtocolError("a tombstone of another address")
-
-        until = tombstone_until(tombstone, 0)
-
-        def delete(answer: Answer[None]) -> None:
-            self._store.delete(signed, address, tombstone.version, until, answer)
-
-        await settled(delete)
-
-    async def _fetch(self, job: _Job) -> Parts:
-        """Verified parts of k different indices, our own first, then those of the nearest siblings."""
-        have: Parts = {} if job.own_corrupt else {job.part.index: list(job.part.shards)}
-        sources = [(index, node) for index, nodes in job.seen.live.items() for node in nodes]
-        k = job.descriptor.k
-        while len(have) < k:
-            open_sources = [(index, node) for index, node in sources if index not in have]
-            asked = open_sources[: k - len(have)]
-            if not asked:
-                raise NotEnoughShards(f"{len(have)} of {k} shards could be fetched for a repair")
-            sources = [source for source in open_sources if source not in asked]
-            async with trio.open_nursery() as nursery:
-                for _, node in asked:
-                    nursery.start_soon(self._fetch_one, job, node, have)
-        return have
-
-    async def _fetch_one(self, job: _Job, node: NodeId, have: Parts) -> None:
-        part = job.part
-        try:
-            reply = await self._ask(node, GetShards(part.address, part.descriptor_hash, None))
-        except LockboxError as error:
-            log.info("repair.fetch_failed", node=node.hex()[:8], reason=str(error.code))
-            return
-        assert isinstance(reply, Shards), "the codec checked the type of the reply"
-        if descriptor_hash(reply.descriptor) != part.descriptor_hash or reply.index >= job.descriptor.n:
-            log.warning("repair.wrong_reply", node=node.hex()[:8])
-        elif await self._compute(lambda: _is_genuine(job.descriptor, reply.index, reply.shards), job):
-            have[reply.index] = reply.shards
-        else:
-            log.warning("repair.bad_shards", node=node.hex()[:8])
 
     async def _hand_over(self, job: _Job, rebuilt: Parts) -> None:
         added: dict[int, NodeId] = {}
         failure: LockboxError | None = None
         taken = self._taken(job)
-        busy = {*job.seen.holders(), self._members.own}
+        busy = {node for _, node in job.seen.sources()} | {self._members.own}
+        busy |= {node for node, index in current_indices(job.part.entries).items() if index == NO_INDEX}
         for index, shards in rebuilt.items():
             try:
                 taken[index] = await self._place_one(job, index, shards, taken, busy, added)
@@ -237,13 +147,6 @@ class Rebuilder:
             await self._tell(job, added)
         if failure is not None:
             raise failure
-
-    async def _mend_own(self, job: _Job, shards: list[bytes]) -> None:
-        """Our own damaged part, put in place of itself."""
-        mended = replace(job.part, shards=tuple(shards))
-        _: PutOutcome = await settled(
-            lambda answer: self._store.put(mended, (), Owner(self._members.own, OWN_QUOTA_BYTES), answer)
-        )
 
     def _taken(self, job: _Job) -> dict[int, Candidate]:
         """The live holders as placement sees them, one for each index."""
@@ -276,7 +179,7 @@ class Rebuilder:
             busy.add(node)
             table = tellable(table_with(job.part.entries, self._members.alive(), {**added, index: node}))
             try:
-                await self._ask(node, handover(job.part, index, shards, table))
+                await self._sources.ask(node, handover(job.part, index, shards, table))
             except LockboxError as error:
                 log.info("repair.handover_failed", node=node.hex()[:8], reason=str(error.code))
                 failure = error
@@ -292,33 +195,10 @@ class Rebuilder:
         part = job.part
         entries = table_with(part.entries, self._members.alive(), added)
         table = HolderTable(part.address, part.version, part.descriptor_hash, entries)
-        await settled(_merging(self._store, [table]))
+        await settled(merging(self._store, [table]))
         told = HolderTable(part.address, part.version, part.descriptor_hash, tellable(entries))
         others = dict.fromkeys([*job.seen.holders(), *added.values()])
-        async with trio.open_nursery() as nursery:
-            for node in others:
-                if node != self._members.own:
-                    nursery.start_soon(self._tell_one, node, TellHolders([told], None))
-
-    async def _tell_one(self, node: NodeId, message: TellHolders) -> None:
-        try:
-            await self._ask(node, message)
-        except LockboxError as error:
-            log.info("repair.tell_failed", node=node.hex()[:8], reason=str(error.code))
-
-    async def _ask(self, node: NodeId, message: Message) -> Message:
-        contact = self._members.contact(node)
-        if contact is None:
-            raise PeerUnreachable("this holder is no longer among the members")
-        with trio.move_on_after(self._params.request_timeout_s):
-            return await self._pool.request(contact, message)
-        raise PeerUnreachable(f"no answer within {self._params.request_timeout_s} s")
-
-    async def _compute(self, work: Callable[[], T], job: _Job) -> T:
-        """In a worker when it takes longer than getting there."""
-        if job.descriptor.shard_bytes * len(job.descriptor.groups) <= INLINE_BYTES_MAX:
-            return work()
-        return await self._workers.run(work)
+        await self._sources.tell(others, told)
 
 
 def handover(part: StripePart, index: int, shards: list[bytes], table: list[HolderEntry]) -> PutStripe:
@@ -326,27 +206,20 @@ def handover(part: StripePart, index: int, shards: list[bytes], table: list[Hold
     return PutStripe(part.descriptor, list(part.slots), index, shards, table, part.renewal)
 
 
-def _merging(store: ShardStore, tables: Sequence[HolderTable]) -> Callable[[Answer[Merged]], None]:
-    return lambda answer: store.merge(tables, (), answer)
+def merging(store: ShardStore, tables: Sequence[HolderTable]) -> Callable[[Answer[Merged]], None]:
+    """Start of a merge into parts that are held here."""
+    return lambda answer: store.merge((), tables, answer)
 
 
-def _is_genuine(descriptor: Descriptor, index: int, shards: Sequence[bytes]) -> bool:
-    """Whether these are the shards that the owner signed for `index`, one of every group."""
-    ids = shard_ids_at(descriptor, index)
-    return len(ids) == len(shards) and all(
-        root(shard, descriptor.leaf_bytes) == shard_id for shard, shard_id in zip(shards, ids, strict=True)
-    )
+async def bury(store: ShardStore, address: Address, signed: Signed, now_unix_s: float) -> int:
+    """Keep a tombstone that passed us by; its version. RemoteProtocolError when it is not the owner's."""
+    tombstone = open_tombstone(signed)
+    if address_of(tombstone.public_key) != address:
+        raise RemoteProtocolError("a tombstone of another address")
+    until = tombstone_until(tombstone, now_unix_s)
 
+    def delete(answer: Answer[None]) -> None:
+        store.delete(signed, address, tombstone.version, until, answer)
 
-def _rebuild(job: _Job, have: Mapping[int, Sequence[bytes]]) -> Parts:
-    """The missing parts from k verified ones, verified again: ShardCorrupt when the owner's own ids disagree."""
-    descriptor, missing = job.descriptor, job.seen.missing
-    coder = code(descriptor.k, descriptor.n)
-    rebuilt: Parts = {index: [] for index in missing}
-    for group in range(len(descriptor.groups)):
-        present = {index: shards[group] for index, shards in have.items()}
-        for index, shard in zip(missing, coder.rebuild(present, missing), strict=True):
-            rebuilt[index].append(bytes(shard))
-    if not all(_is_genuine(descriptor, index, shards) for index, shards in rebuilt.items()):
-        raise ShardCorrupt("rebuilt shards do not have the ids that the owner signed")
-    return rebuilt
+    await settled(delete)
+    return tombstone.version

@@ -3,7 +3,8 @@
 A put is checked whole before the store sees it: signature, tier, lease, sizes, slot hashes, the Merkle root of every
 shard. Real and decoy groups take the same path. Reading needs a claim by the asset key, or being a node that our own
 table of that slot names; holder tables may be found by every member. What is answered was verified by the store in the
-same call. Source: DESIGN, Wire and Storage; SPEC.md, Messages.
+same call; a restored node that still asks its siblings what it missed answers BUSY. Source: DESIGN, Wire and Storage;
+SPEC.md, Messages.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ class Storage:
         nearest_nodes: NearestNodes,
         on_stored: Callable[[HolderTable], None],
         params: StorageParams | None = None,
+        unconfirmed: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`unconfirmed` says whether this node was restored and does not know yet what of it is stale."""
         self.counts: Counter[str] = Counter()
         self._store = store
         self._own = own
@@ -82,6 +85,7 @@ class Storage:
         self._nearest_nodes = nearest_nodes
         self._on_stored = on_stored
         self._params = params or StorageParams()
+        self._unconfirmed = unconfirmed
         self._verified: OrderedDict[tuple[bytes, bytes], Descriptor] = OrderedDict()
 
     def routes(self) -> list[Route]:
@@ -199,6 +203,7 @@ class Storage:
         self, request: GetShards | Prove, peer: Peer, answer: Answer[Message], reply: Callable[[StripePart], Message]
     ) -> None:
         claimed = is_claimed(request.access, request.address, type(request), peer, self._clock.now_unix_s())
+        self._require_confirmed()
 
         def read(result: StripePart | LockboxError) -> None:
             if isinstance(result, LockboxError):
@@ -212,6 +217,7 @@ class Storage:
 
     def _get_slot(self, request: GetSlot, peer: Peer, answer: Answer[Message]) -> None:
         claimed = is_claimed(request.access, request.address, GetSlot, peer, self._clock.now_unix_s())
+        self._require_confirmed()
 
         def looked(view: SlotView | LockboxError) -> None:
             if isinstance(view, LockboxError):
@@ -227,7 +233,16 @@ class Storage:
 
         self._store.look(Address(request.address), looked)
 
+    def _require_confirmed(self) -> None:
+        """LockboxError(BUSY) while what is held here may be stale."""
+        if self._unconfirmed():
+            raise LockboxError(
+                "this node was restored and is asking its siblings", "ask the other holders", ErrorCode.BUSY
+            )
+
     def _find_holders(self, request: FindHolders, _peer: Peer, answer: Answer[Message]) -> None:
+        self._require_confirmed()
+
         def looked(view: SlotView | LockboxError) -> None:
             if isinstance(view, LockboxError):
                 return self._refuse(view, answer)

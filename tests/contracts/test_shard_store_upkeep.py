@@ -11,7 +11,7 @@ from lockbox_node.errors import QuotaExceeded, RequestRefused, ShardCorrupt, Sha
 from lockbox_node.ports import Owner, settled
 from protocol.held import bucket_of, held_digest, sum_bytes
 from protocol.ids import NodeId
-from protocol.messages import BucketDigest, HolderTable
+from protocol.messages import NO_INDEX, BucketDigest, HolderEntry, HolderTable
 from tests.contracts.kept import BIG, FAR, RENEWAL, Kept
 from tests.fakes.stripes import DAY_S, NOW_UNIX_S, Stripe, make_stripe, node_of
 
@@ -275,6 +275,19 @@ async def test_digests_with_a_node_are_over_what_its_name_stands_in(kept: Kept) 
         await kept.put(stripe.parts[0])
     assert await settled(partial(kept.store.digests_with, NodeId(node_of(3)))) == digest_of(*stripes[:4])
     assert await settled(partial(kept.store.digests_with, NodeId(node_of(99)))) == []
+
+
+async def test_digests_with_a_node_leave_out_what_it_says_it_lost(kept: Kept) -> None:
+    stripes = [make_stripe(number) for number in range(2)]
+    for stripe in stripes:
+        await kept.put(stripe.parts[0])
+    lost, node = stripes[0].table, NodeId(node_of(3))
+    for entries, left in (
+        ([HolderEntry(NO_INDEX, node, 5)], stripes[1:]),
+        ([HolderEntry(3, node, 6)], stripes),
+    ):
+        await kept.merge(HolderTable(lost.address, lost.version, lost.descriptor_hash, entries))
+        assert await settled(partial(kept.store.digests_with, node)) == digest_of(*left)
 
 
 async def test_notes_are_kept_and_replaced(kept: Kept) -> None:

@@ -13,8 +13,13 @@ from lockbox_node.core.repair import (
     Guard,
     GuardParams,
     RepairParams,
+    believable,
     due_at,
     health,
+    is_named,
+    last_index,
+    line_of,
+    siblings_of,
     table_with,
     tellable,
     urgency,
@@ -251,3 +256,37 @@ def test_a_loss_that_came_back_within_the_window_is_no_loss() -> None:
     for step in range(10):
         made.observe(EVERYBODY - ids(step + 1), step)
     assert made.trusted
+
+
+def test_a_failing_holder_gives_no_margin_but_is_asked_last() -> None:
+    stripe = held(1, 2, 3, 4, 5, index=2)
+    seen = health(stripe, BASIC, ids(1, 2, 3, 4, 5), node_id(3), failing=ids(1, 3))
+    assert seen.missing == (0,)
+    assert seen.margin == 1
+    assert seen.rank == 1, "the failing one is no steward; we are, whatever others say of us"
+    assert seen.going == {0: (node_id(1),)}
+    assert seen.sources()[-1] == (0, node_id(1))
+    assert len(seen.sources()) == 5
+
+
+def test_what_a_node_said_of_its_losses_is_not_handed_on() -> None:
+    lost = [HolderEntry(2, node_id(1), 1), HolderEntry(NO_INDEX, node_id(1), 3)]
+    other, back = HolderEntry(0, node_id(2), 5), HolderEntry(2, node_id(1), 6)
+    assert tellable([*lost, other]) == [other]
+    assert tellable([*lost, other, back]) == [lost[0], other, back]
+    assert believable([*lost, other], node_id(2)) == [lost[0], other]
+    assert believable([*lost, other], node_id(1)) == [*lost, other]
+    assert last_index(lost, node_id(1)) == 2
+    assert last_index(lost, node_id(2)) is None
+
+
+def test_the_newest_line_says_whether_a_table_names_a_node() -> None:
+    entries = [HolderEntry(2, node_id(1), 1), HolderEntry(NO_INDEX, node_id(1), 3), HolderEntry(0, node_id(2), 5)]
+    assert not is_named(entries, node_id(1))
+    assert is_named(entries, node_id(2))
+    assert not is_named(entries, node_id(3))
+    assert siblings_of(entries, node_id(2)) == []
+    back = line_of(entries, node_id(1), 2)
+    assert back.sequence == 6
+    assert is_named([*entries, back], node_id(1))
+    assert siblings_of([*entries, back], node_id(2)) == [node_id(1)]

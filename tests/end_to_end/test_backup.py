@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 LARGE_BYTES = 3_000_000  # a file of its own at each holder
 LOCKS_MAX = 20
+READY_S = 60.0
 
 
 def locked(person: Person, source: Path, size: int, tier: str) -> str:
@@ -30,6 +32,14 @@ def said_of(verb: str, data: Path, *words: str) -> dict[str, Any]:
     done = command("lockbox-node", verb, *words, "--config", str(data / "node.toml"), "--json")
     said: dict[str, Any] = json.loads(done.stdout)
     return said
+
+
+def until_ready(data: Path) -> None:
+    """Return when the node in `data` answers for what it holds."""
+    deadline = time.monotonic() + READY_S
+    while not said_of("status", data)["ready"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
 
 
 def test_a_wiped_node_comes_back_from_full_and_delta_and_serves_its_parts(
@@ -58,6 +68,9 @@ def test_a_wiped_node_comes_back_from_full_and_delta_and_serves_its_parts(
     assert held_in(data) == held
 
     whole.verb("restart", names[node])
+    until_ready(data)  # it asks its siblings first what it missed
+    found = said_of("status", data)["restored"]
+    assert (found["checked"], found["dropped"]) == (len(held), 0)
     whole.verb("stop", *(names[other] for other in others[:2]))  # 3 of 5 are needed: every one that is left
     alice.json("unlock", asset, "-o", str(tmp_path / "again"))
     assert (tmp_path / "again").read_bytes() == (tmp_path / "large").read_bytes()

@@ -38,6 +38,7 @@ from protocol.messages import (
     RECORDS_MAX,
     FindNode,
     HolderEntry,
+    HolderTable,
     Members,
     MemberState,
     MemberUpdate,
@@ -114,6 +115,16 @@ class LosingStore(MemoryStore):
         """Whatever is held at `address` is gone."""
         for part in self._state.look(Address(address)).parts:
             self._state.drop(part.address, part.descriptor_hash)
+
+
+class Deaf:
+    """Acts on nothing that siblings show."""
+
+    def on_missing(self, table: HolderTable) -> None:
+        """See Hearers."""
+
+    def on_differing(self, node: NodeId) -> None:
+        """See Hearers."""
 
 
 @dataclass
@@ -223,7 +234,7 @@ class Cluster:
         dispatcher = Dispatcher()
         pool = Pool(network, node.identity, dispatcher)
         own = NodeId(node.id)
-        spreader = PointerSpreader(own, pool, self._contacts, node.store)
+        spreader = PointerSpreader(own, pool, self._contacts, node.store, lambda _told, _tables, _teacher: None)
 
         def nearest_nodes(target: bytes, count: int) -> list[NodeId]:
             return [NodeId(one.id) for one in self.nearest(target, count)]
@@ -236,7 +247,7 @@ class Cluster:
             nearest_nodes,
             spreader.on_stored,
         )
-        comparing = Comparing(node.store, own, self.clock, nearest_nodes, lambda _table: None)
+        comparing = Comparing(node.store, own, self.clock, nearest_nodes, Deaf())
         routes = [
             *storage.routes(),
             *comparing.routes(),

@@ -5,53 +5,41 @@ A test says who is down, known to be dead, silent, lying or refusing; every requ
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 import trio.testing
+from msgspec.structs import replace
 
-from lockbox_node.core.erasure import code
+from lockbox_node.core.admission import Downgrade
 from lockbox_node.core.member_events import MemberAlive, MemberDead
 from lockbox_node.core.placement import Candidate, neighbourhood, place
 from lockbox_node.core.regions import spread_regions
 from lockbox_node.core.repair import Guard, GuardParams, RepairParams
 from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.core.tiers import STANDARD, Tier
-from lockbox_node.errors import PeerUnreachable, RequestRefused
-from lockbox_node.ports import Answer, Merged, PutOutcome, SlotView, StripePart, entries_of, settled
+from lockbox_node.errors import LockboxError, PeerUnreachable, RequestRefused
+from lockbox_node.ports import Answer, PutOutcome, SlotView, StripePart, settled
+from lockbox_node.rpc.hello import Peer
 from lockbox_node.rpc.pool import Contact
+from lockbox_node.services.comparing import Comparing
 from lockbox_node.services.healing import Healing
+from lockbox_node.services.mending import Mender
 from lockbox_node.services.rebuilding import Rebuilder
-from protocol import merkle
+from lockbox_node.services.sources import Sources
+from lockbox_node.services.storage import Storage
+from protocol.certificates import Role
 from protocol.errors import ErrorCode
-from protocol.ids import Address, DescriptorHash, NodeId
-from protocol.messages import (
-    FindHolders,
-    GetShards,
-    Holders,
-    Message,
-    PutStripe,
-    Shards,
-    Signed,
-    Stored,
-    TellHolders,
-    Told,
-)
+from protocol.ids import Address, NodeId, distance
+from protocol.messages import Holders, HolderTable, Message, PutStripe, Shards, Signed
 from protocol.records import (
-    Descriptor,
-    Group,
     NodeRecord,
-    address_of_descriptor,
-    descriptor_hash,
-    leaf_bytes,
-    open_descriptor,
-    sign,
 )
-from tests.fakes.memory_store import MemoryStore
-from tests.fakes.stripes import NOW_UNIX_S, OWNER, AssetSigner, FixedClock, bytes_of, node_of
+from tests.fakes.memory_store import BreakingStore, MemoryStore
+from tests.fakes.stripes import OWNER, AssetSigner, FixedClock, coded_parts, node_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -105,6 +93,7 @@ class Cluster:
     refusing: set[bytes] = field(default_factory=set)  # take no shards
     silent: set[bytes] = field(default_factory=set)  # never answer
     forged: dict[bytes, Signed] = field(default_factory=dict)  # tombstones that they show
+    failing: set[bytes] = field(default_factory=set)  # say that they will not be there for long
     lying: set[bytes] = field(default_factory=set)  # serve damaged shards
     requests: list[tuple[float, bytes, Message]] = field(default_factory=list)
     under_way: int = 0
@@ -113,11 +102,24 @@ class Cluster:
     def __post_init__(self) -> None:
         self.ids = [NodeId(node_of(number)) for number in range(NODES)]
         self.records = {node: record_of(node, number) for number, node in enumerate(self.ids)}
-        params = StoreParams()
-        self.stores = {node: MemoryStore(params, FixedClock()) for node in self.ids}
+        self.clock = FixedClock()
+        self.stores = {node: BreakingStore(StoreParams(), self.clock) for node in self.ids}
+        self.handlers = {node: self._handlers(node) for node in self.ids}
         self.healings: dict[NodeId, Healing] = {}
+        self.menders: dict[NodeId, Mender] = {}
         self.changes: dict[NodeId, trio.MemorySendChannel[MemberDead | MemberAlive]] = {}
         self.workers = InlineWorkers()
+
+    def _handlers(self, node: NodeId) -> dict[type[Message], object]:
+        """What a node answers with: the real services over its store."""
+        store = self.stores[node]
+
+        def nearest(target: bytes, count: int) -> list[NodeId]:
+            return sorted(self.ids, key=lambda one: distance(one, target))[:count]
+
+        storage = Storage(store, node, self.clock, lambda _target, _count: [], nearest, lambda _table: None)
+        comparing = Comparing(store, node, self.clock, nearest, Ears(self, node))
+        return {route.request: route.handler for route in [*storage.routes(), *comparing.routes()]}
 
     def candidate(self, node: bytes) -> Candidate:
         record = self.records[NodeId(node)]
@@ -125,27 +127,11 @@ class Cluster:
 
     async def lock(self, seed: object, tier: Tier = STANDARD, shard_bytes: int = 300, groups: int = 2) -> StripePart:
         """Place a real coded stripe on its holders; the part of index 0."""
-        signer = AssetSigner(seed)
-        coder = code(tier.k, tier.n)
-        data = [bytes_of(seed, group, length=shard_bytes * tier.k) for group in range(groups)]
-        shards = [[bytes(shard) for shard in coder.encode(group)] for group in data]
-        leaf = leaf_bytes(shard_bytes)
-        slot = bytes_of("slot", seed, length=1024)
-        descriptor = Descriptor(
-            signer.public_key, 1, tier.number, 1, tier.k, tier.n, 1, leaf, shard_bytes,
-            [Group([merkle.root(shard, leaf) for shard in group]) for group in shards],
-            [hashlib.sha256(slot).digest()], NOW_UNIX_S, NOW_UNIX_S + 86_400, [],
-        )  # fmt: skip
-        signed = sign(descriptor, signer)
-        holders = place(tier, signer.address, [self.candidate(node) for node in self.ids])
-        entries = entries_of(((index, holder.node) for index, holder in holders.items()), 1)
-        parts = {}
-        for index, holder in holders.items():
-            parts[index] = StripePart(
-                signer.address, 1, descriptor_hash(signed), signed, tier.number, descriptor.lease_until_unix_s, (slot,),
-                index, tuple(group[index] for group in shards), entries,
-            )  # fmt: skip
-            await self.put(NodeId(holder.node), parts[index])
+        address = AssetSigner(seed).address
+        holders = place(tier, address, [self.candidate(node) for node in self.ids])
+        parts = coded_parts(seed, [holders[index].node for index in range(tier.n)], tier, shard_bytes, groups)
+        for part in parts:
+            await self.put(NodeId(holders[part.index].node), part)
         return parts[0]
 
     async def put(self, node: NodeId, part: StripePart) -> None:
@@ -156,7 +142,7 @@ class Cluster:
         table = (await self.part_at(view_of, part)).entries
         found = {}
         for entry in table:
-            if entry.node not in self.down:
+            if entry.node not in self.down | self.failing:
                 assert (await self.part_at(NodeId(entry.node), part)).index == entry.index
                 found[entry.index] = self.candidate(entry.node)
         return found
@@ -185,11 +171,34 @@ class Cluster:
                 if node not in self.down:
                     channel.send_nowait(MemberDead(dead))
 
+    def come_back(self, *nodes: NodeId) -> None:
+        """The nodes speak again, with a new record."""
+        self.known_dead -= set(nodes)
+        self.down -= set(nodes)
+        for back in nodes:
+            for channel in self.changes.values():
+                channel.send_nowait(MemberAlive(back))
+
     def sum(self, name: str) -> int:
         return sum(getattr(healing, name) for node, healing in self.healings.items() if node not in self.down)
 
     def puts(self) -> list[tuple[float, bytes]]:
         return [(when, asker) for when, asker, message in self.requests if isinstance(message, PutStripe)]
+
+
+@dataclass
+class Ears:
+    """What a node hears of its siblings goes to its healing, when that runs."""
+
+    cluster: Cluster
+    node: NodeId
+
+    def on_missing(self, table: HolderTable) -> None:
+        if self.node in self.cluster.healings:
+            self.cluster.healings[self.node].missing(table)
+
+    def on_differing(self, node: NodeId) -> None:
+        """Nobody compares here."""
 
 
 @dataclass
@@ -203,11 +212,14 @@ class View:
         dead = self.cluster.known_dead - {self.own}
         return {node: record for node, record in self.cluster.records.items() if node not in dead}
 
+    def failing(self) -> frozenset[NodeId]:
+        return frozenset(NodeId(node) for node in self.cluster.failing if node != self.own)
+
     def contact(self, node: NodeId) -> Contact | None:
         return None if node in self.cluster.known_dead else Contact(node, ("127.0.0.1:1",))
 
     def candidates(self) -> list[Candidate]:
-        return [self.cluster.candidate(node) for node in self.alive()]
+        return [self.cluster.candidate(node) for node in self.alive() if node not in self.cluster.failing]
 
     async def request(self, contact: Contact, message: Message) -> Message:
         cluster = self.cluster
@@ -227,35 +239,24 @@ class View:
             cluster.under_way -= 1
 
     async def _serve(self, node: NodeId, message: Message) -> Message:
-        store = self.cluster.stores[node]
-        match message:
-            case GetShards(address=address, descriptor_hash=descriptor):
-                part: StripePart = await settled(
-                    lambda answer: store.get(Address(address), DescriptorHash(descriptor), answer)
-                )
-                shards = [bytes(len(shard)) for shard in part.shards] if node in self.cluster.lying else part.shards
-                return Shards(part.descriptor, list(part.slots), part.index, list(shards))
-            case PutStripe(descriptor=signed, slots=slots, index=index, shards=shards, holders=holders):
-                if node in self.cluster.refusing:
-                    raise RequestRefused("full", code=ErrorCode.STORE_FULL)
-                descriptor_read = open_descriptor(signed)
-                part = StripePart(
-                    address_of_descriptor(descriptor_read), 1, descriptor_hash(signed), signed, descriptor_read.tier,
-                    NOW_UNIX_S, tuple(slots), index, tuple(shards), tuple(holders),
-                )  # fmt: skip
-                await self.cluster.put(node, part)
-                return Stored([])
-            case FindHolders(address=where):
-                view = await look(store, Address(where))
-                return Holders(list(view.tables), self.cluster.forged.get(node, view.tombstone), [])
-            case TellHolders(tables=tables):
+        cluster = self.cluster
+        if isinstance(message, PutStripe) and node in cluster.refusing:
+            raise RequestRefused("full", code=ErrorCode.STORE_FULL)
+        handler: Any = cluster.handlers[node][type(message)]
+        try:
+            reply: Message = await settled(partial(handler, message, peer_of(self.own)))
+        except LockboxError as error:
+            raise RequestRefused(error.message, code=error.code) from None
+        if isinstance(reply, Shards) and node in cluster.lying:
+            return replace(reply, shards=[bytes(len(shard)) for shard in reply.shards])
+        if isinstance(reply, Holders) and node in cluster.forged:
+            return replace(reply, tombstone=cluster.forged[node])
+        return reply
 
-                def merge(answer: Answer[Merged]) -> None:
-                    store.merge(tables, (), answer)
 
-                await settled(merge)
-                return Told([], [], [])
-        raise AssertionError(message)
+def peer_of(node: bytes) -> Peer:
+    """A node that asks."""
+    return Peer(node, Role.NODE, "op1", "127.0.0.1", Downgrade.NONE, None, b"", 0.0)
 
 
 async def look(store: MemoryStore, address: Address) -> SlotView:
@@ -278,10 +279,14 @@ async def running(cluster: Cluster, guard: GuardParams | None = None) -> AsyncIt
             view = View(node, cluster)
             store = cluster.stores[node]
             send, receive = trio.open_memory_channel[MemberDead | MemberAlive](64)
-            rebuilder = Rebuilder(store, view, view, cluster.workers, cluster.params)
-            made = Healing(store, view, rebuilder, cluster.params, Guard(guard or GuardParams()), receive)
+            sources = Sources(view, view, cluster.workers, cluster.params)
+            mender = Mender(store, sources, cluster.clock)
+            rebuilder = Rebuilder(store, sources, cluster.clock)
+            made = Healing(store, view, rebuilder, mender, cluster.params, Guard(guard or GuardParams()), receive)
             cluster.healings[node] = made
+            cluster.menders[node] = mender
             cluster.changes[node] = send
+            await nursery.start(mender.run)
             await nursery.start(made.run)
         yield cluster
         nursery.cancel_scope.cancel()

@@ -55,15 +55,22 @@ class Bench:
             self.told.append,
         )
         self.missing: list[HolderTable] = []
+        self.differing: list[bytes] = []
         self.comparing = Comparing(
             self.store,
             OWN,
             self.clock,
             lambda _target, _count: [OWN] if self.near else [],
-            self.missing.append,
+            self,
         )
         routes = [*self.storage.routes(), *self.comparing.routes()]
         self.handlers = {route.request: route.handler for route in routes}
+
+    def on_missing(self, table: HolderTable) -> None:
+        self.missing.append(table)
+
+    def on_differing(self, node: bytes) -> None:
+        self.differing.append(node)
 
     def ask(self, request: Message, peer: Peer = CLIENT) -> Message:
         """The reply; raises what the peer would be refused with."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from lockbox_node.core.repair import is_named
 from lockbox_node.core.slots import (
     TOMBSTONE_MARGIN_S,
     Ruling,
@@ -48,6 +49,7 @@ class Kept:
     part: StripePart
     owner: bytes = b""
     corrupt: bool = False
+    headless: bool = False  # neither descriptor nor slots can be read
     trashed_at_s: int = -1  # uptime; -1 = live
 
 
@@ -86,6 +88,9 @@ class MemoryParts:
         last = bytearray(kept.part.shards[-1])
         last[len(last) // 2] ^= 1
         kept.part = replace(kept.part, shards=(*kept.part.shards[:-1], bytes(last)))
+
+    def spoil_head(self, address: bytes, descriptor_hash: bytes) -> None:
+        self._parts[address, descriptor_hash].headless = True
 
     def drop(self, address: Address, descriptor_hash: DescriptorHash) -> None:
         """Remove one part."""
@@ -209,7 +214,7 @@ class MemoryParts:
         found: dict[int, list[int]] = {}
         for kept in self._parts.values():
             part = kept.part
-            if kept.trashed_at_s < 0 and (node is None or any(entry.node == node for entry in part.entries)):
+            if kept.trashed_at_s < 0 and (node is None or is_named(part.entries, node)):
                 bucket = found.setdefault(bucket_of(part.address), [0, 0])
                 bucket[0] += 1
                 bucket[1] += held_digest(part.address, part.version, part.descriptor_hash)
@@ -222,7 +227,8 @@ class MemoryParts:
         if not kept.corrupt:
             descriptor = open_descriptor(kept.part.descriptor)
             ids = [group.shard_ids[kept.part.index] for group in descriptor.groups]
-            if [merkle.root(shard, descriptor.leaf_bytes) for shard in kept.part.shards] == ids:
+            roots = [merkle.root(shard, descriptor.leaf_bytes) for shard in kept.part.shards]
+            if roots == ids and not kept.headless:
                 return kept.part
             kept.corrupt = True
             self.on_corrupt(address, descriptor_hash)
@@ -239,7 +245,7 @@ class MemoryParts:
         pointers.sort(key=lambda table: (-table.version, table.descriptor_hash))
         tomb = self._tombs.get(address)
         return SlotView(
-            tuple(replace(kept.part, shards=()) for kept in standing),
+            tuple(replace(kept.part, shards=()) for kept in standing if not kept.headless),
             tuple([_table(kept.part) for kept in standing] + pointers)[:SIBLINGS_MAX],
             None if tomb is None else tomb[1],
         )

@@ -172,3 +172,33 @@ class MemoryStore:
             return answer(LockboxError("too much waits for this store", "try again in a moment", ErrorCode.BUSY))
         self._waiting.append(run)
         return self._wake.set()
+
+
+class BreakingStore(MemoryStore):
+    """A store whose disk may fail."""
+
+    why = ""
+
+    @property
+    def broken(self) -> str:
+        return self.why
+
+    def fail(self, why: str) -> None:
+        """From now on it is read-only."""
+        self.why = why
+        self.on_broken(why)
+
+    def put(self, part: StripePart, replaces: Sequence[bytes], owner: Owner, answer: Answer[PutOutcome]) -> None:
+        """Refused once it is read-only."""
+        if self.why:
+            return answer(LockboxError("this store is read-only", code=ErrorCode.STORE_FULL))
+        return super().put(part, replaces, owner, answer)
+
+    def spoil_head(self, address: bytes, descriptor_hash: bytes) -> None:
+        """The descriptor and the slots can no longer be read."""
+        self._state.spoil_head(address, descriptor_hash)
+
+    def lose(self, address: bytes) -> None:
+        """Whatever is held at `address` is gone, without a tombstone, without a word."""
+        for kept in self._state.standing(address):
+            self._state.drop(kept.part.address, kept.part.descriptor_hash)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -29,7 +29,7 @@ from protocol.ids import NodeId
 from tests.fakes.cluster import FixedClock, InlineWorkers, SeededEntropy
 from tests.fakes.identities import NOW_UNIX_S, YEAR_S, FakeIdentity, FakeNetwork
 from tests.fakes.memory_network import MemoryHub, MemoryNetwork, MemoryStream
-from tests.fakes.memory_store import MemoryStore
+from tests.fakes.memory_store import BreakingStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -68,28 +68,8 @@ class Papers:
         return self.identity.leaf()
 
 
-class BreakingStore(MemoryStore):
-    """A store whose disk may fail."""
-
-    why = ""
-
-    @property
-    def broken(self) -> str:
-        return self.why
-
-    def fail(self, why: str) -> None:
-        """From now on it is read-only."""
-        self.why = why
-        self.on_broken(why)
-
-
 class TownClock(FixedClock):
-    """Wall time that moves with trio's, and jumps when a test says so."""
-
-    ahead_s = 0.0
-
-    def now_unix_s(self) -> float:
-        return super().now_unix_s() + self.ahead_s
+    """Wall time that moves with trio's, and jumps when a test raises `ahead_s`."""
 
 
 class CutNetwork(MemoryNetwork):
@@ -136,6 +116,9 @@ class Town:
         bootstrap: Iterable[int] = (),
         remembered: Sequence[Signed] = (),
         *,
+        store: BreakingStore | None = None,
+        base: Config | None = None,
+        region: str = "eu-central",
         host: str = "",
         epoch: int = 1,
         seed: int = 0,
@@ -144,11 +127,11 @@ class Town:
         """Node `number`. Another `host` and `seed` make another process of the same node."""
         papers, host, clock = self.papers(number), host or f"node{number}", clock or self.clock
         addresses = tuple(f"node{other}:7420" for other in bootstrap)
-        settings = NodeSettings(listen=f"{host}:7420", region="eu-central", bootstrap=addresses)
-        config = Config(node=settings)
+        settings = NodeSettings(listen=f"{host}:7420", region=region, bootstrap=addresses)
+        config = replace(base or Config(), node=settings)
         ports = Ports(
             CutNetwork(self.hub, host, 7420, papers.leaf),
-            BreakingStore(config.store, clock),
+            store or BreakingStore(config.store, clock),
             InlineWorkers(),
             SeededEntropy(number + seed),
             clock,

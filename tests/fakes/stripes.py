@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import nacl.bindings
 
+from lockbox_node.core.erasure import code
+from lockbox_node.core.tiers import STANDARD
 from lockbox_node.ports import Owner, StripePart, entries_of
 from protocol import merkle
 from protocol.ids import Address, address_of
@@ -27,6 +29,8 @@ from protocol.records import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from lockbox_node.core.tiers import Tier
 
 NOW_UNIX_S = 1_800_000_000
 DAY_S = 86_400
@@ -146,6 +150,41 @@ def make_stripe(
         for index in range(n)
     )
     return Stripe(signer, descriptor, signed, parts)
+
+
+def coded_parts(
+    seed: object,
+    holders: Sequence[bytes],
+    tier: Tier = STANDARD,
+    shard_bytes: int = 300,
+    groups: int = 2,
+    *,
+    version: int = 1,
+    replaces: Sequence[bytes] = (),
+    created_unix_s: int = NOW_UNIX_S,
+    lease_s: int = DAY_S,
+) -> list[StripePart]:
+    """A stripe whose shards are truly coded, so that any k rebuild the others: one part per holder, by index."""
+    signer = AssetSigner(seed)
+    coder = code(tier.k, tier.n)
+    data = [bytes_of(seed, version, group, length=shard_bytes * tier.k) for group in range(groups)]
+    shards = [[bytes(shard) for shard in coder.encode(group)] for group in data]
+    leaf = leaf_bytes(shard_bytes)
+    slot = bytes_of("slot", seed, version, length=1024)
+    descriptor = Descriptor(
+        signer.public_key, version, tier.number, CODE_CAUCHY, tier.k, tier.n, HASH_SHA256, leaf, shard_bytes,
+        [Group([merkle.root(shard, leaf) for shard in group]) for group in shards],
+        [hashlib.sha256(slot).digest()], created_unix_s, created_unix_s + lease_s, list(replaces),
+    )  # fmt: skip
+    signed = sign(descriptor, signer)
+    entries = entries_of(enumerate(holders), version)
+    return [
+        StripePart(
+            signer.address, version, descriptor_hash(signed), signed, tier.number, descriptor.lease_until_unix_s,
+            (slot,), index, tuple(group[index] for group in shards), entries,
+        )
+        for index in range(tier.n)
+    ]  # fmt: skip
 
 
 class FixedClock:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
 from lockbox_node.core.member_events import Status
+from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.errors import LockboxError, UsageError
 from lockbox_node.observe.watch import AWAIT_TIMEOUT_S, Watch
+from lockbox_node.ports import settled
 from lockbox_node.services.announcing import NodeState
 from protocol.messages import Ping
-from tests.fakes.nodes import BreakingStore, Town
+from tests.fakes.memory_store import BreakingStore
+from tests.fakes.nodes import Town
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 STATUS = {
     "id", "region", "operator", "state", "ready", "version", "software", "members", "connections", "stripes", "shards",
     "corrupt", "pointers", "bytes", "repairs", "certificates", "uptime_s", "trash", "scrub",
-    "last_scrub", "clock", "last_backup",
+    "last_scrub", "clock", "last_backup", "restored", "digest_mismatches",
 }  # fmt: skip
 LABELS = {"state", "certificate", "kind", "request", "outcome"}
 
@@ -110,6 +114,22 @@ async def test_healing_is_paused_and_resumed_by_the_operators_word(
         with pytest.raises(UsageError):
             await told(watch, "healing", **wrong)
     assert await told(watch, "resume") == {"view_trusted": True}
+
+
+async def test_a_restored_node_is_not_ready_until_it_has_asked_and_says_what_it_found(
+    town: Town, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    store = BreakingStore(StoreParams(), town.clock)
+    await settled(partial(store.note, "restored", b"x"))
+    node = town.node(1, store=store)
+    await nursery.start(node.run)
+    watch = watch_of(town, node)
+    assert not (await told(watch, "status"))["ready"]
+    await trio.sleep(60)
+    status = await told(watch, "status")
+    assert status["ready"]
+    assert status["restored"] == {"checked": 0, "dropped": 0, "missing": 0, "mended": 0}
+    nursery.cancel_scope.cancel()
 
 
 async def test_the_scrub_is_started_paused_and_resumed_by_the_operators_word(

@@ -109,10 +109,12 @@ def test_two_that_hold_the_same_differ_nowhere(bench: Bench) -> None:
     ours: list[BucketDigest] = []
     other.store.digests_with(OWN, lambda found: ours.extend(found if isinstance(found, list) else []))
     assert bench.ask(CompareHeld(ours), HOLDER) == Differing([])
+    assert bench.differing == []
     other.ask(Delete(stripes[2].signer.tombstone(1)))
     ours.clear()
     other.store.digests_with(OWN, lambda found: ours.extend(found if isinstance(found, list) else []))
     assert bench.ask(CompareHeld(ours), HOLDER) == Differing([bucket_of(stripes[2].signer.address)])
+    assert bench.differing == [HOLDER.id]
 
 
 def test_only_what_both_tables_name_is_compared(bench: Bench) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import trio
 import trio.testing
@@ -10,7 +12,9 @@ from lockbox_node.core.member_events import MemberAlive
 from lockbox_node.core.placement import is_legal
 from lockbox_node.core.repair import GuardParams, RepairParams
 from lockbox_node.core.tiers import STANDARD
+from lockbox_node.ports import settled
 from tests.fakes.healing_cluster import Cluster, running
+from tests.fakes.stripes import DAY_S, NOW_UNIX_S
 
 
 async def test_a_dead_holder_is_replaced_by_the_steward_after_the_hold_off(
@@ -95,6 +99,32 @@ async def test_a_paused_node_repairs_after_resume(autojump_clock: trio.testing.M
         cluster.healings[nodes[0]].resume()
         await trio.sleep(2)
         assert is_legal(STANDARD, await cluster.holders(part, nodes[0]))
+
+
+async def test_what_is_in_trash_is_not_repaired(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster()) as cluster:
+        part = await cluster.lock("a")
+        nodes = cluster.nearest_first(part)
+        for store in cluster.stores.values():
+            await settled(partial(store.expire, NOW_UNIX_S + 2 * DAY_S, 1.0))
+        cluster.kill(nodes[4])
+        await trio.sleep(60)
+        assert cluster.puts() == []
+        assert cluster.sum("pending") == cluster.sum("repairs_failed") == 0
+
+
+async def test_a_member_that_says_it_is_going_is_replaced_without_a_sweep(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running(Cluster(params=RepairParams(hold_off_s=4, sweep_s=1000))) as cluster:
+        part = await cluster.lock("a")
+        nodes = cluster.nearest_first(part)
+        await trio.sleep(50)
+        cluster.failing.add(nodes[4])
+        cluster.come_back(nodes[4])
+        await trio.sleep(10)
+        assert is_legal(STANDARD, await cluster.holders(part, nodes[0]))
+        assert len(cluster.puts()) == 1
 
 
 async def test_a_view_that_lost_many_repairs_nothing_until_it_was_quiet(autojump_clock: trio.testing.MockClock) -> None:

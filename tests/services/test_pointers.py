@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import pytest
@@ -14,9 +14,9 @@ from lockbox_node.ports import Answer, settled
 from lockbox_node.rpc.pool import Contact
 from lockbox_node.services.pointers import PointerSpreader
 from protocol.ids import NodeId, distance
-from protocol.messages import Done, HolderTable, Message, TellHolders
+from protocol.messages import NO_INDEX, Done, HolderEntry, HolderTable, Message, TellHolders, Told
 from tests.fakes.memory_store import MemoryStore
-from tests.fakes.stripes import OWNER, FixedClock, Stripe, make_stripe, node_of
+from tests.fakes.stripes import NOW_UNIX_S, OWNER, FixedClock, Stripe, make_stripe, node_of
 
 NODES = [node_of(number) for number in range(30)]
 
@@ -28,6 +28,10 @@ class Net:
     silent: bool = False
     outcome: Message | LockboxError = field(default_factory=Done)
     posts: list[tuple[float, bytes, TellHolders]] = field(default_factory=list)
+    taken: list[tuple[Told, bytes]] = field(default_factory=list)
+
+    def take(self, told: Told, _tables: list[HolderTable], teacher: bytes) -> None:
+        self.taken.append((told, teacher))
 
     def post(self, contact: Contact, request: Message, answer: Answer[Message], /) -> None:
         assert isinstance(request, TellHolders)
@@ -43,7 +47,7 @@ def nearest(target: bytes, count: int) -> list[Contact]:
 
 def spreader(net: Net, own: bytes, params: StorageParams, store: MemoryStore | None = None) -> PointerSpreader:
     store = store or MemoryStore(StoreParams(), FixedClock())
-    return PointerSpreader(NodeId(own), net, nearest, store, params)
+    return PointerSpreader(NodeId(own), net, nearest, store, net.take, params)
 
 
 def by_distance(stripe: Stripe) -> list[bytes]:
@@ -60,7 +64,7 @@ async def test_the_two_nearest_holders_tell_the_nearest_nodes_that_hold_nothing(
 ) -> None:
     stripe = make_stripe(1)
     holders = by_distance(stripe)
-    for own in holders[:3]:
+    for own in holders[:2]:
         one = spreader(net, own, StorageParams())
         await nursery.start(one.run)
         one.on_stored(stripe.table)
@@ -69,6 +73,39 @@ async def test_the_two_nearest_holders_tell_the_nearest_nodes_that_hold_nothing(
     told = [node for _, node, _ in net.posts]
     assert set(told) == wanted
     assert len(told) == 2 * len(wanted)
+    nursery.cancel_scope.cancel()
+
+
+async def test_the_other_holders_ask_the_two_nearest_and_hand_on_what_they_say(
+    net: Net, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    stripe = make_stripe(1)
+    net.outcome = Told([stripe.signer.tombstone(1)], [], [])
+    one = spreader(net, by_distance(stripe)[2], StorageParams())
+    await nursery.start(one.run)
+    one.on_stored(stripe.table)
+    await trio.sleep(1)
+    asked = [node for _, node, _ in net.posts]
+    assert asked == [contact.node for contact in nearest(stripe.signer.address, 2)]
+    assert net.taken == [(net.outcome, node) for node in asked]
+    nursery.cancel_scope.cancel()
+
+
+async def test_nothing_is_told_of_what_is_in_trash_or_said_to_be_lost(
+    net: Net, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    store = MemoryStore(StoreParams(), FixedClock())
+    over, live = make_stripe(1, lease_s=5), make_stripe(2)
+    lost = HolderEntry(NO_INDEX, node_of(4), 9)
+    for part in (over.parts[0], replace(live.parts[0], entries=(*live.parts[0].entries, lost))):
+        await settled(partial(store.put, part, (), OWNER))
+    await settled(partial(store.expire, NOW_UNIX_S + 10, 1.0))
+    one = spreader(net, by_distance(live)[0], StorageParams(), store)
+    await nursery.start(one.run)
+    await trio.sleep(60)
+    tables = [table for _, _, request in net.posts for table in request.tables]
+    assert {table.address for table in tables} == {live.signer.address}
+    assert all(entry.node != lost.node for table in tables for entry in table.entries)
     nursery.cancel_scope.cancel()
 
 
