@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from lockbox_node.core.storage_params import StoreParams
 
 
+OPEN_ROOM_BYTES = 4 * 1024 * 1024
+
+
 class Ballast:
     """The file `ballast` of one data_dir, and how much room the disk has above its floor."""
 
@@ -51,6 +54,12 @@ class Ballast:
         finally:
             os.close(descriptor)
         return self.held_bytes >= wanted
+
+    def make_room_to_open(self) -> None:
+        """Give it up before the store is opened on a disk that is full: WAL and its index need room even to delete."""
+        disk = os.statvfs(self._data_dir)
+        if self._path.exists() and disk.f_bavail * disk.f_frsize < OPEN_ROOM_BYTES:
+            os.truncate(self._path, 0)
 
     def let_go(self) -> bool:
         """Free the space. Whether there was any to free."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from lockbox_node.adapters import store_salvage, store_schema
+from lockbox_node.adapters.store_ballast import Ballast
 from lockbox_node.adapters.store_files import BigFiles
 from lockbox_node.adapters.store_reader import StoreReader
 from lockbox_node.adapters.store_wal import WalState, state_of
@@ -45,6 +46,7 @@ class Handles:
         self._node = node
         self._disk = disk
         self._rebuilt_at: float | None = None
+        Ballast(data_dir, params).make_room_to_open()
         store_salvage.finish(data_dir, clock.now_unix_s(), disk)
         wal = state_of(data_dir / f"{store_schema.DATABASE}-wal")
         if wal is WalState.DOUBTFUL:

@@ -28,6 +28,8 @@ pytestmark = [pytest.mark.root, pytest.mark.real]
 DISK_BYTES = 48 * 1024 * 1024
 WAL_INDEX_PAGES = 4062  # frames that the first 32 KiB of the WAL index name: sqlite.org/walformat.html
 
+WITH_BALLAST = dataclasses.replace(PARAMS, ballast_bytes=8 * 1024 * 1024)
+
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
@@ -90,7 +92,7 @@ def unreadable(stepped: SteppedStore, stripes: list[Stripe]) -> int:
 def test_a_full_disk_is_an_answer_and_deletes_make_room(disk: Path) -> None:
     data_dir = disk / "store"
     data_dir.mkdir()
-    stepped = SteppedStore(data_dir)
+    stepped = SteppedStore(data_dir, WITH_BALLAST)
     taken = put_until_full(stepped, 30)
     assert len(taken) > 500
     assert unreadable(stepped, taken) == 0
@@ -103,7 +105,7 @@ def test_a_full_disk_is_an_answer_and_deletes_make_room(disk: Path) -> None:
     assert not isinstance(stepped.put(late.parts[0]), LockboxError)
     assert stepped.store.broken == ""
     stepped.close()
-    stepped = SteppedStore(data_dir)
+    stepped = SteppedStore(data_dir, WITH_BALLAST)
     assert unreadable(stepped, [*kept, late]) == 0
     assert unreadable(stepped, gone) == len(gone)
     stepped.rest()
@@ -130,3 +132,27 @@ def test_no_room_for_the_index_of_the_wal_breaks_nothing(disk: Path) -> None:
         stepped.close()
         assert damage_of(data_dir) == []
         shutil.rmtree(data_dir)
+
+
+def test_a_store_on_a_disk_that_others_filled_opens_and_deletes_by_its_ballast(disk: Path) -> None:
+    data_dir = disk / "store"
+    data_dir.mkdir()
+    stepped = SteppedStore(data_dir, WITH_BALLAST)
+    stripes = [make_stripe(number, **(BIG if number % 5 == 0 else {})) for number in range(60)]
+    for stripe in stripes:
+        assert not isinstance(stepped.put(stripe.parts[0]), LockboxError)
+    stepped.rest()
+    stepped.close()
+    fill(disk, 0)
+    stepped = SteppedStore(data_dir, WITH_BALLAST)
+    assert isinstance(stepped.put(make_stripe("refused").parts[0]), StoreFull)
+    assert unreadable(stepped, stripes) == 0
+    for stripe in stripes[:30]:
+        assert stepped.delete(stripe.signer.tombstone(1), stripe.parts[0], 1) is None
+    assert stepped.store.broken == ""
+    (disk / "filler").unlink()
+    stepped.rest()
+    assert stepped.store.figures().reserved_bytes == WITH_BALLAST.ballast_bytes
+    assert not isinstance(stepped.put(make_stripe("taken again").parts[0]), LockboxError)
+    assert unreadable(stepped, stripes[30:]) == 0
+    stepped.close()
