@@ -121,10 +121,11 @@ class Mender:
             return 0
         try:
             return await self._mend(summary, await self._ask_siblings(summary))
-        except LockboxError:
-            if is_named(summary.entries, self._members.own):
-                await self._tell(summary, summary.entries, NO_INDEX)
-            raise
+        except LockboxError as error:
+            failure = error
+        if is_named(summary.entries, self._members.own):
+            await self._tell(summary, summary.entries, NO_INDEX)
+        raise failure
 
     async def _mend(self, summary: StripeSummary, found: _Found) -> int:
         if found.over:

@@ -80,7 +80,8 @@ class Hamlet:
         return node
 
     async def _run(self, number: int, node: Node, *, task_status: trio.TaskStatus[int]) -> None:
-        await node.run(task_status=task_status)
+        async with trio.open_nursery() as own:
+            task_status.started(await own.start(node.run))
         self._scopes[number].set()
 
     async def end(self, number: int) -> None:
