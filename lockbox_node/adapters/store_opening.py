@@ -8,6 +8,7 @@ pages makes the store read-only instead.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -123,18 +124,19 @@ class Handles:
 
     def _open(self) -> tuple[StoreWriter, StoreReader]:
         """DamagedDatabase, ConfigError, OSError."""
-        opened: list[apsw.Connection] = []
-        try:
-            opened.append(store_schema.open_database(self._data_dir, self._node, self._disk))
-            files = BigFiles(self._data_dir, self._disk)
-            files.prepare()
-            opened.append(store_schema.connect(self._data_dir / store_schema.DATABASE))
-            opened[1].execute("PRAGMA query_only=ON")
-            writer = StoreWriter(self._data_dir, opened[0], files, self._params, self._clock)
-            return writer, StoreReader(opened[1], files, self._params, self._clock)
-        except BaseException as error:
-            for connection in opened:
-                connection.close()
-            if isinstance(error, apsw.Error) and store_schema.is_damage(error):
-                raise store_schema.DamagedDatabase(f"a page of the database is damaged: {error}") from None
-            raise
+        with ExitStack() as opened:
+            try:
+                writing = store_schema.open_database(self._data_dir, self._node, self._disk)
+                opened.callback(writing.close)
+                files = BigFiles(self._data_dir, self._disk)
+                files.prepare()
+                reading = store_schema.connect(self._data_dir / store_schema.DATABASE)
+                opened.callback(reading.close)
+                reading.execute("PRAGMA query_only=ON")
+                writer = StoreWriter(self._data_dir, writing, files, self._params, self._clock)
+            except apsw.Error as error:
+                if store_schema.is_damage(error):
+                    raise store_schema.DamagedDatabase(f"a page of the database is damaged: {error}") from None
+                raise
+            opened.pop_all()
+            return writer, StoreReader(reading, files, self._params, self._clock)

@@ -163,7 +163,7 @@ async def test_an_interrupted_deletion_is_taken_up_again_even_when_the_manifest_
             if done == 2:
                 raise KeyboardInterrupt
 
-        with pytest.raises(BaseExceptionGroup):
+        with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
             await delete(vault, asset, progress=interrupt)
     assert parts_left(cluster) == len(cluster.holding(asset.address)) == 10  # the root goes last
     for node in cluster.holding(asset.address):
