@@ -33,10 +33,11 @@ class Process:
         self.ended_at = -1.0
         self.killed = trio.CancelScope()
 
-    async def run(self, *, task_status: trio.TaskStatus[int]) -> None:  # noqa: ASYNC128  # the node starts it
+    async def run(self, *, task_status: trio.TaskStatus[int]) -> None:
         with self.killed:
             try:
-                await self.node.run(task_status=task_status)
+                async with trio.open_nursery() as nursery:
+                    task_status.started(await nursery.start(self.node.run))
             except BaseExceptionGroup as group:
                 found, others = group.split(Superseded)
                 if others is not None or found is None:
