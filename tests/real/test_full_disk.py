@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import os
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +18,7 @@ from lockbox_node.errors import LockboxError, StoreFull
 from tests.adapters.store_workload import BIG, damage_of
 from tests.fakes.stepped_store import PARAMS, SteppedStore
 from tests.fakes.stripes import Stripe, make_stripe
+from tests.real.loop_disk import loop_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,21 +34,10 @@ WITH_BALLAST = dataclasses.replace(PARAMS, ballast_bytes=8 * 1024 * 1024)
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """An empty file system."""
-    missing = [tool for tool in ("mkfs.ext4", "mount", "umount") if shutil.which(tool) is None]
-    if os.geteuid() != 0 or missing:
-        pytest.skip(f"needs root and mkfs.ext4, mount, umount (e2fsprogs, mount); missing: {missing or 'root'}")
-    image, mounted = tmp_path / "image", tmp_path / "disk"
+    mounted = tmp_path / "disk"
     mounted.mkdir()
-    with image.open("wb") as stream:
-        stream.truncate(DISK_BYTES)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-b", "4096", image], check=True)
-    done = subprocess.run(["mount", "-o", "loop", image, mounted], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no loop device can be mounted here (modprobe loop, or a container without it): {done.stderr}")
-    try:
+    with loop_disk(tmp_path / "image", mounted, DISK_BYTES):
         yield mounted
-    finally:
-        subprocess.run(["umount", "--lazy", mounted], check=True)
 
 
 def free_bytes(disk: Path) -> int:
