@@ -43,7 +43,7 @@ class StoreParams:
     read_group_bytes_max: int = 4 * MIB
     check_bytes_max: int = 4 * MIB  # verified in one step of a scrub
     scan_rows_max: int = 2000  # of one read transaction: a long reader would block WAL truncation
-    checkpoint_wal_bytes: int = 16 * MIB  # PASSIVE from here on
+    checkpoint_wal_bytes: int = 4 * MIB  # PASSIVE from here on: all who wait meanwhile wait for it
     idle_s: float = 1.0  # quiet for so long: TRUNCATE, unlink, sweep, expire
     salvage_every_s: float = 3600.0  # a damaged database is rebuilt at most so often; sooner again, it is read-only
     idle_rows_max: int = 500  # of each kind of idle work per step
