@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lockbox_node.core.derivation import AssetKey
 
 SHOWN_MIN, SHOWN_MAX = 3, 9  # current_answers of the narrowest and of the widest tier; half the holders between
+RENEWALS_MAX = 64  # looked at for one slot: each holder shows one
 
 
 class Slot:
@@ -38,7 +39,7 @@ class Slot:
         self.table = table
         self.shown_by: dict[bytes, int] = {}  # node -> the shard index that it says it holds
         self.renewal: Renewal | None = None
-        self._renewals: set[bytes] = set()  # signatures that were looked at
+        self._renewals: set[tuple[bytes, bytes]] = set()  # bodies and signatures that were looked at
 
     @property
     def lease_until_unix_s(self) -> int:
@@ -51,9 +52,12 @@ class Slot:
         self.shown_by[node] = state.index
         self.table.merge(state.entries)
         signed = state.renewal
-        if signed is None or signed.signature in self._renewals or len(self._renewals) >= VERSIONS_MAX:
+        if signed is None:
             return
-        self._renewals.add(signed.signature)
+        looked_at = (signed.body, signed.signature)  # both: a false body must not pass off for the good one
+        if looked_at in self._renewals or len(self._renewals) >= RENEWALS_MAX:
+            return
+        self._renewals.add(looked_at)
         with suppress(RemoteProtocolError):  # a false one renews nothing, whoever shows it
             self._renew(open_renewal(signed))
 
