@@ -131,7 +131,9 @@ async def _ask_at(address: str, path: Path, verb: str, arguments: dict[str, obje
 
 
 def _nobody_at(path: Path) -> PeerUnreachable:
-    return PeerUnreachable(f"no daemon answers on {path}", "is it running, and is that the right directory?")
+    return PeerUnreachable(
+        f"no daemon answers on {path}", "start it with lockbox-node run, or give the --config of one that runs"
+    )
 
 
 def _refused(error: LockboxError) -> dict[str, object]:
