@@ -27,6 +27,7 @@ REQUEST_BYTES_MAX = 64 * 1024
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 REQUEST_TIMEOUT_S = 10.0  # to say what is asked
 ANSWER_TIMEOUT_S = 10.0  # to take the answer
+SOON_S = 30.0  # for a verb that only looks
 CONNECTIONS_MAX = 32
 SOCKET_PATH_MAX = 100  # sun_path holds 108 bytes
 
@@ -99,6 +100,15 @@ async def ask(path: Path, verb: str, **arguments: object) -> dict[str, Any]:
     if len(os.fsencode(path)) > SOCKET_PATH_MAX:
         return await _ask_in_directory(path, verb, arguments)
     return await _ask_at(str(path), path, verb, arguments)
+
+
+async def ask_soon(path: Path, verb: str, **arguments: object) -> dict[str, Any]:
+    """As `ask`, of a verb that takes no time; PeerUnreachable too when the daemon stands still."""
+    with trio.move_on_after(SOON_S):
+        return await ask(path, verb, **arguments)
+    raise PeerUnreachable(
+        f"the daemon on {path} said nothing for {SOON_S:.0f} s", "look at its log, and start it again"
+    )
 
 
 async def _ask_in_directory(path: Path, verb: str, arguments: dict[str, object]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def backup(directory: Path, full: bool, config_path: Path, as_json: bool) -> Non
     path = os.path.abspath(directory)
 
     async def told() -> Told:
-        said = await control.ask(socket, "backup-progress")
+        said = await control.ask_soon(socket, "backup-progress")
         return said["done"], said["total"]
 
     async def make() -> dict[str, Any]:

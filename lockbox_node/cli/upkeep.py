@@ -93,14 +93,14 @@ async def _finished(path: Path, update: Callable[[dict[str, Any]], None]) -> dic
 
     from lockbox_node import control
 
-    said = await control.ask(path, "scrub", action="start")
+    said = await control.ask_soon(path, "scrub", action="start")
     number = said["scrub"]["number"]
     while said["last_scrub"] is None or said["last_scrub"]["number"] < number:
         if said["scrub"]["state"] not in ("running", "waiting"):
             raise LockboxError(_standing(said["scrub"]), "the scrub is not over")
         update(said["scrub"])
         await trio.sleep(POLL_S)
-        said = await control.ask(path, "scrub", action="progress")
+        said = await control.ask_soon(path, "scrub", action="progress")
     return said
 
 
