@@ -129,7 +129,7 @@ def members(config_path: Path, as_json: bool) -> None:
 @json_option
 @reporting
 def resume(config_path: Path, as_json: bool) -> None:
-    """Trust the present view of the network again, so that repair goes on.
+    """Trust the view of the network again. Repair goes on then.
 
     Example: lockbox-node resume --config /var/lib/lockbox/node.toml
     """
@@ -141,7 +141,7 @@ def resume(config_path: Path, as_json: bool) -> None:
 @json_option
 @reporting
 def software_hash(as_json: bool) -> None:
-    """What this installation measures as: SHA-256 over the installed files.
+    """What this installation measures as. It is SHA-256 over the installed files.
 
     Example: lockbox-node software-hash
     """
