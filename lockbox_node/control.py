@@ -27,6 +27,7 @@ REQUEST_BYTES_MAX = 64 * 1024
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 REQUEST_TIMEOUT_S = 10.0  # to say what is asked
 ANSWER_TIMEOUT_S = 10.0  # to take the answer
+SOON_S = 30.0  # for a verb that only looks
 CONNECTIONS_MAX = 32
 SOCKET_PATH_MAX = 100  # sun_path holds 108 bytes
 
@@ -101,6 +102,15 @@ async def ask(path: Path, verb: str, **arguments: object) -> dict[str, Any]:
     return await _ask_at(str(path), path, verb, arguments)
 
 
+async def ask_soon(path: Path, verb: str, **arguments: object) -> dict[str, Any]:
+    """As `ask`, of a verb that takes no time; PeerUnreachable too when the daemon stands still."""
+    with trio.move_on_after(SOON_S):
+        return await ask(path, verb, **arguments)
+    raise PeerUnreachable(
+        f"the daemon on {path} said nothing for {SOON_S:.0f} s", "look at its log, and start it again"
+    )
+
+
 async def _ask_in_directory(path: Path, verb: str, arguments: dict[str, object]) -> dict[str, Any]:
     """Reach a socket whose path is too long for sun_path, through the directory's descriptor."""
     try:
@@ -131,7 +141,9 @@ async def _ask_at(address: str, path: Path, verb: str, arguments: dict[str, obje
 
 
 def _nobody_at(path: Path) -> PeerUnreachable:
-    return PeerUnreachable(f"no daemon answers on {path}", "is it running, and is that the right directory?")
+    return PeerUnreachable(
+        f"no daemon answers on {path}", "start it with lockbox-node run, or give the --config of one that runs"
+    )
 
 
 def _refused(error: LockboxError) -> dict[str, object]:

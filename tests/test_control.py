@@ -70,6 +70,18 @@ async def test_nobody_there_is_unreachable(path: Path) -> None:
         await control.ask(path, "echo")
 
 
+async def test_a_daemon_that_stands_still_is_unreachable_after_a_while(path: Path, autojump_clock: object) -> None:
+    async def stand_still(_request: dict[str, Any]) -> object:
+        return await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(control.serve, path, {"look": stand_still, "echo": echo})
+        assert await control.ask_soon(path, "echo", a=1) == {"a": 1}
+        with pytest.raises(PeerUnreachable, match="said nothing for 30 s"):
+            await control.ask_soon(path, "look")
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_path_longer_than_a_socket_address_works(tmp_path: Path) -> None:
     directory = tmp_path / ("d" * 60) / ("e" * 60)
     directory.mkdir(parents=True)

@@ -25,7 +25,7 @@ from lockbox_node.adapters.backup_set import BIG, CONFIG, IDENTITY, NETWORK, Adv
 from lockbox_node.adapters.disk import DISK
 from lockbox_node.adapters.store_files import FANOUT, HEADER_BYTES, name_of
 from lockbox_node.adapters.store_schema import CHECKSUM_BYTES, CHECKSUM_VFS, DATABASE, PAGE_BYTES
-from lockbox_node.errors import ConfigError, LockboxError, ShardCorrupt
+from lockbox_node.errors import ConfigError, LockboxError, ShardCorrupt, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,6 +168,10 @@ class Backup:
         return str(store)
 
     def _prepare(self, store: str) -> None:
+        if self._directory.resolve().is_relative_to(self._sources.data_dir.resolve()):
+            raise UsageError(
+                f"{self._directory} lies in the node's own directory", "give one outside of it, best on another disk"
+            )
         backup_set.claim(self._directory, store)
         try:
             self._previous = backup_set.load_manifest(self._directory)

@@ -60,6 +60,8 @@ def restore(source: Path, target: Path, clock: WallClock, advance: Advance) -> R
     """
     manifest = backup_set.load_manifest(source)
     staging = target / STAGING
+    if target.resolve().is_relative_to(source.resolve()):  # the next backup would remove it as rubbish
+        raise UsageError(f"{target} lies in the backup itself", "give a directory outside of it")
     try:
         _require_empty(target)
         staging.mkdir(mode=0o700)

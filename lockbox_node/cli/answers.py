@@ -6,7 +6,7 @@ import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lockbox_node.cli.output import error_fields
+from lockbox_node.cli.output import counted, error_fields
 from lockbox_node.core.tiers import TIERS
 from lockbox_node.errors import LockboxError, UsageError
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lockbox_node.client.ending import DeleteResult
     from lockbox_node.client.leases import RenewAllResult, RenewResult, SlotRenewal
     from lockbox_node.client.lock import LockResult
+    from lockbox_node.client.margins import Margin
     from lockbox_node.client.recover import RecoverResult
     from lockbox_node.client.unlock import UnlockResult
     from lockbox_node.client.verify import VerifyResult
@@ -88,13 +89,18 @@ def lock_payload(locked: LockResult) -> dict[str, Any]:
     }
 
 
+def _margin_words(margin: Margin) -> str:
+    return f"{counted(margin.nodes, 'node')} or {counted(margin.regions, 'region')}"
+
+
 def lock_words(locked: LockResult) -> str:
     """`lock`: the asset id first, for `cut`."""
     missing = locked.wanted - locked.placed
-    short = f", {missing} holders missing" if missing else ""
+    regions = counted(len(locked.regions), "region")
+    short = f", {counted(missing, 'holder')} missing" if missing else ""
     return (
-        f"{locked.asset.asset_id}  {locked.placed} of {locked.wanted} parts in {len(locked.regions)} regions{short}; "
-        f"{locked.margin.nodes} nodes or {locked.margin.regions} regions may vanish; {locked.seconds:.2f} s"
+        f"{locked.asset.asset_id}  {locked.placed} of {locked.wanted} parts in {regions}{short}; "
+        f"{_margin_words(locked.margin)} may vanish; {locked.seconds:.2f} s"
     )
 
 
@@ -121,7 +127,9 @@ def unlock_payload(unlocked: UnlockResult) -> dict[str, Any]:
 def unlock_words(unlocked: UnlockResult, place: Path) -> str:
     """`unlock`."""
     stale = "; too few holders answered to be sure that this is the newest version" if unlocked.maybe_stale else ""
-    corrupt = f"; {unlocked.shards.corrupt} corrupt parts met and replaced" if unlocked.shards.corrupt else ""
+    corrupt = (
+        f"; {counted(unlocked.shards.corrupt, 'corrupt part')} met and replaced" if unlocked.shards.corrupt else ""
+    )
     return f"{place}  {unlocked.manifest.size:,} bytes in {unlocked.seconds:.2f} s{corrupt}{stale}"
 
 
@@ -152,7 +160,7 @@ def verify_words(verified: VerifyResult) -> str:
         f"  stripe {line.stripe} index {line.index:>2}  {line.verdict.value:<8} {line.node.hex()[:8]}  {line.region}"
         for line in verified.holders
     ]
-    lines.append(f"  {verified.margin.nodes} nodes or {verified.margin.regions} regions may still vanish")
+    lines.append(f"  {_margin_words(verified.margin)} may still vanish")
     return "\n".join(lines)
 
 
@@ -175,7 +183,7 @@ def renew_words(renewed: RenewResult) -> str:
     until = day(renewed.lease_until_unix_s)
     said = f"kept until {until}" if renewed.lengthened else f"kept until {until}, as before: a lease is never shortened"
     missing = renewed.wanted - renewed.renewed
-    short = f"; {renewed.renewed} of {renewed.wanted} parts confirmed, {missing} are missing" if missing else ""
+    short = f"; {renewed.renewed} of {renewed.wanted} parts confirmed, {missing} missing" if missing else ""
     lost = f"; {renewed.lost} of {renewed.stripes} stripes have too few: verify it" if renewed.lost else ""
     return f"{renewed.asset.asset_id}  {said}{short}{lost}"
 
@@ -204,7 +212,7 @@ def _mark_payload(mark: SlotRenewal | LockboxError | None) -> dict[str, Any] | N
 def renew_all_words(done: RenewAllResult) -> str:
     """`renew --all`: a line for each asset, and one for the wallet's mark where it is not well."""
     lines = [
-        f"{asset.asset_id}  not renewed: {outcome.message}"
+        f"{asset.asset_id}  not renewed: {outcome.message}" + (f"; {outcome.hint}" if outcome.hint else "")
         if isinstance(outcome, LockboxError)
         else renew_words(outcome)
         for asset, outcome in done.assets
@@ -230,7 +238,8 @@ def delete_payload(deleted: DeleteResult) -> dict[str, Any]:
 
 def delete_words(deleted: DeleteResult) -> str:
     """`delete`, when every holder confirmed."""
-    return f"{deleted.asset.asset_id}  deleted; all of its {deleted.holders} holders confirmed; {deleted.seconds:.2f} s"
+    holders = counted(deleted.holders, "holder")
+    return f"{deleted.asset.asset_id}  deleted; all of its {holders} confirmed; {deleted.seconds:.2f} s"
 
 
 def recover_payload(recovered: RecoverResult) -> dict[str, Any]:
@@ -247,9 +256,9 @@ def recover_payload(recovered: RecoverResult) -> dict[str, Any]:
 
 def recover_words(recovered: RecoverResult, path: Path) -> str:
     """`recover`."""
-    lines = [*table(recovered.assets), f"{len(recovered.assets)} assets are in the wallet {path}"]
+    lines = [*table(recovered.assets), f"the wallet {path} holds {counted(len(recovered.assets), 'asset')}"]
     if recovered.leftovers:
-        lines.append(f"{recovered.leftovers} remains of interrupted locks were passed over")
+        lines.append(f"passed over: the remains of {counted(recovered.leftovers, 'interrupted lock')}")
     if recovered.unknown:
         places = ", ".join(map(str, recovered.unknown))
         lines.append(f"about index {places} too few nodes answer: there may be more; recover again later")

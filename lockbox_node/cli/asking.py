@@ -39,6 +39,6 @@ def ask_node(config_path: Path, verb: str, **arguments: object) -> dict[str, Any
     from lockbox_node import control
 
     async def once() -> dict[str, Any]:
-        return await control.ask(path, verb, **arguments)
+        return await control.ask_soon(path, verb, **arguments)
 
     return trio.run(once)

@@ -254,7 +254,7 @@ def ca_init(directory: Path, name: str, as_json: bool) -> None:
 @json_option
 @reporting
 def ca_issue(directory: Path, request: Path, role: str, days: int, certificate: Path, as_json: bool) -> None:
-    """Sign a request of a node, a client or an operator; a node keeps its id when it is signed again.
+    """Sign a request. A node keeps its id when it is signed again.
 
     Example: lockbox-node ca issue --dir ca --csr n01/identity/node.csr --role node -o n01/identity/node.pem
     """

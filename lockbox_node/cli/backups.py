@@ -25,7 +25,7 @@ from lockbox_node.adapters.clock import SystemClock
 from lockbox_node.adapters.store_restore import Restored
 from lockbox_node.adapters.store_restore import restore as restore_backup
 from lockbox_node.cli.asking import config_option, socket_of
-from lockbox_node.cli.output import emit, json_option, reporting
+from lockbox_node.cli.output import counted, emit, json_option, reporting
 from lockbox_node.cli.session import progress_bar
 from lockbox_node.errors import LockboxError
 
@@ -54,14 +54,14 @@ def backup(directory: Path, full: bool, config_path: Path, as_json: bool) -> Non
     path = os.path.abspath(directory)
 
     async def told() -> Told:
-        said = await control.ask(socket, "backup-progress")
+        said = await control.ask_soon(socket, "backup-progress")
         return said["done"], said["total"]
 
     async def make() -> dict[str, Any]:
         return await control.ask(socket, "backup", directory=path, full=full)
 
     try:
-        said = trio.run(_with_bar, "backing up", make, told)
+        said = _watched("backing up", make, told)
     except KeyboardInterrupt:
         hint = "see it with lockbox-node status when it is done"
         raise LockboxError("interrupted; the backup goes on in the daemon", hint) from None
@@ -80,7 +80,10 @@ def restore(directory: Path, target: Path, as_json: bool) -> None:
 
     Example: lockbox-node restore /mnt/backup/n01 --dir /var/lib/lockbox
     """
-    restored = trio.run(_with_bar, "restoring", *_restoring(directory, target))
+    try:
+        restored = _watched("restoring", *_restoring(directory, target))
+    except KeyboardInterrupt:
+        raise LockboxError("interrupted; nothing was restored", "run it again") from None
     emit(as_json, restored_payload(restored), restored_words(restored))
 
 
@@ -102,6 +105,16 @@ def _restoring(source: Path, target: Path) -> tuple[Callable[[], Awaitable[Resto
         return await trio.to_thread.run_sync(work)
 
     return make, told
+
+
+def _watched(words: str, make: Callable[[], Awaitable[Any]], told: Callable[[], Awaitable[Told]]) -> Any:  # noqa: ANN401  # whatever `make` returns
+    """Run `make` under a bar. Ctrl-C is a KeyboardInterrupt, not a group that holds one."""
+    try:
+        return trio.run(_with_bar, words, make, told)
+    except BaseExceptionGroup as group:
+        if group.subgroup(KeyboardInterrupt) is None:
+            raise
+        raise KeyboardInterrupt from None
 
 
 async def _with_bar(words: str, make: Callable[[], Awaitable[Any]], told: Callable[[], Awaitable[Told]]) -> Any:  # noqa: ANN401  # whatever `make` returns
@@ -129,11 +142,11 @@ def backup_words(said: dict[str, Any], path: str) -> str:
     """`backup`, for people."""
     big = said["big"]
     lines = [
-        f"{said['kind']} backup of {said['parts']:,} parts in {path}: {said['bytes']:,} bytes written, "
-        f"{big['files']:,} large files ({big['linked']:,} linked, {big['copied']:,} copied now)"
+        f"{said['kind']} backup of {counted(said['parts'], 'part')} in {path}: {said['bytes']:,} bytes written, "
+        f"{counted(big['files'], 'large file')} ({big['linked']:,} linked and {big['copied']:,} copied now)"
     ]
     if said["missing"]:
-        lines.append(f"{said['missing']:,} large files were found damaged meanwhile and are not in it")
+        lines.append(f"found damaged meanwhile and not in it: {counted(said['missing'], 'large file')}")
     if said["full_advised"]:
         lines.append("the delta is more than half of the full copy: --full begins anew")
     if said["same_disk"]:
@@ -163,10 +176,11 @@ def restored_words(restored: Restored) -> str:
     manifest = restored.manifest
     made = datetime.datetime.fromtimestamp(manifest.made_unix_s, datetime.UTC).isoformat(timespec="seconds")
     lines = [
-        f"node {manifest.node[:8]} as it was at {made}: {manifest.parts:,} parts, {manifest.big_files:,} large files",
+        f"node {manifest.node[:8]} as it was at {made}: {counted(manifest.parts, 'part')}, "
+        f"{counted(manifest.big_files, 'large file')}",
     ]
     if restored.marked:
-        lines.append(f"{restored.marked:,} large files were missing or damaged in the backup and are marked corrupt")
+        lines.append(f"missing or damaged in the backup, marked for healing: {counted(restored.marked, 'large file')}")
     lines += [
         f"it listens on {restored.listen} and advertises {restored.advertised}: see node.listen, node.advertise there",
         "at its first start it asks its siblings for what it is missing; the node it was made of must never run again",

@@ -14,7 +14,7 @@ import click
 from lockbox_node.cli import answers
 from lockbox_node.cli.output import emit, error_fields, json_option, report, reporting
 from lockbox_node.cli.people import PASSPHRASE, WALLET, opened
-from lockbox_node.errors import ExitCode, UsageError
+from lockbox_node.errors import ExitCode, LockboxError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,4 +103,5 @@ def _confirm(asset: AssetEntry) -> None:
     if not sys.stdin.isatty():
         return
     label = f" ({asset.label})" if asset.label else ""
-    click.confirm(f"Delete {asset.asset_id}{label}? Nobody can bring it back.", abort=True, err=True)
+    if not click.confirm(f"Delete {asset.asset_id}{label}? Nobody can bring it back.", err=True):
+        raise LockboxError("nothing was deleted, as you said", "--yes deletes without asking")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lockbox_node.cli.asking import ask_node, config_option
-from lockbox_node.cli.output import emit, json_option, program, reporting
+from lockbox_node.cli.output import counted, emit, json_option, program, reporting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,13 +66,15 @@ def status(config_path: Path, as_json: bool) -> None:
         f"region      {said['region']} of {said['operator']}",
         f"software    {said['version']} ({said['software'][:16]})",
         f"members     {members['alive']} alive, {members['suspect']} suspect, {members['dead']} dead",
-        f"stored      {said['stripes']} stripes, {said['shards']} shards, {stored['logical']:,} bytes "
-        f"({stored['disk']:,} on disk), {said['corrupt']} corrupt",
-        f"trash       {said['trash']} stripes, {stored['trash']:,} bytes; {stored['reserved']:,} bytes are reserved",
+        f"stored      {counted(said['stripes'], 'part')} ({counted(said['shards'], 'shard')}), "
+        f"{stored['logical']:,} bytes, {stored['disk']:,} on disk; {counted(said['corrupt'], 'part')} corrupt",
+        f"trash       {counted(said['trash'], 'part')}, {stored['trash']:,} bytes; "
+        f"{stored['reserved']:,} bytes are reserved",
         f"scrub       {_scrub_words(said['scrub'], said['last_scrub'])}",
         f"clock       {'trusted' if said['clock']['trusted'] else 'not trusted: ' + said['clock']['why']}",
         f"repairs     {repairs['done']} done, {repairs['failed']} failed, {repairs['pending']} pending"
         + ("" if repairs["enabled"] else ", paused"),
+        f"backup      {_backup_words(said['last_backup'])}",
         *_restored_lines(said["restored"]),
         f"certificate identity until {said['certificates']['identity_until']}",
     ]
@@ -87,10 +89,21 @@ def _restored_lines(found: dict[str, int] | None) -> list[str]:
 
 
 def _scrub_words(scrub: dict[str, Any], last: dict[str, Any] | None) -> str:
-    words = scrub["state"] if scrub["state"] == "waiting" else f"{scrub['state']}, {scrub['progress']:.0%}"
+    words = scrub["state"] if scrub["progress"] in (0, 1) else f"{scrub['state']}, {scrub['progress']:.0%}"
+    if scrub["state"] == "waiting":
+        words = f"the next in {counted(round(scrub['due_in_s'] / 86_400), 'day')}"
     if last is None:
         return f"{words}; none has ended yet"
-    return f"{words}; the last ended {last['finished']}: {last['parts']} parts, {last['corrupt']} corrupt"
+    return f"{words}; the last ended {last['finished']}: {counted(last['parts'], 'part')}, {last['corrupt']:,} corrupt"
+
+
+def _backup_words(last: dict[str, Any] | None) -> str:
+    if last is None:
+        return "none yet"
+    import datetime
+
+    made = datetime.datetime.fromtimestamp(last["unix_s"], datetime.UTC).isoformat(timespec="seconds")
+    return f"the last {made}: {last['kind']}, {last['bytes']:,} bytes written"
 
 
 @main.command()
@@ -116,7 +129,7 @@ def members(config_path: Path, as_json: bool) -> None:
 @json_option
 @reporting
 def resume(config_path: Path, as_json: bool) -> None:
-    """Trust the present view of the network again, so that repair goes on.
+    """Trust the view of the network again. Repair goes on then.
 
     Example: lockbox-node resume --config /var/lib/lockbox/node.toml
     """
@@ -128,7 +141,7 @@ def resume(config_path: Path, as_json: bool) -> None:
 @json_option
 @reporting
 def software_hash(as_json: bool) -> None:
-    """What this installation measures as: SHA-256 over the installed files.
+    """What this installation measures as. It is SHA-256 over the installed files.
 
     Example: lockbox-node software-hash
     """

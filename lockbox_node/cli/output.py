@@ -81,7 +81,10 @@ class Program(click.Group):
             click.echo(error.format_message(), err=True)
             sys.exit(ExitCode.USAGE)
         except click.ClickException as error:
-            usage = UsageError(error.format_message().rstrip("."), f"see: {name} --help")
+            context = getattr(error, "ctx", None)
+            usage = UsageError(
+                error.format_message().rstrip("."), f"see: {name if context is None else context.command_path} --help"
+            )
             sys.exit(report(name, usage, as_json="--json" in arguments))
         except (click.Abort, KeyboardInterrupt):
             sys.exit(report(name, LockboxError("interrupted", "run it again"), as_json="--json" in arguments))
@@ -188,6 +191,11 @@ def code_of(error: LockboxError) -> str:
 def emit(as_json: bool, payload: Mapping[str, object], text: str) -> None:
     """The result of a command on stdout: `payload` as one JSON object, or `text`."""
     click.echo(json.dumps(payload) if as_json else text)
+
+
+def counted(count: int, thing: str) -> str:
+    """ "1 part", "1,200 parts"."""
+    return f"{count:,} {thing}" + ("" if count == 1 else "s")
 
 
 def json_option(command: F) -> F:

@@ -236,7 +236,7 @@ def show(asset: str, wallet: Path | None, passphrase_file: Path | None, as_json:
 @json_option
 @reporting
 def verify(asset: str, wallet: Path | None, passphrase_file: Path | None, as_json: bool) -> int:
-    """Have every holder of an asset prove that it still keeps its part.
+    """Have every holder prove what it keeps of an asset.
 
     Example: lockbox verify k3v7
     """
@@ -274,7 +274,7 @@ def recover(
     recovery_passphrase_file: Path | None,
     as_json: bool,
 ) -> int:
-    """Bring a wallet back from its 24 words and recovery passphrase, with every asset it ever locked.
+    """Bring a wallet back from its 24 words. Every asset that it ever locked comes with it.
 
     Without a certificate this works too, as the network's guest. Where the wallet of these words stands already, it
     is brought up to date.

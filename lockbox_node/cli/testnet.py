@@ -114,8 +114,8 @@ def _node_verb(verb: str, words: str) -> None:
 
 for _name, _words in (
     ("kill", "SIGKILL these nodes."),
-    ("restart", "Start these nodes again (killing them first if they run); returns when they are ready."),
-    ("stop", "SIGSTOP these nodes: they hold their connections and say nothing."),
+    ("restart", "Start these nodes again. Those that run are killed first; returns when all are ready."),
+    ("stop", "SIGSTOP these nodes. They hold their connections and say nothing."),
     ("cont", "SIGCONT these nodes."),
 ):
     _node_verb(_name, _words)
@@ -168,7 +168,7 @@ def corrupt(names: tuple[str, ...], share: float, seed: int, directory: Path, as
 @_JSON
 @reporting
 def policy(settings: tuple[str, ...], directory: Path, as_json: bool) -> None:
-    """Change a setting of every running node: healing=on or healing=off.
+    """Change a setting of every running node. There is healing=on and healing=off.
 
     Example: lockbox-testnet policy healing=off --dir /tmp/net
     """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lockbox_node.cli.asking import ask_node, config_option, socket_of
-from lockbox_node.cli.output import emit, json_option, reporting
+from lockbox_node.cli.output import counted, emit, json_option, reporting
 from lockbox_node.errors import ExitCode, LockboxError, UsageError
 
 if TYPE_CHECKING:
@@ -59,21 +59,22 @@ def _standing(scrub_said: dict[str, Any]) -> str:
     share = f"{scrub_said['progress']:.0%}"
     match scrub_said["state"]:
         case "paused":
-            return f"the scrub is paused at {share}; go on with lockbox-node scrub --resume"
+            under_way = f" at {share}" if 0 < scrub_said["progress"] < 1 else ""
+            return f"the scrub is paused{under_way}; go on with lockbox-node scrub --resume"
         case "running":
             return f"the scrub goes on at {share}; see it with lockbox-node status"
         case "stopped":
             return "the store is read-only: nothing is scrubbed"
         case _:
-            return f"the next scrub begins in {scrub_said['due_in_s'] / 86_400:.0f} days"
+            return f"the next scrub begins in {counted(round(scrub_said['due_in_s'] / 86_400), 'day')}"
 
 
 def found_words(said: dict[str, Any]) -> str:
     """What a whole pass found, and what is done about it."""
     last = said["last_scrub"]
-    corrupt, line = last["corrupt"], f"{last['parts']:,} parts, {last['bytes']:,} bytes are checked"
+    corrupt, line = last["corrupt"], f"{counted(last['parts'], 'part')}, {last['bytes']:,} bytes checked"
     if not corrupt:
-        return f"{line}: all are whole"
+        return f"{line}: everything is whole"
     parts, them = ("1 damaged part is", "it") if corrupt == 1 else (f"{corrupt:,} damaged parts are", "them")
     mended = f"healing replaces {them}" if said["healing"] else f"healing is off; once it is on it replaces {them}"
     return f"{line}; {parts} in quarantine; {mended}"
@@ -92,14 +93,14 @@ async def _finished(path: Path, update: Callable[[dict[str, Any]], None]) -> dic
 
     from lockbox_node import control
 
-    said = await control.ask(path, "scrub", action="start")
+    said = await control.ask_soon(path, "scrub", action="start")
     number = said["scrub"]["number"]
     while said["last_scrub"] is None or said["last_scrub"]["number"] < number:
         if said["scrub"]["state"] not in ("running", "waiting"):
             raise LockboxError(_standing(said["scrub"]), "the scrub is not over")
         update(said["scrub"])
         await trio.sleep(POLL_S)
-        said = await control.ask(path, "scrub", action="progress")
+        said = await control.ask_soon(path, "scrub", action="progress")
     return said
 
 

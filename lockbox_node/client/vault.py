@@ -231,7 +231,7 @@ class Vault:
             if not isinstance(error, PeerUnreachable):
                 raise error
         raise PeerUnreachable(
-            f"none of the {len(addresses)} known addresses of the network answers",
+            f"no known address of the network answers; tried: {len(addresses)}",
             "check the connection and --bootstrap, then try again",
         )
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lockbox_node.core.regions import NEAR
+from lockbox_node.core.tiers import TIERS
 from lockbox_node.errors import LockboxError
 from protocol.errors import ErrorCode
 
@@ -238,19 +239,20 @@ def _refusal(tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candi
         f"with at most {cap} per region and per operator"
     )
     if len(ordered) < wanted:
-        code, found = ErrorCode.INSUFFICIENT_NODES, f"{len(taken) + len(ordered)} eligible nodes found"
+        code, found = ErrorCode.INSUFFICIENT_NODES, f"eligible nodes found: {len(taken) + len(ordered)}"
     elif regions < tier.regions_min:
-        code, found = ErrorCode.INSUFFICIENT_REGIONS, f"{regions} such regions found"
+        code, found = ErrorCode.INSUFFICIENT_REGIONS, f"such regions found: {regions}"
     elif legal < wanted:
-        code, found = ErrorCode.INSUFFICIENT_NODES, f"{len(taken) + legal} legal nodes found"
+        code, found = ErrorCode.INSUFFICIENT_NODES, f"legal nodes found: {len(taken) + legal}"
     else:
         operators = len({one.operator for one in (*ordered, *taken.values())})
-        code, found = ErrorCode.INSUFFICIENT_OPERATORS, f"{operators} operators found"
-    return LockboxError(f"{needs}; {found}", hint=_HINTS[code], code=code)
+        code, found = ErrorCode.INSUFFICIENT_OPERATORS, f"operators found: {operators}"
+    smaller = "" if tier is TIERS[0] else "choose a smaller tier, or "
+    return LockboxError(f"{needs}; {found}", hint=smaller + _HINTS[code], code=code)
 
 
 _HINTS = {
-    ErrorCode.INSUFFICIENT_NODES: "choose a smaller tier, or wait until more nodes have joined",
-    ErrorCode.INSUFFICIENT_REGIONS: "choose a smaller tier, or wait until nodes in other regions have joined",
-    ErrorCode.INSUFFICIENT_OPERATORS: "choose a smaller tier, or wait until more operators have joined",
+    ErrorCode.INSUFFICIENT_NODES: "wait until more nodes have joined",
+    ErrorCode.INSUFFICIENT_REGIONS: "wait until nodes in other regions have joined",
+    ErrorCode.INSUFFICIENT_OPERATORS: "wait until more operators have joined",
 }

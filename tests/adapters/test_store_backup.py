@@ -208,9 +208,14 @@ def test_a_damaged_database_is_told_on_the_day_of_the_backup(sources: Sources, t
 
 def test_a_directory_of_something_else_is_never_written_to(sources: Sources, tmp_path: Path) -> None:
     fill(sources.data_dir, range(3))
-    for directory in (sources.data_dir, tmp_path):
+    wrong = {
+        sources.data_dir: "own directory",
+        sources.data_dir / "tmp": "own directory",
+        tmp_path: "neither empty nor a backup",
+    }
+    for directory, words in wrong.items():
         before = names_in(directory)
-        with pytest.raises(UsageError, match="neither empty nor a backup"):
+        with pytest.raises(UsageError, match=words):
             back_up(sources, directory)
         assert names_in(directory) == before
     other = node_home(tmp_path / "n02")

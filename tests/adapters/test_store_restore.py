@@ -161,6 +161,9 @@ def test_nothing_is_overwritten(backup: Path, sources: Sources, tmp_path: Path) 
         with pytest.raises(UsageError, match=words):
             restored(backup, target)
         assert sorted(target.rglob("*")) == before
+    with pytest.raises(UsageError, match="in the backup itself"):
+        restored(backup, backup / "n03")
+    assert not (backup / "n03").exists()
     (tmp_path / "disk" / "lost+found").mkdir(parents=True)
     restored(backup, tmp_path / "disk", CLOCK)
 

@@ -51,7 +51,12 @@ def test_unlock_prints_what_the_contract_names() -> None:
     assert payload["shards"] == {"fetched": 5, "needed": 5, "corrupt": 1, "missing": 2}
     assert set(payload["verifiers"]) == {"granted", "quorum", "asked", "independent"}
     assert payload["maybe_stale"] is False
-    assert "1 corrupt parts met" in answers.unlock_words(unlocked(corrupt=1), Path("out"))
+    assert "1 corrupt part met" in answers.unlock_words(unlocked(corrupt=1), Path("out"))
+
+
+def test_one_thing_is_not_called_many() -> None:
+    assert "; 5 nodes or 1 region may vanish; " in answers.lock_words(locked(10))
+    assert " in 2 regions, 1 holder missing; " in answers.lock_words(locked(9))
 
 
 def test_verify_prints_full_ids_with_stripe_and_index() -> None:
@@ -92,7 +97,7 @@ def test_renew_prints_until_when_and_what_is_missing() -> None:
     assert (payload["lease_until"], payload["lease_until_unix_s"]) == ("2025-11-13", 1_763_072_000)
     assert (payload["renewed"], payload["shards"]) == (True, {"renewed": 19, "wanted": 20})
     assert answers.renew_words(renewed(20)) == f"{ASSET.asset_id}  kept until 2025-11-13"
-    assert "19 of 20 parts confirmed, 1 are missing" in answers.renew_words(renewed(19))
+    assert "19 of 20 parts confirmed, 1 missing" in answers.renew_words(renewed(19))
     assert "never shortened" in answers.renew_words(renewed(20, lengthened=False))
     assert "1 of 2 stripes have too few" in answers.renew_words(renewed(12, lost=1))
 
@@ -105,7 +110,7 @@ def test_renew_all_prints_a_line_for_each_and_ends_with_the_worst() -> None:
     assert payload["assets"][1]["error"]["code"] == "NOT_FOUND"
     assert payload["mark"]["shards"] == {"renewed": 18, "wanted": 20}
     words = answers.renew_all_words(done).splitlines()
-    assert words[1] == f"{ASSET.asset_id}  not renewed: this asset was deleted"
+    assert words[1] == f"{ASSET.asset_id}  not renewed: this asset was deleted; look"
     assert words[2] == "the wallet's mark: 18 of 20 parts confirmed"
     assert done.exit_code is ExitCode.NOT_FOUND
     nothing = RenewAllResult((), None)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
+from lockbox_node import control
 from lockbox_node.cli.backups import backup_words
-from lockbox_node.config import load
+from lockbox_node.config import Config, load, to_toml
 from tests.cli.test_node import run
 from tests.test_daemon import make_node, running
 
@@ -24,6 +30,7 @@ def test_a_node_goes_into_a_backup_and_comes_out_of_it(tmp_path: Path, capfd: py
     with running(data) as daemon:
         daemon.told()
         assert json.loads(run(capfd, "status", "--config", config, "--json")[1])["last_backup"] is None
+        assert "backup      none yet\n" in run(capfd, "status", "--config", config)[1]
         code, out, err = run(capfd, "backup", backup, "--config", config)
         assert (code, err) == (0, "")
         assert out.startswith("full backup of 0 parts")
@@ -32,8 +39,10 @@ def test_a_node_goes_into_a_backup_and_comes_out_of_it(tmp_path: Path, capfd: py
         assert (said["kind"], said["directory"]) == ("delta", backup)
         node = json.loads(run(capfd, "status", "--config", config, "--json")[1])
         assert node["last_backup"]["kind"] == "delta"
-        code, out, err = run(capfd, "backup", str(data), "--config", config)
-        assert (code, out, err.count("\n")) == (2, "", 1)
+        for wrong in (data, data / "big" / "backup"):
+            code, out, err = run(capfd, "backup", str(wrong), "--config", config)
+            assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "backup      the last 20" in run(capfd, "status", "--config", config)[1]
         daemon.end()
     code, out, err = run(capfd, "restore", backup, "--dir", str(target))
     assert (code, err) == (0, "")
@@ -66,6 +75,44 @@ def test_refusals_are_one_line_with_the_code_of_what_is_wrong(
     assert "nothing was restored" in said["error"]["message"]
     assert run(capfd, "restore", str(backup), "--dir", str(tmp_path / "n02"))[0] == 6
     assert not list((tmp_path / "n02").iterdir())
+
+
+async def interrupted(directory: Path, *words: str, asked: trio.Event) -> tuple[int, str]:
+    """The command after a Ctrl-C, which comes while it waits and draws on a terminal: its exit code and stderr."""
+    ours, theirs = os.openpty()
+    arguments = [sys.executable, "-m", "lockbox_node.cli.node", *words]
+    try:
+        async with trio.open_nursery() as nursery:
+            work = partial(trio.run_process, arguments, stderr=theirs, check=False, cwd=directory)
+            process = await nursery.start(work)
+            await asked.wait()
+            process.send_signal(signal.SIGINT)
+        os.write(theirs, b"end")
+        return process.returncode or 0, os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+async def test_ctrl_c_ends_the_waiting_on_a_terminal_and_says_that_the_backup_goes_on(tmp_path: Path) -> None:
+    asked = trio.Event()
+
+    async def never(_request: object) -> object:
+        return await trio.sleep_forever()
+
+    async def progress(_request: object) -> object:
+        asked.set()
+        return {"done": 1, "total": 2}
+
+    (tmp_path / "node.toml").write_text(to_toml(Config()))
+    async with trio.open_nursery() as nursery:
+        verbs = {"backup": never, "backup-progress": progress}
+        await nursery.start(control.serve, tmp_path / "control.sock", verbs)
+        code, said = await interrupted(tmp_path, "backup", "there", asked=asked)
+        nursery.cancel_scope.cancel()
+    assert code == 1
+    assert "interrupted; the backup goes on in the daemon" in said
+    assert "Traceback" not in said
 
 
 def test_what_an_operator_should_know_is_said_only_when_it_is_so() -> None:

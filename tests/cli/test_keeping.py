@@ -89,6 +89,7 @@ def test_a_person_is_asked_and_no_ends_it_before_the_network_is(home: Path) -> N
     code, err = on_a_terminal(home, b"n\n", "delete", "keys")
     assert code == 1
     assert b"(keys)? Nobody can bring it back." in err
+    assert b"nothing was deleted" in err
     assert b"NETWORK" not in err
 
 

@@ -51,7 +51,7 @@ def test_a_running_daemon_is_asked_through_its_socket(tmp_path: Path, capfd: pyt
         code, out, err = run(capfd, "status", "--config", config)
         assert (code, err) == (0, "")
         assert "eu-west-1 of op1" in out
-        assert "trash       0 stripes, 0 bytes; " in out
+        assert "trash       0 parts, 0 bytes; " in out
         assert "clock       not trusted: " in out
         said = json.loads(run(capfd, "status", "--config", config, "--json")[1])
         assert said["members"]["alive"] == 1

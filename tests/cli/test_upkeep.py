@@ -77,12 +77,12 @@ async def scrubbed(path: Path, daemon: Scripted, *words: str, **options: Any) ->
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (said(), "1,200 parts, 3,400 bytes are checked: all are whole"),
-        (said(1), "1,200 parts, 3,400 bytes are checked; 1 damaged part is in quarantine; healing replaces it"),
-        (said(2), "1,200 parts, 3,400 bytes are checked; 2 damaged parts are in quarantine; healing replaces them"),
+        (said(), "1,200 parts, 3,400 bytes checked: everything is whole"),
+        (said(1), "1,200 parts, 3,400 bytes checked; 1 damaged part is in quarantine; healing replaces it"),
+        (said(2), "1,200 parts, 3,400 bytes checked; 2 damaged parts are in quarantine; healing replaces them"),
         (
             said(2, healing=False),
-            "1,200 parts, 3,400 bytes are checked; 2 damaged parts are in quarantine; "
+            "1,200 parts, 3,400 bytes checked; 2 damaged parts are in quarantine; "
             "healing is off; once it is on it replaces them",
         ),
     ],
@@ -107,7 +107,7 @@ async def test_damage_of_an_earlier_pass_is_not_that_of_this_one(tmp_path: Path)
     before = said(5)
     before["last_scrub"]["number"] = 6
     done = await scrubbed(tmp_path, Scripted(before, before, said(0)), capture_stderr=True)
-    assert (done.returncode, done.stdout) == (0, b"1,200 parts, 3,400 bytes are checked: all are whole\n")
+    assert (done.returncode, done.stdout) == (0, b"1,200 parts, 3,400 bytes checked: everything is whole\n")
 
 
 @pytest.mark.real
@@ -147,7 +147,7 @@ async def test_a_bar_is_drawn_on_a_terminal_and_never_on_stdout(tmp_path: Path) 
     finally:
         os.close(ours)
         os.close(theirs)
-    assert done.stdout == b"1,200 parts, 3,400 bytes are checked: all are whole\n"
+    assert done.stdout == b"1,200 parts, 3,400 bytes checked: everything is whole\n"
     assert b"25%" in drawn
     assert b"3 parts, 0 damaged" in drawn
 
@@ -165,9 +165,9 @@ def test_a_running_daemon_scrubs_pauses_and_resumes(tmp_path: Path, capfd: pytes
     with running(data) as daemon:
         daemon.told()
         code, out, _ = run(capfd, "scrub", *config)
-        assert (code, out) == (0, "0 parts, 0 bytes are checked: all are whole\n")
-        assert run(capfd, "scrub", "--pause", *config)[1].startswith("the scrub is paused at 100%")
-        assert "scrub       paused, 100%; the last ended 20" in run(capfd, "status", *config)[1]
+        assert (code, out) == (0, "0 parts, 0 bytes checked: everything is whole\n")
+        assert run(capfd, "scrub", "--pause", *config)[1].startswith("the scrub is paused; ")
+        assert "scrub       paused; the last ended 20" in run(capfd, "status", *config)[1]
         assert json.loads(run(capfd, "scrub", "--resume", "--json", *config)[1])["scrub"]["state"] == "waiting"
         assert run(capfd, "scrub", "--no-wait", *config)[0] == 0
         daemon.end()

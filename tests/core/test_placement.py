@@ -101,19 +101,19 @@ def refusal(tier: Tier, nodes: list[Candidate]) -> LockboxError:
 @pytest.mark.parametrize(
     ("nodes", "code", "words"),
     [
-        ([], ErrorCode.INSUFFICIENT_NODES, "0 eligible nodes found"),
-        (network(9, spread_regions(5)), ErrorCode.INSUFFICIENT_NODES, "9 eligible nodes found"),
-        (network(24, spread_regions(2)), ErrorCode.INSUFFICIENT_REGIONS, "2 such regions found"),
-        (network(24, ["eu-west-1", "eu-west-2", "eu-west-3"]), ErrorCode.INSUFFICIENT_REGIONS, "1 such regions found"),
+        ([], ErrorCode.INSUFFICIENT_NODES, "eligible nodes found: 0"),
+        (network(9, spread_regions(5)), ErrorCode.INSUFFICIENT_NODES, "eligible nodes found: 9"),
+        (network(24, spread_regions(2)), ErrorCode.INSUFFICIENT_REGIONS, "such regions found: 2"),
+        (network(24, ["eu-west-1", "eu-west-2", "eu-west-3"]), ErrorCode.INSUFFICIENT_REGIONS, "such regions found: 1"),
         (
             [node(i, "us-east-1") for i in range(1, 20)] + [node(30, "eu-west-1"), node(31, "ap-south-1")],
             ErrorCode.INSUFFICIENT_NODES,
-            "6 legal nodes found",
+            "legal nodes found: 6",
         ),
         (
             [node(i + 1, region, "AB"[i % 2]) for i, region in enumerate(spread_regions(7) * 3)],
             ErrorCode.INSUFFICIENT_OPERATORS,
-            "2 operators found",
+            "operators found: 2",
         ),
     ],
 )
@@ -123,6 +123,7 @@ def test_a_refusal_says_what_is_missing(nodes: list[Candidate], code: ErrorCode,
     assert error.message.startswith("Standard needs 10 nodes in at least 3 regions 1000 km apart with at most 4 per")
     assert words in error.message
     assert "smaller tier" in error.hint
+    assert refusal(TIERS[0], []).hint == "wait until more nodes have joined"
 
 
 @pytest.mark.parametrize("tier", TIERS, ids=lambda tier: tier.name)
