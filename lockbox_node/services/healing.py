@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 FIRST_SWEEP_S = 30.0  # a node that has just started does not know everybody yet
 PAGE = 256
+AGAIN_S = 5.0  # after the store could not be looked through: it was busy, or its database is being rebuilt
 LOST_TRIES_MAX = 5  # a part that is gone is then forgotten until a sibling tells of it again
 TICK_S = 1.0  # while something is short or the view is doubted
 
@@ -181,6 +182,13 @@ class Healing:
     async def _look(self, change: MemberDead | MemberAlive | None) -> None:
         now = trio.current_time()
         self._observe(now)
+        try:
+            await self._look_through(change, now)
+        except LockboxError as error:
+            log.warning("repair.look_failed", reason=str(error.code))
+            self._next_sweep = min(self._next_sweep, now + AGAIN_S)
+
+    async def _look_through(self, change: MemberDead | MemberAlive | None, now: float) -> None:
         if change is not None and (isinstance(change, MemberDead) or change.node in self._members.failing()):
             held: list[StripeSummary] = await settled(lambda answer: self._store.held_with(change.node, answer))
             for summary in held:

@@ -169,7 +169,7 @@ class MemoryStore:
         if not self._delay_s:
             return run()
         if len(self._waiting) >= self._params.write_queue_max:
-            return answer(LockboxError("too much waits for this store", "try again in a moment", ErrorCode.BUSY))
+            return answer(_busy())
         self._waiting.append(run)
         return self._wake.set()
 
@@ -178,6 +178,15 @@ class BreakingStore(MemoryStore):
     """A store whose disk may fail."""
 
     why = ""
+    busy = False  # too much waits for it: what is scanned is refused
+
+    def summaries(self, after: bytes, limit: int, answer: Answer[list[StripeSummary]]) -> None:
+        """Refused while it is busy."""
+        return answer(_busy()) if self.busy else super().summaries(after, limit, answer)
+
+    def held_with(self, node: NodeId, answer: Answer[list[StripeSummary]]) -> None:
+        """Refused while it is busy."""
+        return answer(_busy()) if self.busy else super().held_with(node, answer)
 
     @property
     def broken(self) -> str:
@@ -202,3 +211,7 @@ class BreakingStore(MemoryStore):
         """Whatever is held at `address` is gone, without a tombstone, without a word."""
         for kept in self._state.standing(address):
             self._state.drop(kept.part.address, kept.part.descriptor_hash)
+
+
+def _busy() -> LockboxError:
+    return LockboxError("too much waits for this store", "try again in a moment", ErrorCode.BUSY)

@@ -75,6 +75,22 @@ async def test_the_sweep_finds_a_death_that_was_missed(autojump_clock: trio.test
         assert is_legal(STANDARD, await cluster.holders(part, nodes[0]))
 
 
+async def test_a_store_that_is_busy_is_looked_at_again(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster(params=RepairParams(hold_off_s=4, sweep_s=1000))) as cluster:
+        part = await cluster.lock("a")
+        nodes = cluster.nearest_first(part)
+        await trio.sleep(40)
+        for store in cluster.stores.values():
+            store.busy = True
+        cluster.kill(nodes[2])
+        cluster.healings[nodes[0]].sweep_soon()
+        await trio.sleep(20)
+        for store in cluster.stores.values():
+            store.busy = False
+        await trio.sleep(60)
+        assert is_legal(STANDARD, await cluster.holders(part, nodes[0]))
+
+
 async def test_a_corrupt_part_is_mended_in_place_without_waiting(autojump_clock: trio.testing.MockClock) -> None:
     async with running(Cluster(params=RepairParams(hold_off_s=1000, sweep_s=1000))) as cluster:
         part = await cluster.lock("a")
