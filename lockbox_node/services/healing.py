@@ -240,7 +240,7 @@ class Healing:
             self._forget(key)
         elif known is not None:
             known.summary, known.seen = summary, seen
-        elif len(self._short) < self._params.short_max:
+        elif len(self._short) - self._lost < self._params.short_max:
             self._short[key] = _Short(summary, tier, seen, now)
 
     def _seen(self, summary: StripeSummary, tier: Tier) -> Health:
@@ -260,7 +260,10 @@ class Healing:
             for key, one in self._short.items()
             if key not in self._in_flight and one.due_at(self._params) <= now
         ]
-        due.sort(key=lambda item: urgency(item[1].summary, item[1].tier, item[1].seen), reverse=True)
+        # What is held comes first: what is said to be gone here rests on the word of one member.
+        due.sort(
+            key=lambda item: (not item[1].held, urgency(item[1].summary, item[1].tier, item[1].seen)), reverse=True
+        )
         self._ready = [key for key, _ in due]
         while self._lanes < self._params.in_flight_max:
             key = self._take()

@@ -118,6 +118,27 @@ async def test_lost_parts_are_remembered_up_to_a_bound_and_once_each(autojump_cl
         assert cluster.healings[cluster.ids[0]].pending == 3
 
 
+async def test_what_a_member_invents_does_not_keep_held_stripes_from_repair(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    params = RepairParams(
+        hold_off_s=4, sweep_s=20, request_timeout_s=10, in_flight_max=1, short_max=40, lost_max=40, lost_hold_s=0
+    )
+    async with running(Cluster(params=params)) as cluster:
+        part = await cluster.lock("a")
+        steward, *others = cluster.nearest_first(part)
+        liar = next(node for node in cluster.ids if node not in {steward, *others})
+        cluster.silent.add(liar)
+        for node in others:
+            cluster.healings[node].pause()
+        for number in range(40):
+            entries = [HolderEntry(0, steward, 1), HolderEntry(1, liar, 1)]
+            await tell(cluster, liar, steward, HolderTable(bytes_of(number), 1, bytes_of(number), entries))
+        cluster.kill(others[3])
+        await trio.sleep(40)
+        assert [asker for _, asker in cluster.puts()] == [steward]
+
+
 async def test_a_part_whose_descriptor_is_damaged_is_mended(autojump_clock: trio.testing.MockClock) -> None:
     async with running(Cluster()) as cluster:
         part = await cluster.lock("a")
