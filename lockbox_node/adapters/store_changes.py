@@ -236,7 +236,8 @@ class Changes:
                 continue
             row = next((row for row in found.rows if row.hash == table.descriptor_hash), None)
             if row is not None:
-                held.add(row.hash)
+                if row.trashed < 0:
+                    held.add(row.hash)
                 self._merge_into(row, table.entries)
             elif (newest := self._replaced_by(table, found.rows)) is not None:
                 newer[table.descriptor_hash] = newest

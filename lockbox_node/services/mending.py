@@ -62,7 +62,10 @@ class _Found:
 
 
 class Mender:
-    """Mends one part at a time. `counts`: mended, buried, replaced, expired, yielded, unknown, reports, unreported."""
+    """Mends one part at a time.
+
+    `counts`: mended, renewed, buried, replaced, expired, yielded, unknown, reports, unreported.
+    """
 
     def __init__(self, store: ShardStore, sources: Sources, clock: WallClock) -> None:
         self.counts: Counter[str] = Counter()
@@ -117,7 +120,10 @@ class Mender:
 
     async def mend(self, summary: StripeSummary) -> int:
         """Bring our part back; bytes rebuilt (at least 1), 0 when it is whole or need not be. LockboxError: later."""
-        if await self._is_whole(summary):
+        whole = await self._whole(summary)
+        if whole is not None:
+            if whole.lease_until_unix_s <= self._clock.now_unix_s():
+                await self._prolong(summary)
             return 0
         try:
             return await self._mend(summary, await self._ask_siblings(summary))
@@ -152,12 +158,20 @@ class Mender:
         # What is damaged here serves nobody.
         await settled(partial(self._store.drop, summary.address, summary.descriptor_hash))
 
-    async def _is_whole(self, summary: StripeSummary) -> bool:
+    async def _whole(self, summary: StripeSummary) -> StripePart | None:
         try:
-            await settled(partial(self._store.get, summary.address, summary.descriptor_hash))
+            return await settled(partial(self._store.get, summary.address, summary.descriptor_hash))
         except (ShardMissing, ShardCorrupt):
-            return False
-        return True
+            return None
+
+    async def _prolong(self, summary: StripeSummary) -> None:
+        """Our part is in trash, or will be, and siblings still keep theirs: take the renewal that we missed."""
+        found = await self._ask_siblings(summary)
+        if found.over or found.renewal is None or found.lease_until_unix_s <= self._clock.now_unix_s():
+            return
+        wanted, until = summary.descriptor_hash, found.lease_until_unix_s
+        await settled(partial(self._store.renew, found.renewal, summary.address, wanted, until))
+        self.counts["renewed"] += 1
 
     def _unknown(self, found: _Found) -> int:
         """Nobody who answered knows that we should hold this."""

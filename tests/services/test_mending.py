@@ -81,6 +81,27 @@ async def test_a_renewal_comes_back_with_the_part(autojump_clock: trio.testing.M
         assert (after.lease_until_unix_s, after.renewal) == (until, renewal)
 
 
+async def test_who_missed_a_renewal_learns_it_while_the_part_is_in_trash(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running(Cluster(params=SLOW)) as cluster:
+        part = await cluster.lock("a")
+        late, *others = cluster.nearest_first(part)
+        until = NOW_UNIX_S + 90 * DAY_S
+        renewal = AssetSigner("a").renewal(1, part.descriptor_hash, until)
+        for node in others:
+            store = cluster.stores[node]
+            await settled(partial(store.renew, renewal, part.address, part.descriptor_hash, until))
+        cluster.clock.now += 10 * DAY_S
+        await settled(partial(cluster.stores[late].expire, cluster.clock.now, 5.0))
+        told = await tell(cluster, others[0], late, table_of(await cluster.part_at(others[0], part)))
+        assert told.missing == [part.descriptor_hash]
+        await trio.sleep(10)
+        assert cluster.stores[late].figures().trash_stripes == 0
+        assert (await cluster.part_at(late, part)).renewal == renewal
+        assert cluster.menders[late].counts["renewed"] == 1
+
+
 async def test_what_is_no_longer_wanted_does_not_come_back(autojump_clock: trio.testing.MockClock) -> None:
     async with running(Cluster(params=SLOW)) as cluster:
         deleted, over = await cluster.lock("a"), await cluster.lock("b")
