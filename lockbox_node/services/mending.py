@@ -20,6 +20,7 @@ import trio
 
 from lockbox_node.core.repair import current_indices, is_named, last_index, line_of, siblings_of, tellable
 from lockbox_node.core.slots import merge_entries
+from lockbox_node.core.tiers import tier_numbered
 from lockbox_node.errors import LockboxError, PeerUnreachable, RequestRefused, ShardCorrupt, ShardMissing
 from lockbox_node.ports import (
     Owner,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 OWN_QUOTA_BYTES = 1 << 62  # nobody is charged for what a node mends of its own
+LEASE_SLACK_S = 86_400.0  # beyond the longest of the tier, for clocks that differ; a sibling may show anything
 REPORTS_MAX = 4096  # damaged parts whose siblings are still to be told; beyond it the repair itself tells
 
 log = structlog.get_logger()
@@ -224,6 +226,9 @@ class Mender:
             descriptor = open_descriptor(state.descriptor)
             if address_of(descriptor.public_key) != summary.address or descriptor.version != summary.version:
                 raise RemoteProtocolError("a descriptor of another slot")
+            tier = tier_numbered(descriptor.tier)
+            if (descriptor.k, descriptor.n) != (tier.k, tier.n):
+                raise RemoteProtocolError("a code that its tier does not have")
             if [sha256(slot).digest() for slot in state.slots] != descriptor.slot_hashes:
                 raise RemoteProtocolError("slots that were not signed")
             found.descriptor, found.signed, found.slots = descriptor, state.descriptor, tuple(state.slots)
@@ -231,7 +236,8 @@ class Mender:
             raise RemoteProtocolError("an index beyond n")
         if state.renewal is not None and state.renewal != found.renewal:
             renewal = _renewal_of(state.renewal, found.descriptor, summary.descriptor_hash)
-            if renewal.lease_until_unix_s > found.lease_until_unix_s:
+            longest = self._clock.now_unix_s() + tier_numbered(found.descriptor.tier).lease_max_s + LEASE_SLACK_S
+            if found.lease_until_unix_s < renewal.lease_until_unix_s <= longest:
                 found.renewal, found.lease_until_unix_s = state.renewal, renewal.lease_until_unix_s
         ours = [entry for entry in state.entries if entry.node == self._members.own]
         found.entries = merge_entries(found.entries, tellable(state.entries), ours)

@@ -102,6 +102,20 @@ async def test_who_missed_a_renewal_learns_it_while_the_part_is_in_trash(
         assert cluster.menders[late].counts["renewed"] == 1
 
 
+async def test_a_renewal_beyond_what_the_tier_allows_does_not_come_back(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster(params=SLOW)) as cluster:
+        part = await cluster.lock("a")
+        nodes = cluster.nearest_first(part)
+        until = 2**62
+        renewal = AssetSigner("a").renewal(1, part.descriptor_hash, until)
+        store = cluster.stores[nodes[1]]
+        await settled(partial(store.renew, renewal, part.address, part.descriptor_hash, until))
+        await lose(cluster, nodes[4], part)
+        await trio.sleep(10)
+        after = await cluster.part_at(nodes[4], part)
+        assert (after.lease_until_unix_s, after.renewal) == (part.lease_until_unix_s, None)
+
+
 async def test_what_is_no_longer_wanted_does_not_come_back(autojump_clock: trio.testing.MockClock) -> None:
     async with running(Cluster(params=SLOW)) as cluster:
         deleted, over = await cluster.lock("a"), await cluster.lock("b")
