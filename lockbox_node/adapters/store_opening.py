@@ -8,6 +8,7 @@ pages makes the store read-only instead.
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -84,7 +85,7 @@ class Handles:
         try:
             self._take(store_salvage.rebuild(self._data_dir, self._node, self._clock.now_unix_s(), self._disk))
         except (OSError, apsw.Error, ConfigError) as error:
-            self.writer.broken = f"the damaged database could not be rebuilt: {error}"
+            self.writer.broken = f"the damaged database could not be rebuilt: {_reason(error)}"
             return False
         return True
 
@@ -97,7 +98,7 @@ class Handles:
             self.writer, self.reader = self._open()
         except (OSError, apsw.Error) as error:
             raise ConfigError(
-                f"the rebuilt database cannot be used: {error}", "look at the disk, start again"
+                f"the rebuilt database cannot be used: {_reason(error)}", "look at the disk, start again"
             ) from None
 
     def tell(self, on_corrupt: Callable[[Address, DescriptorHash], None], on_lost: Callable[[int], None]) -> None:
@@ -138,3 +139,8 @@ class Handles:
             if isinstance(error, apsw.Error) and store_schema.is_damage(error):
                 raise store_schema.DamagedDatabase(f"a page of the database is damaged: {error}") from None
             raise
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the file: the name of a large one says whose it is."""
+    return os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
