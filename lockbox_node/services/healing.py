@@ -274,11 +274,12 @@ class Healing:
 
     def _take(self) -> Key | None:
         """The most urgent stripe that is due, now in flight; None when there is none or repair is held back."""
-        if not self.active or not self._ready:
-            return None
-        key = self._ready.pop()
-        self._in_flight.add(key)
-        return key
+        while self.active and self._ready:
+            key = self._ready.pop()
+            if key in self._short:  # a sweep under way may have found it whole meanwhile
+                self._in_flight.add(key)
+                return key
+        return None
 
     async def _lane(self, first: Key) -> None:
         """Repair after repair, while something is ready."""
