@@ -60,7 +60,8 @@ class _Found:
     holders: dict[NodeId, int] = field(default_factory=dict)  # who answered that it holds which index
     strangers: set[NodeId] = field(default_factory=set)  # who hold something here, but not by a table that names us
     silent: set[NodeId] = field(default_factory=set)
-    over: bool = False  # deleted, or replaced by a version that a sibling holds
+    buried_version: int = -1  # of the highest tombstone that a sibling showed
+    over: bool = False  # replaced by a version that a sibling holds
 
 
 class Mender:
@@ -138,6 +139,10 @@ class Mender:
     async def _mend(self, summary: StripeSummary, found: _Found) -> int:
         if found.over:
             return 0
+        # What a table says of the version is anybody's word, the descriptor's is the owner's.
+        if found.buried_version >= (summary.version if found.descriptor is None else found.descriptor.version):
+            self.counts["buried"] += 1
+            return 0
         index = last_index(found.entries, self._members.own)
         if found.descriptor is None or index is None:
             return self._unknown(found)
@@ -211,9 +216,7 @@ class Mender:
         """What one sibling said, checked. RemoteProtocolError."""
         if reply.tombstone is not None:
             version = await bury(self._store, summary.address, reply.tombstone, self._clock.now_unix_s())
-            if version >= summary.version:
-                self.counts["buried"] += not found.over
-                found.over = True
+            found.buried_version = max(found.buried_version, version)
         for state in reply.states:
             if descriptor_hash(state.descriptor) == summary.descriptor_hash:
                 self._take_state(node, state, summary, found)
@@ -224,7 +227,7 @@ class Mender:
     def _take_state(self, node: NodeId, state: SlotState, summary: StripeSummary, found: _Found) -> None:
         if found.descriptor is None:
             descriptor = open_descriptor(state.descriptor)
-            if address_of(descriptor.public_key) != summary.address or descriptor.version != summary.version:
+            if address_of(descriptor.public_key) != summary.address:
                 raise RemoteProtocolError("a descriptor of another slot")
             tier = tier_numbered(descriptor.tier)
             if (descriptor.k, descriptor.n) != (tier.k, tier.n):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 import trio.testing
+from msgspec.structs import replace
 
 from lockbox_node.core.placement import is_legal
 from lockbox_node.core.repair import RepairParams, is_named, tellable
@@ -64,6 +66,19 @@ async def test_a_part_that_is_gone_comes_back_from_the_siblings(autojump_clock: 
         assert cluster.menders[node].counts["mended"] == 1
         assert cluster.healings[node].pending == 0
         assert cluster.puts() == [], "nobody handed it over"
+
+
+@pytest.mark.parametrize("said", [0, 7])
+async def test_a_wrong_version_in_a_table_does_not_keep_a_part_from_coming_back(
+    autojump_clock: trio.testing.MockClock, said: int
+) -> None:
+    async with running(Cluster(params=SLOW)) as cluster:
+        part = await cluster.lock("a")
+        nodes = cluster.nearest_first(part)
+        cluster.stores[nodes[4]].lose(part.address)
+        await tell(cluster, nodes[1], nodes[4], replace(table_of(part), version=said))
+        await trio.sleep(10)
+        assert (await cluster.part_at(nodes[4], part)).version == part.version
 
 
 async def test_a_renewal_comes_back_with_the_part(autojump_clock: trio.testing.MockClock) -> None:
