@@ -121,7 +121,7 @@ class Merged:
 
     tombstones: tuple[Signed, ...] = ()  # that cover told tables
     newer: tuple[Signed, ...] = ()  # descriptors held here that replace a told slot
-    held: frozenset[bytes] = frozenset()  # descriptor hashes of told tables whose slot is held here,
+    held: frozenset[bytes] = frozenset()  # descriptor hashes of told tables whose slot is held here, not in trash,
     over: frozenset[bytes] = frozenset()  # and of those that a tombstone covers or a newer version replaces
 
 

@@ -228,8 +228,8 @@ def damaged(what: str) -> LockboxError:
 
 
 def trouble(path: Path, error: OSError, verb: str = "written") -> LockboxError:
-    """An OSError in words."""
-    at = error.filename if isinstance(error.filename, str) else path
+    """An OSError in words; of a large part only the directory is told, for its name says whose it is."""
+    at = error.filename if isinstance(error.filename, str) and f"/{BIG}/" not in error.filename else path
     return LockboxError(
         f"{at} cannot be {verb}: {error.strerror}",
         "the disk may be full, or the directory may not be one that the node may write to",

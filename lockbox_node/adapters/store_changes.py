@@ -67,6 +67,7 @@ Result = PutOutcome | Merged | bool | int | None | list[BucketDigest] | LockboxE
 
 
 _ALONE = PutOutcome(())
+TOMBSTONE_BYTES = 512  # about; of those beyond their number, or who puts and deletes in turn would fill the disk
 
 
 def is_big(request: Put, params: StoreParams) -> bool:
@@ -141,7 +142,9 @@ class Changes:
     def admit(self, request: Put, ruling: Ruling, found: Found) -> None:
         """Take the room for a part that will be written. StoreFull, QuotaExceeded."""
         size, owner = request.payload_bytes, request.owner
-        if size > min(self.room_bytes, self._params.capacity_bytes - self.books.tally.logical_bytes):
+        tally, params = self.books.tally, self._params
+        tombstones = TOMBSTONE_BYTES * max(0, tally.tombstones - params.tombstones_max)
+        if size > min(self.room_bytes, params.capacity_bytes - tally.logical_bytes - tombstones):
             raise store_full()
         if ruling.verdict is not Verdict.MEND:
             replaced = [row for row in found.rows if row.hash in ruling.removes and row.owner == owner.id]
@@ -236,7 +239,8 @@ class Changes:
                 continue
             row = next((row for row in found.rows if row.hash == table.descriptor_hash), None)
             if row is not None:
-                held.add(row.hash)
+                if row.trashed < 0:
+                    held.add(row.hash)
                 self._merge_into(row, table.entries)
             elif (newest := self._replaced_by(table, found.rows)) is not None:
                 newer[table.descriptor_hash] = newest
@@ -265,7 +269,9 @@ class Changes:
         known = execute("SELECT entries, until FROM pointer WHERE address = ? AND hash = ?", key).get
         if known is None:
             beside = int(execute("SELECT count(*) FROM pointer WHERE address = ?", (table.address,)).get)
-            if beside >= SIBLINGS_MAX or self.books.tally.pointers >= self._params.pointers_max or self.room_bytes <= 0:
+            tally, params = self.books.tally, self._params
+            crowded = tally.pointers >= params.pointers_max or tally.tombstones > params.tombstones_max
+            if beside >= SIBLINGS_MAX or crowded or self.room_bytes <= 0:
                 return  # a pointer is a help, not a duty: others have it
             entries = pack_entries(merge_entries(table.entries))
             execute("INSERT INTO pointer VALUES (?, ?, ?, ?, ?)", (*key, table.version, entries, until))

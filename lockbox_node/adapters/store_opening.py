@@ -8,6 +8,7 @@ pages makes the store read-only instead.
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -85,7 +86,7 @@ class Handles:
         try:
             self._take(store_salvage.rebuild(self._data_dir, self._node, self._clock.now_unix_s(), self._disk))
         except (OSError, apsw.Error, ConfigError) as error:
-            self.writer.broken = f"the damaged database could not be rebuilt: {error}"
+            self.writer.broken = f"the damaged database could not be rebuilt: {_reason(error)}"
             return False
         return True
 
@@ -98,7 +99,7 @@ class Handles:
             self.writer, self.reader = self._open()
         except (OSError, apsw.Error) as error:
             raise ConfigError(
-                f"the rebuilt database cannot be used: {error}", "look at the disk, start again"
+                f"the rebuilt database cannot be used: {_reason(error)}", "look at the disk, start again"
             ) from None
 
     def tell(self, on_corrupt: Callable[[Address, DescriptorHash], None], on_lost: Callable[[int], None]) -> None:
@@ -140,3 +141,8 @@ class Handles:
                 raise
             opened.pop_all()
             return writer, StoreReader(reading, files, self._params, self._clock)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the file: the name of a large one says whose it is."""
+    return os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)

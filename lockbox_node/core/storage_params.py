@@ -50,7 +50,7 @@ class StoreParams:
     pointer_ttl_s: float = 24 * 3600.0
     pointer_renew_s: float = 6 * 3600.0  # an equal pointer told again within this time is not rewritten
     pointers_max: int = 1_000_000
-    tombstones_max: int = 4_000_000  # at addresses where nothing stands; others are always kept
+    tombstones_max: int = 4_000_000  # where nothing stands; others are kept, at the cost of what is put
 
     def __post_init__(self) -> None:
         _positive(self, "store")

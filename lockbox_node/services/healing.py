@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 FIRST_SWEEP_S = 30.0  # a node that has just started does not know everybody yet
 PAGE = 256
+AGAIN_S = 5.0  # after the store could not be looked through: it was busy, or its database is being rebuilt
 LOST_TRIES_MAX = 5  # a part that is gone is then forgotten until a sibling tells of it again
 TICK_S = 1.0  # while something is short or the view is doubted
 
@@ -181,6 +182,13 @@ class Healing:
     async def _look(self, change: MemberDead | MemberAlive | None) -> None:
         now = trio.current_time()
         self._observe(now)
+        try:
+            await self._look_through(change, now)
+        except LockboxError as error:
+            log.warning("repair.look_failed", reason=str(error.code))
+            self._next_sweep = min(self._next_sweep, now + AGAIN_S)
+
+    async def _look_through(self, change: MemberDead | MemberAlive | None, now: float) -> None:
         if change is not None and (isinstance(change, MemberDead) or change.node in self._members.failing()):
             held: list[StripeSummary] = await settled(lambda answer: self._store.held_with(change.node, answer))
             for summary in held:
@@ -232,7 +240,7 @@ class Healing:
             self._forget(key)
         elif known is not None:
             known.summary, known.seen = summary, seen
-        elif len(self._short) < self._params.short_max:
+        elif len(self._short) - self._lost < self._params.short_max:
             self._short[key] = _Short(summary, tier, seen, now)
 
     def _seen(self, summary: StripeSummary, tier: Tier) -> Health:
@@ -252,7 +260,10 @@ class Healing:
             for key, one in self._short.items()
             if key not in self._in_flight and one.due_at(self._params) <= now
         ]
-        due.sort(key=lambda item: urgency(item[1].summary, item[1].tier, item[1].seen), reverse=True)
+        # What is held comes first: what is said to be gone here rests on the word of one member.
+        due.sort(
+            key=lambda item: (not item[1].held, urgency(item[1].summary, item[1].tier, item[1].seen)), reverse=True
+        )
         self._ready = [key for key, _ in due]
         while self._lanes < self._params.in_flight_max:
             key = self._take()
@@ -263,11 +274,12 @@ class Healing:
 
     def _take(self) -> Key | None:
         """The most urgent stripe that is due, now in flight; None when there is none or repair is held back."""
-        if not self.active or not self._ready:
-            return None
-        key = self._ready.pop()
-        self._in_flight.add(key)
-        return key
+        while self.active and self._ready:
+            key = self._ready.pop()
+            if key in self._short:  # a sweep under way may have found it whole meanwhile
+                self._in_flight.add(key)
+                return key
+        return None
 
     async def _lane(self, first: Key) -> None:
         """Repair after repair, while something is ready."""

@@ -20,6 +20,7 @@ import trio
 
 from lockbox_node.core.repair import current_indices, is_named, last_index, line_of, siblings_of, tellable
 from lockbox_node.core.slots import merge_entries
+from lockbox_node.core.tiers import tier_numbered
 from lockbox_node.errors import LockboxError, PeerUnreachable, RequestRefused, ShardCorrupt, ShardMissing
 from lockbox_node.ports import (
     Owner,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 OWN_QUOTA_BYTES = 1 << 62  # nobody is charged for what a node mends of its own
+LEASE_SLACK_S = 86_400.0  # beyond the longest of the tier, for clocks that differ; a sibling may show anything
 REPORTS_MAX = 4096  # damaged parts whose siblings are still to be told; beyond it the repair itself tells
 
 log = structlog.get_logger()
@@ -58,11 +60,15 @@ class _Found:
     holders: dict[NodeId, int] = field(default_factory=dict)  # who answered that it holds which index
     strangers: set[NodeId] = field(default_factory=set)  # who hold something here, but not by a table that names us
     silent: set[NodeId] = field(default_factory=set)
-    over: bool = False  # deleted, or replaced by a version that a sibling holds
+    buried_version: int = -1  # of the highest tombstone that a sibling showed
+    over: bool = False  # replaced by a version that a sibling holds
 
 
 class Mender:
-    """Mends one part at a time. `counts`: mended, buried, replaced, expired, yielded, unknown, reports, unreported."""
+    """Mends one part at a time.
+
+    `counts`: mended, renewed, buried, replaced, expired, yielded, unknown, reports, unreported.
+    """
 
     def __init__(self, store: ShardStore, sources: Sources, clock: WallClock) -> None:
         self.counts: Counter[str] = Counter()
@@ -117,7 +123,10 @@ class Mender:
 
     async def mend(self, summary: StripeSummary) -> int:
         """Bring our part back; bytes rebuilt (at least 1), 0 when it is whole or need not be. LockboxError: later."""
-        if await self._is_whole(summary):
+        whole = await self._whole(summary)
+        if whole is not None:
+            if whole.lease_until_unix_s <= self._clock.now_unix_s():
+                await self._prolong(summary)
             return 0
         try:
             return await self._mend(summary, await self._ask_siblings(summary))
@@ -129,6 +138,10 @@ class Mender:
 
     async def _mend(self, summary: StripeSummary, found: _Found) -> int:
         if found.over:
+            return 0
+        # What a table says of the version is anybody's word, the descriptor's is the owner's.
+        if found.buried_version >= (summary.version if found.descriptor is None else found.descriptor.version):
+            self.counts["buried"] += 1
             return 0
         index = last_index(found.entries, self._members.own)
         if found.descriptor is None or index is None:
@@ -152,12 +165,20 @@ class Mender:
         # What is damaged here serves nobody.
         await settled(partial(self._store.drop, summary.address, summary.descriptor_hash))
 
-    async def _is_whole(self, summary: StripeSummary) -> bool:
+    async def _whole(self, summary: StripeSummary) -> StripePart | None:
         try:
-            await settled(partial(self._store.get, summary.address, summary.descriptor_hash))
+            return await settled(partial(self._store.get, summary.address, summary.descriptor_hash))
         except (ShardMissing, ShardCorrupt):
-            return False
-        return True
+            return None
+
+    async def _prolong(self, summary: StripeSummary) -> None:
+        """Our part is in trash, or will be, and siblings still keep theirs: take the renewal that we missed."""
+        found = await self._ask_siblings(summary)
+        if found.over or found.renewal is None or found.lease_until_unix_s <= self._clock.now_unix_s():
+            return
+        wanted, until = summary.descriptor_hash, found.lease_until_unix_s
+        await settled(partial(self._store.renew, found.renewal, summary.address, wanted, until))
+        self.counts["renewed"] += 1
 
     def _unknown(self, found: _Found) -> int:
         """Nobody who answered knows that we should hold this."""
@@ -195,9 +216,7 @@ class Mender:
         """What one sibling said, checked. RemoteProtocolError."""
         if reply.tombstone is not None:
             version = await bury(self._store, summary.address, reply.tombstone, self._clock.now_unix_s())
-            if version >= summary.version:
-                self.counts["buried"] += not found.over
-                found.over = True
+            found.buried_version = max(found.buried_version, version)
         for state in reply.states:
             if descriptor_hash(state.descriptor) == summary.descriptor_hash:
                 self._take_state(node, state, summary, found)
@@ -208,8 +227,11 @@ class Mender:
     def _take_state(self, node: NodeId, state: SlotState, summary: StripeSummary, found: _Found) -> None:
         if found.descriptor is None:
             descriptor = open_descriptor(state.descriptor)
-            if address_of(descriptor.public_key) != summary.address or descriptor.version != summary.version:
+            if address_of(descriptor.public_key) != summary.address:
                 raise RemoteProtocolError("a descriptor of another slot")
+            tier = tier_numbered(descriptor.tier)
+            if (descriptor.k, descriptor.n) != (tier.k, tier.n):
+                raise RemoteProtocolError("a code that its tier does not have")
             if [sha256(slot).digest() for slot in state.slots] != descriptor.slot_hashes:
                 raise RemoteProtocolError("slots that were not signed")
             found.descriptor, found.signed, found.slots = descriptor, state.descriptor, tuple(state.slots)
@@ -217,7 +239,8 @@ class Mender:
             raise RemoteProtocolError("an index beyond n")
         if state.renewal is not None and state.renewal != found.renewal:
             renewal = _renewal_of(state.renewal, found.descriptor, summary.descriptor_hash)
-            if renewal.lease_until_unix_s > found.lease_until_unix_s:
+            longest = self._clock.now_unix_s() + tier_numbered(found.descriptor.tier).lease_max_s + LEASE_SLACK_S
+            if found.lease_until_unix_s < renewal.lease_until_unix_s <= longest:
                 found.renewal, found.lease_until_unix_s = state.renewal, renewal.lease_until_unix_s
         ours = [entry for entry in state.entries if entry.node == self._members.own]
         found.entries = merge_entries(found.entries, tellable(state.entries), ours)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from typing import TYPE_CHECKING
 
@@ -109,3 +110,12 @@ def test_a_copy_is_whole_private_and_measured(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
     with pytest.raises(FileExistsError):
         backup_set.copy_file(tmp_path / "source", tmp_path / "target", ignore)
+
+
+def test_what_went_wrong_with_a_large_part_does_not_name_its_asset(tmp_path: Path) -> None:
+    large = OSError(errno.EIO, "Input/output error", str(tmp_path / "big" / "ab" / f"{'ab' * 32}-7"))
+    said = str(backup_set.trouble(tmp_path, large))
+    assert "ab" * 32 not in said
+    assert "Input/output error" in said
+    small = OSError(errno.EIO, "Input/output error", str(tmp_path / "identity" / "key.pem"))
+    assert "key.pem" in str(backup_set.trouble(tmp_path, small))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
+
+import pytest
 
 from lockbox_node.adapters import store_schema
 from lockbox_node.adapters.store_changes import Changes
 from lockbox_node.adapters.store_files import BigFiles
-from lockbox_node.adapters.store_requests import Bury, Drop, EmptyTrash, Expire, Put, Write
+from lockbox_node.adapters.store_requests import Bury, Drop, EmptyTrash, Expire, Merge, Put, Write
 from lockbox_node.core.slots import TOMBSTONE_MARGIN_S
 from lockbox_node.core.storage_params import StoreParams
+from lockbox_node.errors import StoreFull
 from tests.fakes.stripes import DAY_S, NOW_UNIX_S, OWNER, FixedClock, make_stripe
 
 if TYPE_CHECKING:
@@ -18,10 +22,10 @@ if TYPE_CHECKING:
 OVER = NOW_UNIX_S + 30 * DAY_S
 
 
-def changes_at(path: Path) -> Changes:
+def changes_at(path: Path, params: StoreParams = StoreParams(idle_rows_max=4)) -> Changes:  # noqa: B008  # frozen
     files = BigFiles(path)
     files.prepare()
-    changes = Changes(store_schema.open_database(path, b""), files, StoreParams(idle_rows_max=4), FixedClock())
+    changes = Changes(store_schema.open_database(path, b""), files, params, FixedClock())
     changes.room_bytes = 2**40
     return changes
 
@@ -50,6 +54,31 @@ def test_trash_goes_when_its_uptime_is_over(tmp_path: Path) -> None:
     assert [perform(changes, EmptyTrash(100)) for _ in range(3)] == [4, 2, 0]
     tally = changes.books.tally
     assert (tally.stripes, tally.logical_bytes, tally.trash_stripes, tally.trash_bytes) == (0, 0, 0, 0)
+
+
+def test_tombstones_beyond_their_number_take_room_from_what_is_put(tmp_path: Path) -> None:
+    changes = changes_at(tmp_path, StoreParams(capacity_bytes=6000, tombstones_max=2))
+
+    def in_turn(number: int) -> None:
+        stripe = make_stripe(number)
+        perform(changes, Put(stripe.parts[0], (), OWNER))
+        perform(changes, Bury(stripe.signer.tombstone(1), stripe.signer.address, 1, NOW_UNIX_S))
+
+    for number in range(3):
+        in_turn(number)
+    with pytest.raises(StoreFull):
+        list(map(in_turn, range(3, 30)))
+    assert changes.books.tally.stripes == 0
+
+
+def test_with_too_many_tombstones_no_pointer_comes(tmp_path: Path) -> None:
+    changes = changes_at(tmp_path, StoreParams(tombstones_max=2))
+    for number in range(5):
+        stripe = make_stripe(number)
+        perform(changes, Merge((stripe.table,), ()))
+        with contextlib.suppress(StoreFull):
+            perform(changes, Bury(stripe.signer.tombstone(1), stripe.signer.address, 1, NOW_UNIX_S))
+    assert changes.books.tally.tombstones == 3
 
 
 def test_a_tombstone_outlives_the_longest_lease_that_it_buried(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 import trio
 
 from lockbox_node.adapters import store_schema
+from lockbox_node.adapters.disk import DISK, Disk
 from lockbox_node.adapters.shard_store import ShardStoreFile
 from lockbox_node.adapters.store_requests import Put
 from lockbox_node.core.storage_params import StoreParams
@@ -18,7 +20,7 @@ from lockbox_node.ports import StripePart, settled
 from tests.fakes.stripes import OWNER, FixedClock, make_stripe
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
 pytestmark = pytest.mark.real
@@ -27,8 +29,8 @@ PARTS = [make_stripe(number).parts[0] for number in range(30)]
 
 
 @contextlib.asynccontextmanager
-async def serving(data_dir: Path, told: list[int]) -> AsyncIterator[ShardStoreFile]:
-    store = ShardStoreFile.open(data_dir, PARAMS, FixedClock())
+async def serving(data_dir: Path, told: list[int], disk: Disk = DISK) -> AsyncIterator[ShardStoreFile]:
+    store = ShardStoreFile.open(data_dir, PARAMS, FixedClock(), disk=disk)
     store.on_lost = told.append
     async with trio.open_nursery() as nursery:
         await nursery.start(store.run)
@@ -154,6 +156,27 @@ async def test_without_room_for_a_rebuilt_database_the_store_is_read_only(tmp_pa
         with pytest.raises(LockboxError, match="could not be rebuilt"):
             await settled(partial(store.put, make_stripe("late").parts[0], (), OWNER))
         assert await get(store, PARTS[0]) == PARTS[0]
+
+
+class UnreadableFiles(Disk):
+    """Large files cannot be read."""
+
+    def read(self, path: Path, spans: Iterable[tuple[int, int]]) -> tuple[bytes, ...]:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+
+async def test_why_a_store_is_read_only_names_no_asset(tmp_path: Path) -> None:
+    large = make_stripe("large", shard_bytes=100_000).parts[0]
+    async with serving(tmp_path, []) as store:
+        await settled(partial(store.put, large, (), OWNER))
+    zero_page(tmp_path, "part")
+    disk = UnreadableFiles()
+    async with serving(tmp_path, [], disk) as store:
+        for _ in range(2):
+            with contextlib.suppress(LockboxError):
+                await settled(partial(store.put, large, (), OWNER))
+        assert "Input/output error" in store.broken
+        assert large.address.hex() not in store.broken
 
 
 async def test_damage_without_the_store_s_marker_is_refused(tmp_path: Path) -> None:

@@ -28,6 +28,17 @@ def digest_of(*stripes: Stripe) -> list[BucketDigest]:
     return [BucketDigest(bucket, count, sum_bytes(total)) for bucket, (count, total) in sorted(sums.items())]
 
 
+async def test_a_told_part_that_is_in_trash_is_not_held(kept: Kept) -> None:
+    stripe = make_stripe(1)
+    part = stripe.parts[0]
+    await kept.put(part)
+    assert (await kept.merge(stripe.table)).held == {part.descriptor_hash}
+    kept.clock.now = OVER
+    await kept.expire(5)
+    assert (await kept.merge(stripe.table)).held == frozenset()
+    assert kept.store.figures().pointers == 0
+
+
 # Owners
 
 

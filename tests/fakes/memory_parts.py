@@ -262,7 +262,8 @@ class MemoryParts:
                 tombstones[table.address] = tomb[1]
                 over.add(table.descriptor_hash)
             elif kept is not None:
-                held.add(table.descriptor_hash)
+                if kept.trashed_at_s < 0:
+                    held.add(table.descriptor_hash)
                 self.merge_into(kept, tuple(table.entries))
             elif (newest := self.replaced_by(table)) is not None:
                 newer[table.descriptor_hash] = newest

@@ -7,6 +7,7 @@ disk). `corrupt` flips a bit of a stored shard, as a failing disk does.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -169,7 +170,7 @@ class MemoryStore:
         if not self._delay_s:
             return run()
         if len(self._waiting) >= self._params.write_queue_max:
-            return answer(LockboxError("too much waits for this store", "try again in a moment", ErrorCode.BUSY))
+            return answer(_busy())
         self._waiting.append(run)
         return self._wake.set()
 
@@ -178,6 +179,21 @@ class BreakingStore(MemoryStore):
     """A store whose disk may fail."""
 
     why = ""
+    slow_s = 0.0  # how long a page of summaries takes
+    busy = False  # too much waits for it: what is scanned is refused
+
+    def summaries(self, after: bytes, limit: int, answer: Answer[list[StripeSummary]]) -> None:
+        """Refused while it is busy, late while it is slow."""
+        if self.busy:
+            return answer(_busy())
+        if not self.slow_s:
+            return super().summaries(after, limit, answer)
+        trio.lowlevel.spawn_system_task(_after, self.slow_s, partial(super().summaries, after, limit, answer))
+        return None
+
+    def held_with(self, node: NodeId, answer: Answer[list[StripeSummary]]) -> None:
+        """Refused while it is busy."""
+        return answer(_busy()) if self.busy else super().held_with(node, answer)
 
     @property
     def broken(self) -> str:
@@ -202,3 +218,12 @@ class BreakingStore(MemoryStore):
         """Whatever is held at `address` is gone, without a tombstone, without a word."""
         for kept in self._state.standing(address):
             self._state.drop(kept.part.address, kept.part.descriptor_hash)
+
+
+def _busy() -> LockboxError:
+    return LockboxError("too much waits for this store", "try again in a moment", ErrorCode.BUSY)
+
+
+async def _after(seconds: float, work: Callable[[], None]) -> None:
+    await trio.sleep(seconds)
+    work()

@@ -75,6 +75,22 @@ async def test_the_sweep_finds_a_death_that_was_missed(autojump_clock: trio.test
         assert is_legal(STANDARD, await cluster.holders(part, nodes[0]))
 
 
+async def test_a_store_that_is_busy_is_looked_at_again(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster(params=RepairParams(hold_off_s=4, sweep_s=1000))) as cluster:
+        part = await cluster.lock("a")
+        nodes = cluster.nearest_first(part)
+        await trio.sleep(40)
+        for store in cluster.stores.values():
+            store.busy = True
+        cluster.kill(nodes[2])
+        cluster.healings[nodes[0]].sweep_soon()
+        await trio.sleep(20)
+        for store in cluster.stores.values():
+            store.busy = False
+        await trio.sleep(60)
+        assert is_legal(STANDARD, await cluster.holders(part, nodes[0]))
+
+
 async def test_a_corrupt_part_is_mended_in_place_without_waiting(autojump_clock: trio.testing.MockClock) -> None:
     async with running(Cluster(params=RepairParams(hold_off_s=1000, sweep_s=1000))) as cluster:
         part = await cluster.lock("a")
@@ -201,3 +217,27 @@ async def test_closing_the_channel_ends_the_service(autojump_clock: trio.testing
             await channel.aclose()
         with trio.fail_after(1):
             await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_lane_does_not_take_what_a_sweep_under_way_found_whole(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lockbox_node.services.healing.PAGE", 1)
+    params = RepairParams(hold_off_s=4, sweep_s=1000, in_flight_max=1, bytes_per_s=60)  # 10 s for each
+    async with running(Cluster(params=params)) as cluster:
+        parts = [await cluster.lock(number) for number in range(30)]
+        steward = cluster.nearest_first(parts[0])[0]
+        dead = cluster.nearest_first(parts[0])[3]
+        for node in cluster.ids:
+            if node != steward:
+                cluster.healings[node].pause()
+        await trio.sleep(40)
+        cluster.kill(dead)
+        await trio.sleep(30)
+        healing = cluster.healings[steward]
+        assert healing.pending > 3
+        cluster.come_back(dead)
+        cluster.stores[steward].slow_s = 1  # lanes end between two pages
+        healing.sweep_soon()
+        await trio.sleep(600)
+        assert healing.pending == 0

@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 import trio.testing
+from msgspec.structs import replace
 
 from lockbox_node.core.placement import is_legal
 from lockbox_node.core.repair import RepairParams, is_named, tellable
@@ -66,6 +68,19 @@ async def test_a_part_that_is_gone_comes_back_from_the_siblings(autojump_clock: 
         assert cluster.puts() == [], "nobody handed it over"
 
 
+@pytest.mark.parametrize("said", [0, 7])
+async def test_a_wrong_version_in_a_table_does_not_keep_a_part_from_coming_back(
+    autojump_clock: trio.testing.MockClock, said: int
+) -> None:
+    async with running(Cluster(params=SLOW)) as cluster:
+        part = await cluster.lock("a")
+        nodes = cluster.nearest_first(part)
+        cluster.stores[nodes[4]].lose(part.address)
+        await tell(cluster, nodes[1], nodes[4], replace(table_of(part), version=said))
+        await trio.sleep(10)
+        assert (await cluster.part_at(nodes[4], part)).version == part.version
+
+
 async def test_a_renewal_comes_back_with_the_part(autojump_clock: trio.testing.MockClock) -> None:
     async with running(Cluster(params=SLOW)) as cluster:
         part = await cluster.lock("a")
@@ -79,6 +94,41 @@ async def test_a_renewal_comes_back_with_the_part(autojump_clock: trio.testing.M
         await trio.sleep(10)
         after = await cluster.part_at(nodes[4], part)
         assert (after.lease_until_unix_s, after.renewal) == (until, renewal)
+
+
+async def test_who_missed_a_renewal_learns_it_while_the_part_is_in_trash(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running(Cluster(params=SLOW)) as cluster:
+        part = await cluster.lock("a")
+        late, *others = cluster.nearest_first(part)
+        until = NOW_UNIX_S + 90 * DAY_S
+        renewal = AssetSigner("a").renewal(1, part.descriptor_hash, until)
+        for node in others:
+            store = cluster.stores[node]
+            await settled(partial(store.renew, renewal, part.address, part.descriptor_hash, until))
+        cluster.clock.now += 10 * DAY_S
+        await settled(partial(cluster.stores[late].expire, cluster.clock.now, 5.0))
+        told = await tell(cluster, others[0], late, table_of(await cluster.part_at(others[0], part)))
+        assert told.missing == [part.descriptor_hash]
+        await trio.sleep(10)
+        assert cluster.stores[late].figures().trash_stripes == 0
+        assert (await cluster.part_at(late, part)).renewal == renewal
+        assert cluster.menders[late].counts["renewed"] == 1
+
+
+async def test_a_renewal_beyond_what_the_tier_allows_does_not_come_back(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster(params=SLOW)) as cluster:
+        part = await cluster.lock("a")
+        nodes = cluster.nearest_first(part)
+        until = 2**62
+        renewal = AssetSigner("a").renewal(1, part.descriptor_hash, until)
+        store = cluster.stores[nodes[1]]
+        await settled(partial(store.renew, renewal, part.address, part.descriptor_hash, until))
+        await lose(cluster, nodes[4], part)
+        await trio.sleep(10)
+        after = await cluster.part_at(nodes[4], part)
+        assert (after.lease_until_unix_s, after.renewal) == (part.lease_until_unix_s, None)
 
 
 async def test_what_is_no_longer_wanted_does_not_come_back(autojump_clock: trio.testing.MockClock) -> None:
@@ -116,6 +166,27 @@ async def test_lost_parts_are_remembered_up_to_a_bound_and_once_each(autojump_cl
             invented = bytes_of(number)
             await tell(cluster, cluster.ids[5], cluster.ids[0], HolderTable(invented, 1, invented, entries))
         assert cluster.healings[cluster.ids[0]].pending == 3
+
+
+async def test_what_a_member_invents_does_not_keep_held_stripes_from_repair(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    params = RepairParams(
+        hold_off_s=4, sweep_s=20, request_timeout_s=10, in_flight_max=1, short_max=40, lost_max=40, lost_hold_s=0
+    )
+    async with running(Cluster(params=params)) as cluster:
+        part = await cluster.lock("a")
+        steward, *others = cluster.nearest_first(part)
+        liar = next(node for node in cluster.ids if node not in {steward, *others})
+        cluster.silent.add(liar)
+        for node in others:
+            cluster.healings[node].pause()
+        for number in range(40):
+            entries = [HolderEntry(0, steward, 1), HolderEntry(1, liar, 1)]
+            await tell(cluster, liar, steward, HolderTable(bytes_of(number), 1, bytes_of(number), entries))
+        cluster.kill(others[3])
+        await trio.sleep(40)
+        assert [asker for _, asker in cluster.puts()] == [steward]
 
 
 async def test_a_part_whose_descriptor_is_damaged_is_mended(autojump_clock: trio.testing.MockClock) -> None:
