@@ -181,10 +181,18 @@ class ShardStore(Protocol):
         """What stands at the address, without shard bytes."""
         ...
 
-    def merge(self, tables: Sequence[HolderTable], held_only: Sequence[HolderTable], answer: Answer[Merged]) -> None:
+    def merge(
+        self,
+        tables: Sequence[HolderTable],
+        held_only: Sequence[HolderTable],
+        answer: Answer[Merged],
+        *,
+        first: bool = False,
+    ) -> None:
         """Merge holder tables: `tables` into held parts, else as pointers (24 h); `held_only` into held parts alone.
 
-        Higher sequence wins per (index, node).
+        Higher sequence wins per (index, node). Of a full table those lines stay that stood before; with `first`, which
+        is for what we did ourselves, those that are told: what others say never makes us forget our own repairs.
         """
         ...
 

@@ -121,9 +121,16 @@ class ShardStoreFile:
         """What stands at the address. A corrupt part is listed while its descriptor and slots are good."""
         self._queue_read(store_reader.Look(address), answer)
 
-    def merge(self, tables: Sequence[HolderTable], held_only: Sequence[HolderTable], answer: Answer[Merged]) -> None:
+    def merge(
+        self,
+        tables: Sequence[HolderTable],
+        held_only: Sequence[HolderTable],
+        answer: Answer[Merged],
+        *,
+        first: bool = False,
+    ) -> None:
         """Merge holder tables: ports.ShardStore.merge."""
-        self._queue_write(store_requests.Merge(tuple(tables), tuple(held_only)), answer)
+        self._queue_write(store_requests.Merge(tuple(tables), tuple(held_only), first), answer)
 
     def renew(
         self,

@@ -241,7 +241,7 @@ class Changes:
             if row is not None:
                 if row.trashed < 0:
                     held.add(row.hash)
-                self._merge_into(row, table.entries)
+                self._merge_into(row, table.entries, first=request.first)
             elif (newest := self._replaced_by(table, found.rows)) is not None:
                 newer[table.descriptor_hash] = newest
                 over.add(table.descriptor_hash)
@@ -285,9 +285,9 @@ class Changes:
                 (pack_entries(merged), until, *key),
             )
 
-    def _merge_into(self, row: PartRow, entries: Sequence[HolderEntry]) -> None:
+    def _merge_into(self, row: PartRow, entries: Sequence[HolderEntry], *, first: bool = False) -> None:
         old = row.entries
-        merged = merge_entries(old, entries)
+        merged = merge_entries(entries, old) if first else merge_entries(old, entries)
         if merged == old:
             return
         self._connection.execute("UPDATE part SET entries = ? WHERE rid = ?", (pack_entries(merged), row.rid))

@@ -46,6 +46,7 @@ class Merge:
 
     tables: tuple[HolderTable, ...]
     held_only: tuple[HolderTable, ...]
+    first: bool = False
 
     @property
     def weight(self) -> int:

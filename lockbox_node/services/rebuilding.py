@@ -195,7 +195,7 @@ class Rebuilder:
         part = job.part
         entries = table_with(part.entries, self._members.alive(), added)
         table = HolderTable(part.address, part.version, part.descriptor_hash, entries)
-        await settled(merging(self._store, [table]))
+        await settled(merging(self._store, [table], first=True))
         told = HolderTable(part.address, part.version, part.descriptor_hash, tellable(entries))
         others = dict.fromkeys([*job.seen.holders(), *added.values()])
         await self._sources.tell(others, told)
@@ -206,9 +206,11 @@ def handover(part: StripePart, index: int, shards: list[bytes], table: list[Hold
     return PutStripe(part.descriptor, list(part.slots), index, shards, table, part.renewal)
 
 
-def merging(store: ShardStore, tables: Sequence[HolderTable]) -> Callable[[Answer[Merged]], None]:
+def merging(
+    store: ShardStore, tables: Sequence[HolderTable], *, first: bool = False
+) -> Callable[[Answer[Merged]], None]:
     """Start of a merge into parts that are held here."""
-    return lambda answer: store.merge((), tables, answer)
+    return lambda answer: store.merge((), tables, answer, first=first)
 
 
 async def bury(store: ShardStore, address: Address, signed: Signed, now_unix_s: float) -> int:

@@ -11,7 +11,7 @@ from lockbox_node.errors import QuotaExceeded, RequestRefused, ShardCorrupt, Sha
 from lockbox_node.ports import Owner, settled
 from protocol.held import bucket_of, held_digest, sum_bytes
 from protocol.ids import NodeId
-from protocol.messages import NO_INDEX, BucketDigest, HolderEntry, HolderTable
+from protocol.messages import ENTRIES_MAX, NO_INDEX, BucketDigest, HolderEntry, HolderTable
 from tests.contracts.kept import BIG, FAR, RENEWAL, Kept
 from tests.fakes.stripes import DAY_S, NOW_UNIX_S, Stripe, make_stripe, node_of
 
@@ -228,6 +228,21 @@ async def test_tables_for_held_parts_only_become_no_pointers(kept: Kept) -> None
     assert merged.held == {held.parts[0].descriptor_hash}
     assert kept.store.figures().pointers == 0
     assert len(await settled(partial(kept.store.held_with, NodeId(node_of(25))))) == 1
+
+
+async def test_of_a_full_table_our_own_lines_stay(kept: Kept) -> None:
+    part = make_stripe(1).parts[0]
+    await kept.put(part)
+    crowd = [HolderEntry(3, node_of(1000 + number), 9) for number in range(ENTRIES_MAX)]
+    await kept.merge(HolderTable(part.address, 1, part.descriptor_hash, crowd))
+    mine = HolderEntry(4, node_of(77), 10)
+    told = HolderTable(part.address, 1, part.descriptor_hash, [mine])
+    await kept.merge(told)
+    assert mine not in (await kept.get(part)).entries
+    await settled(partial(kept.store.merge, (), (told,), first=True))
+    entries = (await kept.get(part)).entries
+    assert mine in entries
+    assert len(entries) == ENTRIES_MAX
 
 
 # Scrub steps

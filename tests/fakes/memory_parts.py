@@ -250,7 +250,9 @@ class MemoryParts:
             None if tomb is None else tomb[1],
         )
 
-    def merge_all(self, tables: Sequence[HolderTable], held_only: Sequence[HolderTable]) -> Merged:
+    def merge_all(
+        self, tables: Sequence[HolderTable], held_only: Sequence[HolderTable], *, first: bool = False
+    ) -> Merged:
         tombstones: dict[bytes, Signed] = {}
         newer: dict[bytes, Signed] = {}
         held: set[bytes] = set()
@@ -264,7 +266,7 @@ class MemoryParts:
             elif kept is not None:
                 if kept.trashed_at_s < 0:
                     held.add(table.descriptor_hash)
-                self.merge_into(kept, tuple(table.entries))
+                self.merge_into(kept, tuple(table.entries), first=first)
             elif (newest := self.replaced_by(table)) is not None:
                 newer[table.descriptor_hash] = newest
                 over.add(table.descriptor_hash)
@@ -292,8 +294,9 @@ class MemoryParts:
         )
         self._pointers[key] = (merged, now + self._params.pointer_ttl_s)
 
-    def merge_into(self, kept: Kept, entries: Sequence[HolderEntry]) -> None:
-        kept.part = replace(kept.part, entries=merge_entries(kept.part.entries, entries))
+    def merge_into(self, kept: Kept, entries: Sequence[HolderEntry], *, first: bool = False) -> None:
+        old = kept.part.entries
+        kept.part = replace(kept.part, entries=merge_entries(entries, old) if first else merge_entries(old, entries))
 
     def delete(self, tombstone: Signed, address: Address, version: int, until_unix_s: int) -> None:
         known = self._tombs.get(address)

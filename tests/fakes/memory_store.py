@@ -78,9 +78,16 @@ class MemoryStore:
         """ports.ShardStore.look."""
         self._serve(lambda: self._state.look(address), answer)
 
-    def merge(self, tables: Sequence[HolderTable], held_only: Sequence[HolderTable], answer: Answer[Merged]) -> None:
+    def merge(
+        self,
+        tables: Sequence[HolderTable],
+        held_only: Sequence[HolderTable],
+        answer: Answer[Merged],
+        *,
+        first: bool = False,
+    ) -> None:
         """ports.ShardStore.merge."""
-        self._serve(lambda: self._state.merge_all(tables, held_only), answer)
+        self._serve(lambda: self._state.merge_all(tables, held_only, first=first), answer)
 
     def renew(
         self,
