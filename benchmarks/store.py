@@ -25,6 +25,7 @@ import trio
 
 from benchmarks.store_parts import plain_parts
 from lockbox_node.adapters.shard_store import ShardStoreFile
+from lockbox_node.core.scrub_pace import ScrubParams
 from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.ports import PutOutcome, StripePart, settled
 from tests.fakes.stripes import OWNER, FixedClock
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 KIB, MIB = 1024, 1024 * 1024
 PARAMS = StoreParams(free_floor_bytes=0, free_floor_percent=0.0, capacity_bytes=1 << 40)
+SCRUB = ScrubParams()
 SECONDS = 2.0  # of a bare measurement
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 
@@ -228,7 +230,7 @@ async def scrub(store: ShardStoreFile, share: float) -> None:
     after = b""
     while True:
         start = trio.current_time()
-        step = await settled(partial(store.check, after, 256))
+        step = await settled(partial(store.check, after, SCRUB.step_parts))
         after = b"" if step.done else step.after
         await trio.sleep((trio.current_time() - start) * (1 - share) / share)
 
@@ -278,7 +280,7 @@ def filled(folder: Path, reps: int, count: int) -> list[Row]:
             opening.add(seconds, 0)
             memory.add(rss_mib, 0)
         taken.add((data_dir / "shards.db").stat().st_size / (count * KIB), 0)
-        scrubs = [during_scrub(data_dir, reps, share) for share in (0.1, 0.5)]
+        scrubs = [during_scrub(data_dir, reps, share) for share in (SCRUB.share, SCRUB.share_now)]
     finally:
         shutil.rmtree(data_dir)
     return [filling, opening, memory, taken, *scrubs]

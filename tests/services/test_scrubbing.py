@@ -108,7 +108,7 @@ async def test_a_scheduled_pass_is_spread_over_its_cycle_and_then_the_next_begin
 
 async def test_one_asked_for_sees_everything_at_once_from_the_start(autojump_clock: MockClock) -> None:
     store, _ = await filled(41, delay_s=0.5)
-    async with running(store) as scrub:
+    async with running(store, ScrubParams(step_parts=2, share_now=0.5)) as scrub:
         await trio.sleep(10 * DAY_S)
         assert 0 < scrub.state.parts < 41
         number = await scrub.start_now()
