@@ -31,7 +31,7 @@ class ScrubParams:
     cycle_min_s: float = 25 * DAY_S
     cycle_max_s: float = 35 * DAY_S
     share: float = 0.1  # of the disk's time, at most
-    share_now: float = 0.3  # the same while an operator waits for it
+    share_now: float = 0.2  # the same while an operator waits for it
     step_parts: int = 16  # a put waits for one step at most: the more, the longer
     note_every_s: float = 30.0  # a crash repeats at most so much
     note_every_parts: int = 1000
@@ -41,7 +41,7 @@ class ScrubParams:
         if not 0 < self.cycle_min_s <= self.cycle_max_s < float("inf"):
             raise ConfigError("scrub.cycle_min_s is outside zero to scrub.cycle_max_s", "25 and 35 days are usual")
         if not (0 < self.share <= 1 and 0 < self.share_now <= 1):
-            raise ConfigError("scrub.share and share_now must be above 0 and at most 1", "0.1 and 0.3 are usual")
+            raise ConfigError("scrub.share and share_now must be above 0 and at most 1", "0.1 and 0.2 are usual")
         if self.step_parts < 1 or self.note_every_parts < 1:
             raise ConfigError("scrub.step_parts and note_every_parts must be at least 1")
         if not (self.note_every_s > 0 and self.busy_wait_s > 0):

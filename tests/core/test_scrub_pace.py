@@ -46,8 +46,8 @@ def test_one_that_is_late_takes_a_tenth_of_the_disks_time() -> None:
     assert state(0.5).rest_s(1.0, 100.0 + CYCLE_S, PARAMS) == pytest.approx(9.0)
 
 
-def test_one_that_an_operator_waits_for_takes_three_tenths_of_it_and_no_more() -> None:
-    assert state(0.5, at_once=True).rest_s(0.3, 100.0, PARAMS) == pytest.approx(0.7)
+def test_one_that_an_operator_waits_for_takes_a_fifth_of_it_and_no_more() -> None:
+    assert state(0.5, at_once=True).rest_s(0.2, 100.0, PARAMS) == pytest.approx(0.8)
 
 
 def test_steps_add_up_and_the_end_is_remembered() -> None:

@@ -199,7 +199,7 @@ async def test_a_crash_forgets_at_most_a_thousand_parts_and_one_step(autojump_cl
 
 async def test_a_crash_forgets_at_most_half_a_minute_of_slow_steps(autojump_clock: MockClock) -> None:
     store, _ = await filled(60, delay_s=8.0)
-    async with running(store, ScrubParams(step_parts=1)) as scrub:
+    async with running(store, ScrubParams(step_parts=1, share_now=0.5)) as scrub:
         await scrub.start_now()
         kept: list[tuple[float, bytes]] = []
         for _ in range(600):
