@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from benchmarks.store_parts import plain_parts
+from lockbox_node.adapters import store_schema
 from lockbox_node.adapters.shard_store import ShardStoreFile
 from lockbox_node.core.scrub_pace import ScrubParams
 from lockbox_node.core.storage_params import StoreParams
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 KIB, MIB = 1024, 1024 * 1024
 PARAMS = StoreParams(free_floor_bytes=0, free_floor_percent=0.0, capacity_bytes=1 << 40)
 SCRUB = ScrubParams()
+BODY_BYTES = 1700  # of a part of 1 KiB: its shard, its descriptor, a slot
 SECONDS = 2.0  # of a bare measurement
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 
@@ -104,6 +106,29 @@ async def hopped_appends_per_s(folder: Path, size: int, seconds: float = SECONDS
     return count / spent
 
 
+async def hopped_rows_per_s(folder: Path, size: int, seconds: float = SECONDS) -> float:
+    """One row for each commit into one table of a database with the store's settings, by way of a thread.
+
+    The least that a put of its own can cost: no index, no counter, no table but the one.
+    """
+    with tempfile.TemporaryDirectory(dir=folder) as data_dir:
+        connection = store_schema.connect(Path(data_dir) / "rows.db", fresh=True)
+        connection.execute("CREATE TABLE part(rid INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT")
+        block = os.urandom(size)
+
+        def put() -> None:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("INSERT INTO part(body) VALUES (?)", (block,))
+            connection.execute("COMMIT")
+
+        count, start = 0, time.perf_counter()
+        while (spent := time.perf_counter() - start) < seconds:
+            await trio.to_thread.run_sync(put)
+            count += 1
+        connection.close()
+    return count / spent
+
+
 async def at_once(requests: Iterable[Callable[..., None]], tasks: int) -> list[float]:
     """All of them, by so many tasks that each ask, await the answer and ask again; the latency of each in seconds."""
     waiting = iter(requests)
@@ -158,6 +183,7 @@ def in_store(data_dir: Path, work: Callable[[ShardStoreFile], Awaitable[None]]) 
 def small(folder: Path, reps: int) -> list[Row]:
     """Puts and gets of 1 KiB."""
     hop = Row("append + fdatasync by way of a thread, /s", "append + fdatasync", "")
+    row = Row("one row a commit in a bare table, by way of a thread, /s", "append + fdatasync", "")
     one = Row("put 1 KiB, 1 writer, /s", "append + fdatasync", ">= 0.6")
     many = Row("put 1 KiB, 32 writers, /s", "append + fdatasync", ">= 2.5")
     tail = Row("p99 of a put, 32 writers, ms", "", "")
@@ -169,6 +195,7 @@ def small(folder: Path, reps: int) -> list[Row]:
             async def work(store: ShardStoreFile) -> None:
                 parts = list(plain_parts(0, 6000, 1, KIB))
                 hop.add(await hopped_appends_per_s(folder, KIB), bare_appends_per_s(folder, KIB))
+                row.add(await hopped_rows_per_s(folder, BODY_BYTES), bare_appends_per_s(folder, KIB))
                 start = time.perf_counter()
                 await at_once(putting(store, parts[:800]), 1)
                 one.add(800 / (time.perf_counter() - start), bare_appends_per_s(folder, KIB))
@@ -182,7 +209,7 @@ def small(folder: Path, reps: int) -> list[Row]:
                 gets.add(6000 / (time.perf_counter() - start), 0)
 
             in_store(Path(data_dir), work)
-    return [hop, one, many, tail, gets, amplification]
+    return [hop, row, one, many, tail, gets, amplification]
 
 
 def large(folder: Path, reps: int) -> list[Row]:
