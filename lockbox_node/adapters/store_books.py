@@ -150,7 +150,7 @@ class Books:
         return _counters(self.tally), len(self._news), len(self._used)
 
     def back_to(self, mark: Mark) -> None:
-        """Forget what was counted since; the rows are the savepoint's."""
+        """Forget what was counted since; a refused request wrote no row."""
         counters, news, used = mark
         self.tally = Tally(*counters)
         del self._news[news:], self._used[used:]

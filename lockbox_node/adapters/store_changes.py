@@ -1,8 +1,8 @@
 """What each write does to the rows: put, merge of tables, renewal, quarantine, note; the rest is store_garbage.
 
-Used by the writer alone, inside a transaction that it opened; a LockboxError means that the request is refused and its
-savepoint is rolled back. `careful` is set after a page failed its checksum: old bodies then stay where they are, since
-touching the damaged page would fail again. The rulings are those of core.slots; the rows only carry them out.
+Used by the writer alone, inside a transaction that it opened; a LockboxError refuses the request, and comes
+before its first row is written. `careful` is set after a page failed its checksum: old bodies then stay where they are,
+since touching the damaged page would fail again. The rulings are those of core.slots; the rows only carry them out.
 """
 
 from __future__ import annotations

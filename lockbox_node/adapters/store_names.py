@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lockbox_node.adapters.store_rows import PART_COLUMNS, PartRow, prefix_of, prefixes
+from lockbox_node.adapters.store_rows import PART_COLUMNS, QUALIFIED_COLUMNS, PartRow, prefix_of, prefixes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 FOLD_ROWS = 2000  # of one transaction
 _INSERT = "INSERT OR IGNORE INTO named VALUES (?, ?)"
 _DELETE = "DELETE FROM named WHERE prefix = ? AND rid = ?"
-_COLUMNS = ", ".join(f"part.{name}" for name in PART_COLUMNS.split(", "))
 _INDEXED = (
-    f"SELECT {_COLUMNS} FROM named JOIN part USING (rid) WHERE prefix = ? AND rid > ? AND rid < ? "  # noqa: S608
+    f"SELECT {QUALIFIED_COLUMNS} FROM named JOIN part USING (rid) WHERE prefix = ? AND rid > ? AND rid < ? "  # noqa: S608
     "ORDER BY rid LIMIT ?"
 )
 _LATEST = f"SELECT {PART_COLUMNS} FROM part WHERE rid > ? ORDER BY rid LIMIT ?"  # noqa: S608  # our column names

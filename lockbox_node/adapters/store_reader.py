@@ -18,6 +18,7 @@ from lockbox_node.adapters.store_names import page_with
 from lockbox_node.adapters.store_rows import (
     PART_COLUMNS,
     PARTS_AT,
+    QUALIFIED_COLUMNS,
     DamagedRow,
     PartRow,
     split_shards,
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lockbox_node.core.storage_params import StoreParams
-
-_COLUMNS = ", ".join(f"part.{name}" for name in PART_COLUMNS.split(", "))
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +257,7 @@ class StoreReader:
     def _look(self, address: bytes) -> SlotView:
         execute = self._connection.execute
         joined = "part LEFT JOIN body USING (rid)"
-        sql = f"SELECT {_COLUMNS}, head FROM {joined} WHERE address = ? ORDER BY version DESC, hash"  # noqa: S608
+        sql = f"SELECT {QUALIFIED_COLUMNS}, head FROM {joined} WHERE address = ? ORDER BY version DESC, hash"  # noqa: S608
         parts: list[StripePart] = []
         tables: list[HolderTable] = []
         held = set()

@@ -29,6 +29,7 @@ PART_COLUMNS = (
     "rid, address, hash, version, tier, lease, idx, corrupt, big, shards, shard_bytes, logical_bytes, entries, "
     "trashed, owner, renewal"
 )
+QUALIFIED_COLUMNS = ", ".join(f"part.{name}" for name in PART_COLUMNS.split(", "))  # for joins
 PARTS_AT = f"SELECT {PART_COLUMNS} FROM part WHERE address = ?"  # noqa: S608  # our column names
 NOTE_CHECK_BYTES = 8
 _PREFIX = struct.Struct(">q")
