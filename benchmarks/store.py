@@ -25,6 +25,7 @@ import trio
 
 from benchmarks.store_parts import plain_parts
 from lockbox_node.adapters import store_schema
+from lockbox_node.adapters.kept_thread import KeptThread
 from lockbox_node.adapters.shard_store import ShardStoreFile
 from lockbox_node.core.scrub_pace import ScrubParams
 from lockbox_node.core.storage_params import StoreParams
@@ -99,11 +100,7 @@ async def hopped_appends_per_s(folder: Path, size: int, seconds: float = SECONDS
             os.write(descriptor, block)
             os.fdatasync(descriptor)
 
-        count, start = 0, time.perf_counter()
-        while (spent := time.perf_counter() - start) < seconds:
-            await trio.to_thread.run_sync(append)
-            count += 1
-    return count / spent
+        return await _hops_per_s(append, seconds)
 
 
 async def hopped_rows_per_s(folder: Path, size: int, seconds: float = SECONDS) -> float:
@@ -121,11 +118,18 @@ async def hopped_rows_per_s(folder: Path, size: int, seconds: float = SECONDS) -
             connection.execute("INSERT INTO part(body) VALUES (?)", (block,))
             connection.execute("COMMIT")
 
+        rate = await _hops_per_s(put, seconds)
+        connection.close()
+    return rate
+
+
+async def _hops_per_s(work: Callable[[], None], seconds: float) -> float:
+    """One after the other, in the kind of thread that the store has."""
+    with KeptThread("benchmark") as thread:
         count, start = 0, time.perf_counter()
         while (spent := time.perf_counter() - start) < seconds:
-            await trio.to_thread.run_sync(put)
+            await thread.run(work)
             count += 1
-        connection.close()
     return count / spent
 
 

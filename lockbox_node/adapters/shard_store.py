@@ -17,6 +17,7 @@ import trio
 
 from lockbox_node.adapters import store_reader, store_requests, store_schema
 from lockbox_node.adapters.disk import DISK, Disk
+from lockbox_node.adapters.kept_thread import KeptThread
 from lockbox_node.adapters.store_opening import Handles
 from lockbox_node.adapters.store_queue import RequestQueue
 from lockbox_node.adapters.store_requests import Quarantine, Write, closing, too_much
@@ -69,8 +70,10 @@ class ShardStoreFile:
         self._reads = RequestQueue[store_reader.Read](Gathering(params.gather_read_s, params.gather_enough))
         self._doubted: set[tuple[bytes, bytes]] = set()  # quarantines on their way
         self.holds = 0  # while above zero no file goes away: a backup is about to link it
-        self._write_limiter = trio.CapacityLimiter(1)
-        self._read_limiter = trio.CapacityLimiter(1)
+        self._write_thread: KeptThread | None = None  # while `run` runs
+        self._read_thread: KeptThread | None = None
+        self._writing = False
+        self._salvaging = trio.Lock()
 
     @classmethod
     def open(
@@ -209,14 +212,15 @@ class ShardStoreFile:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; then everything that waits is answered with an error and the store is closed."""
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write_loop)
-                nursery.start_soon(self._read_loop)
-                self._handles.tell(self.on_corrupt, self.on_lost)
-                task_status.started()
-        finally:
-            self.close()
+        with KeptThread("store writer") as self._write_thread, KeptThread("store reader") as self._read_thread:
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write_loop)
+                    nursery.start_soon(self._read_loop)
+                    self._handles.tell(self.on_corrupt, self.on_lost)
+                    task_status.started()
+            finally:
+                self.close()
 
     def close(self) -> None:
         """Refuse what waits, checkpoint, close, let the lock go. For a store whose `run` has ended or never began."""
@@ -231,7 +235,9 @@ class ShardStoreFile:
 
     async def housekeeping_ended(self) -> None:
         """Return when none is under way; with `holds` set before, none begins."""
-        await self._hop(lambda: None)
+        async with self._salvaging:
+            if self._write_thread is not None:
+                await self._hop(lambda: None)
 
     # Queues
 
@@ -318,17 +324,23 @@ class ShardStoreFile:
         A backup that begins meanwhile waits for the new one; no connection of another may outlive the swap, for SQLite
         would remove the WAL by its name with it.
         """
-        async with self._write_limiter:
+        assert self._read_thread is not None
+        async with self._salvaging:
             if self.holds:
                 return
-            if await trio.to_thread.run_sync(partial(self._handles.rebuild, trio.current_time())):
-                async with self._read_limiter:  # the reader is between two hops
-                    await trio.to_thread.run_sync(self._handles.swap)
+            if await self._hop(partial(self._handles.rebuild, trio.current_time())):
+                await self._read_thread.run(self._handles.swap)  # between two reads
         self._publish()
         self._handles.tell(self.on_corrupt, self.on_lost)
 
     async def _hop(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, abandon_on_cancel=False, limiter=self._write_limiter)
+        """In the writer's thread."""
+        assert self._write_thread is not None
+        self._writing = True
+        try:
+            return await self._write_thread.run(work)
+        finally:
+            self._writing = False
 
     # Reader task
 
@@ -342,11 +354,10 @@ class ShardStoreFile:
     async def _read_group(self) -> None:
         count = min(len(self._reads), self._params.read_group_max)
         group = [self._reads.pop() for _ in range(count)]
+        assert self._read_thread is not None
         try:
-            results = await trio.to_thread.run_sync(
-                lambda: self._reader.read([request for request, _ in group]),  # after a salvage it is another reader
-                abandon_on_cancel=False,
-                limiter=self._read_limiter,
+            results = await self._read_thread.run(  # after a salvage it is another reader
+                lambda: self._reader.read([request for request, _ in group], self._hurry)
             )
         except BaseException:  # as in the writer task
             for _, answer in group:
@@ -356,6 +367,10 @@ class ShardStoreFile:
         self._answer_reads(group, results)
         if self._handles.damaged:
             self._writes.wake()
+
+    def _hurry(self) -> bool:
+        """Whether somebody waits; asked in the reader's thread."""
+        return self._writing or bool(self._writes) or bool(self._reads)
 
     def _answer_reads(
         self, group: Sequence[tuple[store_reader.Read, Answer[Any]]], results: Sequence[store_reader.ReadResult]

@@ -36,7 +36,7 @@ from protocol.held import bucket_of, held_digest, sum_bytes
 from protocol.messages import SIBLINGS_MAX, BucketDigest, HolderTable, Signed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lockbox_node.core.storage_params import StoreParams
 
@@ -131,11 +131,16 @@ class StoreReader:
         self._files = files
         self._params = params
         self._clock = clock
+        self._hurry: Callable[[], bool] = lambda: False
         self.damaged = False  # a page of the database was met that is not as it was written
 
-    def read(self, group: Sequence[Read]) -> list[ReadResult]:
-        """The results in order; stops early (fewer results) when the bytes of a hop are reached."""
+    def read(self, group: Sequence[Read], hurry: Callable[[], bool] = lambda: False) -> list[ReadResult]:
+        """The results in order; stops early (fewer results) when the bytes of a hop are reached.
+
+        A check ends after the part that it is at when there is `hurry`: a put would else wait for all its parts.
+        """
         results: list[ReadResult] = []
+        self._hurry = hurry
         self._begin()
         size = 0
         try:
@@ -222,7 +227,7 @@ class StoreReader:
         self.damaged |= isinstance(error, apsw.Error) and is_damage(error)
 
     def _check(self, request: Check) -> CheckResult | LockboxError:
-        """Verify the next parts, up to `check_bytes_max`; what is known to be corrupt counts as such again."""
+        """Verify the next parts, up to `check_bytes_max`; one in a hurry. What is known to be corrupt counts again."""
         after, parts, size, corrupt = request.after, 0, 0, 0
         damages: list[Damage] = []
         rows = self._page(request.after, request.limit)
@@ -238,7 +243,7 @@ class StoreReader:
             if isinstance(result, Damage):
                 damages.append(result)
             corrupt += not isinstance(result, StripePart)
-            if size >= self._params.check_bytes_max:
+            if size >= self._params.check_bytes_max or self._hurry():
                 break
         done = len(rows) < min(request.limit, self._params.scan_rows_max) and parts == len(rows)
         return CheckResult(Checked(after, parts, size, corrupt, done), tuple(damages))

@@ -82,6 +82,13 @@ INSERT INTO digest SELECT held_bucket(address), count(*), held_sum(address, vers
 CREATE TABLE digest_news(number INTEGER PRIMARY KEY, changes BLOB NOT NULL) STRICT;
 CREATE TABLE note(name TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 """,
+    # The index of holders by blocks of parts; it is written behind again from the first part on.
+    """
+DROP TABLE named;
+CREATE TABLE named(prefix INTEGER NOT NULL, block INTEGER NOT NULL, places BLOB NOT NULL, PRIMARY KEY (prefix, block))
+    STRICT, WITHOUT ROWID;
+UPDATE meta SET named_until = 0;
+""",
 )
 
 

@@ -142,12 +142,15 @@ class StoreWriter:
                 known = refused.get(place)
                 results.append(known or self._one(group[place], staged.get(place), careful=careful))
             self._books.save()
+            self._changes.names.save()
             execute("COMMIT")
         except BaseException:
             self._books.back_to(before)
             if self._connection.in_transaction:
                 execute("ROLLBACK")
             raise
+        finally:
+            self._changes.names.forget()
         self._books.saved()
         if any(isinstance(group[place], Note) for place in places):
             self._load_notes()
@@ -221,15 +224,16 @@ class StoreWriter:
         if self.broken:
             return
         try:
-            self._write_behind()
+            self._write_behind(only_many=True)
         except apsw.Error as error:
             if self._is_fatal(error):
                 return
         self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
 
-    def _write_behind(self) -> None:
+    def _write_behind(self, *, only_many: bool = False) -> bool:
+        """One step of what is written behind; whether there is more."""
         self._books.fold()
-        self._changes.names.fold()
+        return self._changes.names.fold(only_many=only_many)
 
     def idle(self) -> bool:
         """One bounded step of housekeeping; True when there is more to do."""
@@ -237,7 +241,7 @@ class StoreWriter:
             return False
         try:
             more = self._unlink() | self._sweep() | self._expire() | self._shrink()
-            self._write_behind()
+            more |= self._write_behind()
             self._ballast.take()
         except apsw.Error as error:
             return self._is_fatal(error) and False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+import apsw
 import pytest
 
 from lockbox_node.adapters import store_names
@@ -29,6 +30,7 @@ PARAMS = StoreParams(ballast_bytes=4096, free_floor_bytes=0, free_floor_percent=
 @pytest.fixture
 def stepped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SteppedStore]:
     monkeypatch.setattr(store_names, "FOLD_ROWS", 4)
+    monkeypatch.setattr(store_names, "BLOCK", 3)
     stepped = SteppedStore(tmp_path, PARAMS)
     yield stepped
     stepped.close()
@@ -50,10 +52,23 @@ def addresses(*numbers: int) -> list[bytes]:
     return [make_stripe(number).signer.address for number in numbers]
 
 
+def part_row(stepped: SteppedStore, number: int) -> int:
+    sql = "SELECT rid FROM part WHERE address = ?"
+    return int(stepped.store._writer._connection.execute(sql, (make_stripe(number).signer.address,)).get)
+
+
+def indexed(stepped: SteppedStore) -> list[int]:
+    """The row ids in the index."""
+    rids = set()
+    for block, places in stepped.store._writer._connection.execute("SELECT block, places FROM named"):
+        rids |= {block * store_names.BLOCK + place for place in store_names._unpack(places)}
+    return sorted(rids)
+
+
 def test_parts_are_found_before_while_and_after_the_index_catches_up(stepped: SteppedStore) -> None:
     put(stepped, *range(7))
     assert found(stepped, 5) == addresses(*range(6))
-    assert stepped.store._writer._changes.names._fold_some()
+    assert stepped.store._writer._changes.names.fold()
     assert found(stepped, 5) == addresses(*range(6))
     put(stepped, 7, 8)
     stepped.rest()
@@ -84,8 +99,39 @@ def test_the_index_follows_tables_and_deletes(stepped: SteppedStore) -> None:
     gone = make_stripe(2)
     stepped.store._writer.commit([Bury(gone.signer.tombstone(1), gone.signer.address, 1, 2**40)])
     assert found(stepped, 5) == addresses(1)
-    rows = stepped.store._writer._connection.execute("SELECT count(DISTINCT rid) FROM named").get
-    assert rows == 1
+    assert indexed(stepped) == [part_row(stepped, 1)]
+
+
+def test_a_row_whose_parts_are_all_gone_goes_too(stepped: SteppedStore) -> None:
+    put(stepped, *range(5))
+    stepped.rest()
+    gone = [make_stripe(number) for number in range(5)]
+    stepped.store._writer.commit([Bury(one.signer.tombstone(1), one.signer.address, 1, 2**40) for one in gone])
+    assert stepped.store._writer._connection.execute("SELECT count(*) FROM named").get == 0
+
+
+def test_what_a_failed_transaction_would_have_changed_is_forgotten(stepped: SteppedStore) -> None:
+    put(stepped, 1, 2)
+    stepped.rest()
+    writer, gone = stepped.store._writer, make_stripe(1)
+    writer._connection.set_commit_hook(lambda: True)
+    with pytest.raises(apsw.ConstraintError):
+        writer.commit([Bury(gone.signer.tombstone(1), gone.signer.address, 1, 2**40)])
+    writer._connection.set_commit_hook(None)
+    put(stepped, 3)
+    assert found(stepped, 5) == addresses(1, 2, 3)
+    assert indexed(stepped) == [part_row(stepped, 1), part_row(stepped, 2)]
+
+
+def test_a_checkpoint_catches_up_only_when_enough_parts_wait(stepped: SteppedStore) -> None:
+    put(stepped, 1)
+    stepped.rest()
+    put(stepped, 2, 3, 4)
+    stepped.store._writer.checkpoint()
+    assert indexed(stepped) == [part_row(stepped, 1)]
+    put(stepped, 5)
+    stepped.store._writer.checkpoint()
+    assert len(indexed(stepped)) == 5
 
 
 def test_a_reopened_store_goes_on_where_the_index_ended(tmp_path: Path) -> None:

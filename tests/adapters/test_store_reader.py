@@ -8,7 +8,7 @@ import pytest
 
 from lockbox_node.adapters import store_schema
 from lockbox_node.adapters.store_files import BigFiles
-from lockbox_node.adapters.store_reader import MORE, Damage, Get, HeldWith, Look, StoreReader
+from lockbox_node.adapters.store_reader import MORE, Check, CheckResult, Damage, Get, HeldWith, Look, StoreReader
 from lockbox_node.adapters.store_requests import Bury, Put
 from lockbox_node.adapters.store_writer import StoreWriter
 from lockbox_node.core.storage_params import StoreParams
@@ -102,3 +102,21 @@ def test_a_look_shows_no_shards(pair: Pair) -> None:
     assert isinstance(view, SlotView)
     assert view.parts[0].shards == ()
     assert view.parts[0].slots == part.slots
+
+
+def test_a_check_ends_after_one_part_while_somebody_waits(pair: Pair) -> None:
+    writer, reader = pair
+    parts = [make_stripe(number).parts[0] for number in range(3)]
+    writer.commit([Put(part, (), OWNER) for part in parts])
+    after, steps = b"", 0
+    while True:
+        (result,) = reader.read([Check(after, 4)], lambda: True)
+        assert isinstance(result, CheckResult)
+        assert result.checked.parts == 1
+        after, steps = result.checked.after, steps + 1
+        if result.checked.done:
+            break
+    assert steps == 3
+    (result,) = reader.read([Check(b"", 4)], lambda: False)
+    assert isinstance(result, CheckResult)
+    assert result.checked.parts == 3

@@ -14,8 +14,9 @@ from lockbox_node.adapters import store_schema
 from lockbox_node.adapters.shard_store import ShardStoreFile
 from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.errors import ConfigError, RequestRefused
-from lockbox_node.ports import settled
+from lockbox_node.ports import StripeSummary, settled
 from protocol.errors import ErrorCode
+from protocol.ids import NodeId
 from tests.fakes.stripes import OWNER, FixedClock, make_stripe, node_of
 
 
@@ -87,9 +88,10 @@ def test_a_lost_marker_is_written_again(tmp_path: Path) -> None:
     assert (tmp_path / "STORE").read_text() == marker
 
 
-async def test_a_database_of_every_earlier_format_opens_with_all_that_it_held(tmp_path: Path) -> None:
-    """format1: five small parts, a large one, a pointer, a tombstone, as the first release wrote them."""
-    with tarfile.open(Path(__file__).parent / "stores" / "format1.tar.gz") as archive:
+@pytest.mark.parametrize("number", range(1, len(store_schema.MIGRATIONS)))
+async def test_a_database_of_every_earlier_format_opens_with_all_that_it_held(tmp_path: Path, number: int) -> None:
+    """Each: five small parts, a large one, a pointer, a tombstone, as the program of that time wrote them."""
+    with tarfile.open(Path(__file__).parent / "stores" / f"format{number}.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
     params = StoreParams(ballast_bytes=4096, free_floor_bytes=0, free_floor_percent=0.0)
     store = ShardStoreFile.open(tmp_path, params, FixedClock(), node_of(1))
@@ -102,6 +104,10 @@ async def test_a_database_of_every_earlier_format_opens_with_all_that_it_held(tm
         with pytest.raises(RequestRefused) as refused:
             await settled(partial(store.put, make_stripe("gone", version=3).parts[0], (), OWNER))
         assert refused.value.code is ErrorCode.STALE
+        holder = NodeId(parts[0].entries[0].node)
+        sharing = sum(any(entry.node == holder for entry in part.entries) for part in parts)
+        named: list[StripeSummary] = await settled(partial(store.held_with, holder))
+        assert len(named) == sharing
         digests = await settled(store.digests)
         assert sum(one.count for one in digests) == len(parts)
         figures = store.figures()
