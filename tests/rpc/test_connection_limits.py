@@ -21,7 +21,7 @@ from protocol.messages import (
     Shards,
     Stored,
 )
-from tests.fakes.memory_network import MemoryStream, stream_pair
+from simulations.streams import MemoryStream, stream_pair
 
 if TYPE_CHECKING:
     from trio.testing import MockClock

@@ -11,7 +11,7 @@ from lockbox_node.errors import PeerUnreachable
 from lockbox_node.rpc.frames import LARGE_BYTES, SLICE_BYTES, Frames, pieces
 from protocol.errors import RemoteProtocolError
 from protocol.framing import encode_frame
-from tests.fakes.memory_network import stream_pair
+from simulations.streams import stream_pair
 
 sizes = st.one_of(
     st.integers(0, 300), st.integers(LARGE_BYTES - 2, LARGE_BYTES + 2), st.integers(SLICE_BYTES, 3 * SLICE_BYTES)

@@ -12,7 +12,7 @@ from lockbox_node.rpc.pool import Pool
 from lockbox_node.services.leases import UPTIME_NOTE
 from lockbox_node.services.scrubbing import SCRUB_NOTE
 from lockbox_node.services.upkeep import Upkeep
-from tests.fakes.identities import FakeNetwork
+from simulations.identities import FakeNetwork
 from tests.fakes.memory_network import MemoryHub
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.nodes import TownClock
