@@ -33,6 +33,9 @@ class Geography:
         self._regions[host] = region
         self._chance[host] = self._rng(f"jitter {host}")
 
+    def __contains__(self, host: str) -> bool:
+        return host in self._regions
+
     def one_way_s(self, source: str, target: str) -> float:
         """The time of one message, drawn anew each time."""
         way_s = self._ways.get((source, target))

@@ -148,6 +148,9 @@ class Hub:
 
     async def reach(self, source: str, target: str) -> None:
         """Return when a dial has come through; never while something stands in the way."""
+        if self.geography is not None and target not in self.geography:
+            await trio.lowlevel.checkpoint()
+            raise PeerUnreachable(f"{target} cannot be reached: no such name", "is the address right?")
         there, back = self.way(source, target), self.way(target, source)
         while True:
             await trio.sleep((there.time_s() + back.time_s()) * HANDSHAKE_WAYS / 2 + self.dial_s)

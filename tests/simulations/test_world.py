@@ -32,7 +32,7 @@ def test_each_name_has_its_own_chance() -> None:
     assert drawn != World(2).rng("a").random()
 
 
-async def test_a_trace_tells_order_time_and_content_apart(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_trace_tells_order_time_and_content_apart() -> None:
     def trace_of(*events: str) -> str:
         trace = Trace()
         for event in events:
@@ -47,7 +47,7 @@ async def test_a_trace_tells_order_time_and_content_apart(autojump_clock: trio.t
     assert first != trace_of("a", "b")
 
 
-async def test_the_last_events_are_kept_in_words(autojump_clock: trio.testing.MockClock) -> None:
+async def test_the_last_events_are_kept_in_words() -> None:
     trace = Trace()
     for number in range(RECENT + 1):
         trace.add("event", number)
@@ -59,9 +59,7 @@ async def test_the_last_events_are_kept_in_words(autojump_clock: trio.testing.Mo
     ]
 
 
-async def test_a_log_line_is_an_event_and_an_exception_is_a_defect(
-    autojump_clock: trio.testing.MockClock, world: World
-) -> None:
+async def test_a_log_line_is_an_event_and_an_exception_is_a_defect(world: World) -> None:
     log = structlog.get_logger()
     who.set("node7")
     log.info("it.happened", number=3)
@@ -76,7 +74,7 @@ async def test_a_log_line_is_an_event_and_an_exception_is_a_defect(
     assert "ValueError: broken" in world.defects[0]
 
 
-async def test_a_clock_drifts_and_jumps(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_clock_drifts_and_jumps() -> None:
     clock = DriftingClock(ahead_s=5)
     assert clock.now_unix_s() == NOW_UNIX_S + 5
     await trio.sleep(10)
