@@ -15,6 +15,8 @@ import trio
 from lockbox_node.config import Config, NodeSettings
 from lockbox_node.core.regions import spread_regions
 from lockbox_node.node import Node, Ports
+from simulations import crashing
+from simulations.crashing import at_step
 from simulations.geography import Geography
 from simulations.identities import FakeNetwork, Papers
 from simulations.network import Hub
@@ -22,7 +24,7 @@ from simulations.stores import SimDisk
 from simulations.world import DriftingClock, InlineWorkers, who
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from protocol.messages import Signed
     from simulations.network import MemoryNetwork
@@ -41,6 +43,7 @@ class Life:
     """One run of a node's process."""
 
     number: int
+    mark: str
     network: MemoryNetwork
     store: SimStore
     node: Node
@@ -124,7 +127,7 @@ class Cluster:
         ports = Ports(network, store, InlineWorkers(), self.world.entropy(mark), host.clock)
         root, rng = self.authority.root, self.world.rng(mark)
         node = Node(config, ports, host.papers, root, SOFTWARE, rng, host.remembered, store.epoch)
-        host.life = life = Life(host.lives, network, store, node)
+        host.life = life = Life(host.lives, mark, network, store, node)
         self.world.trace.add("start", name, host.lives)
         self._starting.send_nowait((host, life))
         return life
@@ -156,6 +159,21 @@ class Cluster:
         self.hosts[name].disk.crash()
         life.scope.cancel()
 
+    def crash_at(self, name: str, step: int, *, power: bool = False) -> Callable[[], None]:
+        """Crash a node before that step of its tasks, counted from now. Call what is returned to call it off."""
+        life = self.hosts[name].life
+        assert life is not None, f"{name} does not run"
+
+        def crash() -> None:
+            if self.hosts[name].life is life:
+                self.crash(name, power=power)
+
+        return at_step(life.mark, step, crash)
+
+    def hang(self, name: str) -> Callable[[], None]:
+        """Nothing comes from a host or reaches it, while its node runs on. Call what is returned to let it go on."""
+        return self.hub.partition([name], self.geography.hosts())
+
     def _ending(self, name: str) -> Life:
         host = self.hosts[name]
         assert host.life is not None, f"{name} does not run"
@@ -164,6 +182,7 @@ class Cluster:
 
     async def _live(self, host: Host, life: Life) -> None:
         who.set(host.name)
+        crashing.mark.set(life.mark)
         node = life.node
         try:
             with life.scope:

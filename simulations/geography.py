@@ -33,6 +33,10 @@ class Geography:
         self._regions[host] = region
         self._chance[host] = self._rng(f"jitter {host}")
 
+    def hosts(self) -> list[str]:
+        """Every host, in the order in which they were placed."""
+        return list(self._regions)
+
     def __contains__(self, host: str) -> bool:
         return host in self._regions
 

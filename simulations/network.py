@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -35,6 +37,7 @@ DIAL_TIMEOUT_S = 5.0
 SYN_RETRY_S = 1.0
 HANDSHAKE_WAYS = 4  # TCP and TLS 1.3, as the dialler sees it
 PORT = 7420
+TICKS_PER_S = 1000  # arrivals are rounded up to them: the clock jumps once for all that come together
 
 Event = Callable[[], None]
 
@@ -53,7 +56,7 @@ class Way:
 
     def after(self, event: Event, not_before: float = 0.0) -> float:
         """Let `event` happen at the other end; says when, if nothing stands in the way."""
-        at = max(not_before, trio.current_time() + self.time_s())
+        at = max(not_before, math.ceil((trio.current_time() + self.time_s()) * TICKS_PER_S) / TICKS_PER_S)
         self.hub.at(at, self, event)
         return at
 
@@ -107,7 +110,7 @@ class Hub:
     ) -> None:
         self.capacity, self.geography, self._trace = capacity, geography, trace
         self.dial_s = 0.0  # what a dial takes without a geography
-        self.listeners: dict[tuple[str, int], tuple[MemoryNetwork, PeerHandler, trio.Nursery]] = {}
+        self.listeners: dict[tuple[str, int], tuple[MemoryNetwork, Callable[[MemoryStream], None]]] = {}
         self.down: set[str] = set()  # hosts that refuse dials
         self.silent: set[str] = set()  # hosts that let a dial hang
         self.links: dict[int, Link] = {}  # by the number of their dial
@@ -164,24 +167,24 @@ class Hub:
         if listener is None or target[0] in self.down:
             self.tell("refused", source.host, target[0])
             raise PeerUnreachable(f"{target[0]}:{target[1]} refused the connection", "is it running?")
-        network, handler, nursery = listener
+        network, welcome = listener
         here, there = source.host, network.host
         timed = self.geography is not None
         lines = (self.way(here, there), self.way(there, here)) if timed else (None, None)
         ours, theirs = stream_pair(source.leaf(), network.leaf(), (here, there), self.capacity, lines)
         self.opened(Link((here, there), (ours, theirs)))
 
-        def welcome() -> None:
+        def come() -> None:
             if self.listeners.get(target) is listener:
-                nursery.start_soon(handler, theirs)
+                welcome(theirs)
             else:
                 theirs.break_here(BROKE)
                 theirs.close()
 
         if timed:
-            self.way(here, there).after(welcome)
+            self.way(here, there).after(come)
         else:
-            welcome()
+            come()
         return ours
 
     def opened(self, link: Link) -> None:
@@ -305,7 +308,13 @@ class MemoryNetwork:
         place, hub = (self.host, self.port), self.hub
         assert place not in hub.listeners
         async with trio.open_nursery() as nursery:
-            listener = hub.listeners[place] = (self, handler, nursery)
+            # What is begun for a peer belongs to whoever serves, not to whoever dialled.
+            context = copy_context()
+
+            def welcome(stream: MemoryStream) -> None:
+                context.run(partial(nursery.start_soon, handler, stream))
+
+            listener = hub.listeners[place] = (self, welcome)
             task_status.started(self.port)
             try:
                 await trio.sleep_forever()

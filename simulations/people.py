@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from lockbox_node.client.lock import lock
@@ -25,7 +26,7 @@ from lockbox_node.errors import LockboxError
 from simulations.world import DriftingClock, InlineWorkers, who
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from random import Random
 
     from lockbox_node.client.wallet import AssetEntry
@@ -61,7 +62,6 @@ class Kept:
     asset: AssetEntry
     digest: bytes
     tier: Tier
-    locked_at: float
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Person:
             self.failed_locks += 1
             trace.add("not locked", self.name, size, error.message)
             return None
-        kept = Kept(result.asset, digest, tier, 0.0)
+        kept = Kept(result.asset, digest, tier)
         self.kept.append(kept)
         trace.add("locked", self.name, size, result.placed, result.wanted, round(result.seconds, 6))
         return kept
@@ -106,6 +106,20 @@ class Person:
         trace.add("unlocked", self.name, kept.asset.size, int(right), round(result.seconds, 6))
         assert right, "an unlock gave other bytes than were locked"
         return True
+
+    async def live(self, pause_s: float, tiers: Sequence[Tier], sizes: Sequence[int]) -> None:
+        """Lock one, unlock one, wait `pause_s` on average; for ever."""
+        rng = self.rng
+        while True:
+            await self.lock(rng.choice(sizes), rng.choice(tiers))
+            if self.kept:
+                await self.unlock(rng.choice(self.kept))
+            await trio.sleep(rng.expovariate(1 / pause_s))
+
+    async def read_all(self) -> None:
+        """AssertionError when an asset that was acknowledged cannot be read."""
+        lost = [kept for kept in self.kept if not await self.unlock(kept)]
+        assert not lost, f"{len(lost)} of {len(self.kept)} assets cannot be read"
 
 
 @asynccontextmanager

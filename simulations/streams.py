@@ -60,7 +60,11 @@ class Pipe:
         self.sent: Callable[[], None] | None = None  # told that something was sent
 
     async def put(self, data: memoryview) -> None:
-        await trio.lowlevel.checkpoint()
+        # A checkpoint costs more than all the rest, and most sends find room: those yield in tests, not over a line.
+        if self._line is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
         while data:
             if self.shut:
                 raise PeerUnreachable(self.shut, "connect again")
@@ -72,13 +76,17 @@ class Pipe:
             data = data[room:]
 
     async def take_into(self, buffer: memoryview) -> int:
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        waited = False
         while not self._held:
             if self.broken:
                 raise PeerUnreachable(self.broken, "connect again")
             if self.ended:
                 return 0
             await self._changed.park()
+            waited = True
+        if not waited:
+            await trio.lowlevel.cancel_shielded_checkpoint()
         count = min(len(buffer), len(self._held))
         buffer[:count] = self._held[:count]
         del self._held[:count]
