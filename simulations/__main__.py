@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from simulations.determinism import fixed_hashes
-from simulations.running import Plan, Report, names, run
+from simulations.running import Plan, Report, named, names, run
 
 
 def main(arguments: list[str]) -> int:
@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--hours", type=float, default=0.1, help="of virtual time")
     chosen = parser.parse_args(arguments)
     fixed_hashes("simulations", arguments)
-    report = run(Plan(chosen.scenario, chosen.nodes, chosen.seed, chosen.hours))
+    report = run(Plan(chosen.scenario, chosen.nodes, chosen.seed, chosen.hours), named(chosen.scenario))
     print("\n".join(lines(report)))
     return 1 if report.failure else 0
 
@@ -29,7 +29,7 @@ def lines(report: Report) -> list[str]:
     said = [f"seed {plan.seed}: {plan.scenario}, {plan.nodes} nodes, {plan.hours:g} h"]
     if report.failure:
         said += [*report.last_events, report.failure]
-    speed = report.virtual_s / report.real_s
+    speed = report.virtual_s / max(report.real_s, 1e-9)
     said += [
         f"{report.virtual_s:.1f} virtual seconds in {report.real_s:.1f} s ({speed:.1f} times), {report.events} events",
         f"trace {report.hash}",

@@ -80,6 +80,7 @@ class Cluster:
         self.hub = Hub(geography=self.geography, trace=world.trace.add)
         self.authority = FakeNetwork()
         self.hosts: dict[str, Host] = {}
+        self._lives: dict[Life, None] = {}  # those not ended, crashed ones too
         self._starting, self._starts = trio.open_memory_channel[tuple[Host, Life]](LIVES_MAX)
         names = spread_regions(regions)
         for number in range(1, nodes + 1):
@@ -110,6 +111,12 @@ class Cluster:
         """Hosts whose node runs."""
         return [host for host in self.hosts.values() if host.life is not None]
 
+    def leftovers(self) -> list[str]:
+        """What is still there, for who believes that all nodes and clients have ended."""
+        left = [f"{life.mark} runs" for life in self._lives]
+        left += [f"somebody listens at {host}:{port}" for host, port in self.hub.listeners]
+        return left + [f"a stream from {link.hosts[0]} to {link.hosts[1]}" for link in self.hub.links.values()]
+
     def start(self, name: str) -> Life:
         """Begin the next life of a node; wait for its `ready` if need be."""
         host = self.hosts[name]
@@ -129,6 +136,7 @@ class Cluster:
         node = Node(config, ports, host.papers, root, SOFTWARE, rng, host.remembered, store.epoch)
         host.life = life = Life(host.lives, mark, network, store, node)
         self.world.trace.add("start", name, host.lives)
+        self._lives[life] = None
         self._starting.send_nowait((host, life))
         return life
 
@@ -197,6 +205,7 @@ class Cluster:
         finally:
             self.world.trace.add("ended", host.name, life.number)
             life.ended.set()
+            del self._lives[life]
             if host.life is life:
                 host.life = None
 

@@ -9,9 +9,9 @@ import importlib
 import pkgutil
 import time
 import traceback
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import trio
 
@@ -19,10 +19,11 @@ from simulations import determinism, scenarios
 from simulations.cluster import Cluster
 from simulations.world import World
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
 HOUR_S = 3600.0
+END_S = 10.0  # for what a crashed node still closes, and for the last bytes under way
+
+Play = Callable[[Cluster, float], Awaitable[None]]
+"""A scenario: plays on a running cluster for so many virtual seconds, or a little longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,14 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(scenarios.__path__))
 
 
-def run(plan: Plan) -> Report:
-    """Run it in this process, which must have been started by `determinism.fixed_hashes`."""
-    play: Callable[[Cluster, float], Awaitable[None]] = importlib.import_module(
-        f"{scenarios.__name__}.{plan.scenario}"
-    ).play
+def named(scenario: str) -> Play:
+    """The scenario of that name."""
+    play: Play = importlib.import_module(f"{scenarios.__name__}.{scenario}").play
+    return play
+
+
+def run(plan: Plan, play: Play) -> Report:
+    """Run it in this process; with one trace for one seed if `determinism.fixed_hashes` has started it."""
     world = World(plan.seed)
     world.listen()
     began = time.perf_counter()  # noqa: TID251  # how fast the simulation is; it has no part in what happens
@@ -72,7 +76,7 @@ def run(plan: Plan) -> Report:
     return Report(plan, world.trace.hash, world.trace.events, virtual_s, real_s, failure, world.trace.last(100))
 
 
-async def _run(world: World, plan: Plan, play: Callable[[Cluster, float], Awaitable[None]]) -> float:
+async def _run(world: World, plan: Plan, play: Play) -> float:
     cluster = Cluster(world, plan.nodes)
     async with trio.open_nursery() as nursery:
         await nursery.start(cluster.run)
@@ -81,5 +85,8 @@ async def _run(world: World, plan: Plan, play: Callable[[Cluster, float], Awaita
         async with trio.open_nursery() as ending:
             for host in cluster.living():
                 ending.start_soon(cluster.stop, host.name)
+        await trio.sleep(END_S)
+        left = cluster.leftovers()
+        assert not left, f"after the end of all nodes: {', '.join(left)}"
         nursery.cancel_scope.cancel()
     return trio.current_time()
