@@ -20,12 +20,14 @@ async def test_it_acts_before_the_wanted_step_of_the_wanted_tasks_and_their_chil
         crashing.mark.set(name)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(work, name)
+            nursery.start_soon(work, name)
 
     async with trio.open_nursery() as nursery:
         crashing.at_step("b 1", 4, lambda: acted.append(done.count("b 1")))
         for name in ("a 1", "b 1", "b 2"):
             nursery.start_soon(root, name)
-    assert acted == [2]  # before the child's fourth step: the root had none since it set the mark
+    assert len(acted) == 1
+    assert 1 <= acted[0] <= 2  # four steps of two children: each begins, then is done once a step
 
 
 async def test_what_is_called_off_never_acts() -> None:

@@ -27,9 +27,9 @@ def finished(project_root: Path, *arguments: str, hash_seed: str = "random") -> 
 
 @pytest.mark.slow
 def test_two_processes_with_one_seed_do_the_same_and_another_seed_does_not(project_root: Path) -> None:
-    steady = ("steady", "--nodes", "20", "--hours", "0.02")
-    first, second = (finished(project_root, *steady, "--seed", "1", hash_seed=salt)[-1] for salt in ("1", "2"))
-    other = finished(project_root, *steady, "--seed", "2")[-1]
+    churn = ("churn", "--nodes", "20", "--hours", "0.02")
+    first, second = (finished(project_root, *churn, "--seed", "1", hash_seed=salt)[-1] for salt in ("1", "2"))
+    other = finished(project_root, *churn, "--seed", "2")[-1]
     assert first.startswith("trace ")
     assert first == second != other
 
