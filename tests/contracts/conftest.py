@@ -9,8 +9,8 @@ import pytest
 
 from lockbox_node.adapters import store_schema
 from lockbox_node.adapters.shard_store import ShardStoreFile
+from simulations.memory_store import MemoryStore
 from tests.contracts.kept import PARAMS, Kept
-from tests.fakes.memory_store import MemoryStore
 from tests.fakes.store_damage import flip_shard_bit
 from tests.fakes.stripes import FixedClock
 

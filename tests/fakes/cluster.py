@@ -47,9 +47,9 @@ from protocol.messages import (
     Signed,
     SyncMembers,
 )
+from simulations.memory_store import MemoryStore
 from tests.fakes.identities import NOW_UNIX_S, FakeIdentity, FakeNetwork
 from tests.fakes.memory_network import MemoryHub
-from tests.fakes.memory_store import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
