@@ -52,8 +52,7 @@ class MemoryStore:
     def put(self, part: StripePart, replaces: Sequence[bytes], owner: Owner, answer: Answer[PutOutcome]) -> None:
         """ports.ShardStore.put."""
         names = tuple(replaces)
-        weight = size_of(part) + ENTRY_BYTES * len(part.entries) + FRAME_BYTES
-        self._write(lambda: self._state.put(part, names, owner), answer, weight)
+        self._write(lambda: self._state.put(part, names, owner), answer, put_weight(part))
 
     def get(self, address: Address, descriptor_hash: DescriptorHash, answer: Answer[StripePart]) -> None:
         """ports.ShardStore.get."""
@@ -168,6 +167,11 @@ class MemoryStore:
 
     def _read(self, work: Callable[[], T], answer: Answer[T]) -> None:
         answer(outcome(work))
+
+
+def put_weight(part: StripePart) -> int:
+    """What a put holds in a queue, about."""
+    return size_of(part) + ENTRY_BYTES * len(part.entries) + FRAME_BYTES
 
 
 def outcome(work: Callable[[], T]) -> T | LockboxError:

@@ -350,6 +350,16 @@ class MemoryParts:
         )
         self._pointers.setdefault(table.address, {})[table.descriptor_hash] = (merged, now + self._params.pointer_ttl_s)
 
+    def forget_pointers(self) -> None:
+        """Those whose time is over go."""
+        now = self._clock.now_unix_s()
+        for address, tables in list(self._pointers.items()):
+            live = {descriptor_hash: told for descriptor_hash, told in tables.items() if told[1] > now}
+            if live:
+                self._pointers[address] = live
+            else:
+                del self._pointers[address]
+
     def merge_into(self, kept: Kept, entries: Sequence[HolderEntry], *, first: bool = False) -> None:
         """Merge told lines into a held part."""
         old = kept.part.entries
