@@ -163,7 +163,6 @@ class SimStore(MemoryStore):
         self._reads = _Queue[_Read]()
         self._flushing: list[_Write] = []  # taken, not safe
         self._unsure: list[_Write] = []  # of a flush that failed: what of it is on the disk shows when it is opened
-        self._doubted: set[Kept] = set()  # quarantines on their way
         self._died = trio.Event()
         self._tidy_at = 0.0
 
@@ -316,15 +315,13 @@ class SimStore(MemoryStore):
                     read.answer(result)
 
     def _on_damage(self, kept: Kept) -> None:
-        """Have the part marked, then tell; once, however many reads meet it on the way."""
-        if kept not in self._doubted and not self.closed:
-            self._doubted.add(kept)
+        """Have the part marked, then tell; once, for the second mark changes nothing."""
+        if not self.closed:
             answer = partial(self._quarantined, kept)
             self._queue(_Write(partial(self._state.quarantine, kept), answer, FRAME_BYTES))
 
     def _quarantined(self, kept: Kept, result: object) -> None:
-        self._doubted.discard(kept)
-        if result is True:  # not when it was replaced meanwhile
+        if result is True:  # not when it is marked already, or was replaced meanwhile
             self.on_corrupt(*kept.key)
 
 
