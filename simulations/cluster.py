@@ -17,18 +17,18 @@ from lockbox_node.core.regions import spread_regions
 from lockbox_node.node import Node, Ports
 from simulations import crashing
 from simulations.crashing import at_step
+from simulations.disk import SimDisk
 from simulations.geography import Geography
 from simulations.identities import FakeNetwork, Papers
 from simulations.network import Hub
-from simulations.stores import SimDisk
 from simulations.world import DriftingClock, InlineWorkers, who
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from protocol.messages import Signed
+    from simulations.disk import SimStore
     from simulations.network import MemoryNetwork
-    from simulations.stores import SimStore
     from simulations.world import World
 
 SOFTWARE = bytes(32)

@@ -47,9 +47,9 @@ from protocol.messages import (
     SyncMembers,
 )
 from simulations.identities import NOW_UNIX_S, FakeIdentity, FakeNetwork
+from simulations.memory_store import MemoryStore
 from simulations.world import InlineWorkers, SeededEntropy
 from tests.fakes.memory_network import MemoryHub
-from tests.fakes.memory_store import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
