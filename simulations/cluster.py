@@ -178,6 +178,12 @@ class Cluster:
 
         return at_step(life.mark, step, crash)
 
+    def put_back(self, name: str, image: SimDisk) -> None:
+        """Give a node that does not run another disk: an old image of its own, or an empty one."""
+        assert self.hosts[name].life is None, f"{name} runs"
+        self.world.trace.add("other disk", name)
+        self.hosts[name].disk = image
+
     def hang(self, name: str) -> Callable[[], None]:
         """Nothing comes from a host or reaches it, while its node runs on. Call what is returned to let it go on."""
         return self.hub.partition([name], self.geography.hosts())

@@ -70,6 +70,26 @@ async def test_a_node_comes_back_with_its_disk_and_its_members(world: World, pow
         assert await person.unlock(kept)
 
 
+async def test_a_node_comes_back_with_an_old_disk(world: World) -> None:
+    async with running(world) as cluster, a_person(cluster, 1) as person:
+        before = await person.lock(1000, BASIC)
+        host = cluster.hosts["node4"]
+        image = host.disk.snapshot()
+        after = await person.lock(1000, BASIC)
+        assert before is not None
+        assert after is not None
+        for _ in range(3):  # the image's epoch is lower than that of the last life
+            cluster.crash("node4")
+            await trio.sleep(AGREE_S)
+            await cluster.start("node4").ready.wait()
+        cluster.crash("node4")
+        cluster.put_back("node4", image)
+        await cluster.start("node4").ready.wait()
+        await trio.sleep(AGREE_S)
+        assert agreed(cluster)
+        await person.read_all()
+
+
 async def test_a_crash_at_any_step_leaves_nothing_running_and_hurts_nobody_else(world: World) -> None:
     rng = world.rng("steps")
     async with running(world) as cluster, a_person(cluster, 1) as person:
