@@ -61,6 +61,16 @@ def test_package_files_are_empty() -> None:
     assert not [str(path) for path in modules(*ROOMS) if path.name == "__init__.py" and path.read_text().strip()]
 
 
+def test_neither_the_product_nor_the_simulations_import_tests() -> None:
+    borrowed = [
+        str(path.relative_to(ROOT))
+        for path in modules(*PRODUCT, "simulations")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "tests"
+    ]
+    assert not borrowed
+
+
 def test_every_module_has_its_test_file() -> None:
     missing = [
         str(expected.relative_to(ROOT))

@@ -7,7 +7,8 @@ peer does wrong, or a callback of ours, ends this connection only.
 
 Bounds: calls out, calls in, bytes queued out. While much is queued out nothing more is read, except one batch each
 `pause_s`: two peers that both wait for the other to read get on that way, slowly. A peer that takes nothing for
-`stall_timeout_s` is dropped by `tend`, which the pool and the server call for all of theirs.
+`stall_timeout_s`, or says nothing for `silence_timeout_s` while calls wait for it, is dropped by `tend`, which the pool
+and the server call for all of theirs: a connection whose packets vanish looks well to TCP for a quarter of an hour.
 Source: DESIGN, Wire; the design was measured at 64 calls of 200 B in flight against a task per request, x10.
 """
 
@@ -66,6 +67,7 @@ class ConnectionParams:
     gather_s: float = 0.002  # frames of a crowded connection wait so long to share one send
     gather_enough: int = 8
     stall_timeout_s: float = 30.0
+    silence_timeout_s: float = 15.0  # more than any request is given
 
 
 DEFAULTS = ConnectionParams()
@@ -94,6 +96,7 @@ class Connection:
         self._crowd = Gathering(params.gather_s, params.gather_enough)
         self._queued_bytes = 0
         self._last_sent = self.last_progress  # when bytes last went out, or began to wait
+        self._last_heard = self.last_progress  # when bytes last came in, or calls began to wait
         self._work = trio.lowlevel.ParkingLot()  # the writer, while nothing is to be written
         self._eased = trio.lowlevel.ParkingLot()  # who waits for something to be written, answered, or the end
         self._tasks: trio.Nursery | None = None
@@ -129,6 +132,8 @@ class Connection:
         if len(self._calls) + len(self._forgotten) >= self._params.calls_max:
             answer(busy("too many calls wait for this peer"))
             return 0
+        if not self._calls and not self._forgotten:
+            self._last_heard = trio.current_time()
         call = self._next_call()
         frame = encode_call(call, request)
         self._calls[call] = (type(request), answer)
@@ -181,9 +186,11 @@ class Connection:
             self._ease()
 
     def tend(self, now: float) -> None:
-        """Drop a peer that takes nothing of what is queued for it."""
+        """Drop a peer that takes nothing of what is queued for it, and one that says nothing although it was asked."""
         if self._queued_bytes and now - self._last_sent > self._params.stall_timeout_s:
             self.abort("the peer reads nothing")
+        elif (self._calls or self._forgotten) and now - self._last_heard > self._params.silence_timeout_s:
+            self.abort("the peer does not answer")
 
     async def aclose(self) -> None:
         """Close now. Whoever waits for an answer gets PeerUnreachable."""
@@ -238,7 +245,7 @@ class Connection:
             bodies = await self._frames.receive()
             if bodies is None:
                 return self.abort("the peer closed the connection")
-            self.last_progress = trio.current_time()
+            self.last_progress = self._last_heard = trio.current_time()
             for body in bodies:
                 self._take(body)
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from lockbox_node.ports import PeerStream
 
-RECEIVE_BYTES = 256 * 1024
+RECEIVE_BYTES_MIN = 16 * 1024  # a TLS record; most connections never need more, and a node has hundreds
+RECEIVE_BYTES_MAX = 256 * 1024
 LARGE_BYTES = 64 * 1024  # frames from here on are not copied together with their neighbours
 SLICE_BYTES = 256 * 1024  # of one send: how finely progress is seen
 
@@ -28,7 +29,7 @@ class Frames:
     def __init__(self, stream: PeerStream, limit: int = FRAME_BYTES_MAX) -> None:
         self.stream = stream
         self._decoder = FrameDecoder(limit)
-        self._buffer = memoryview(bytearray(RECEIVE_BYTES))
+        self._buffer = memoryview(bytearray(RECEIVE_BYTES_MIN))
         self._early: list[bytes | memoryview] = []
 
     def lift_limit(self) -> None:
@@ -45,7 +46,10 @@ class Frames:
             return bodies
         count = await self.stream.receive_into(self._buffer)
         if count:
-            return self._decoder.feed(self._buffer[:count])
+            bodies = self._decoder.feed(self._buffer[:count])
+            if count == len(self._buffer) < RECEIVE_BYTES_MAX:
+                self._buffer = memoryview(bytearray(4 * count))
+            return bodies
         if self._decoder.inside_frame:
             raise RemoteProtocolError("the stream ended inside a frame")
         return None

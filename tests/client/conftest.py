@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import trio
-from trio.testing import MockClock
 
+from tests.fakes import virtual_time
 from tests.fakes.cluster import Cluster, a_wallet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
+
+    import trio
 
     from lockbox_node.client.vault import Vault
     from lockbox_node.client.wallet import Wallet
@@ -22,18 +22,9 @@ NODES = 24
 HERE = Path(__file__).parent
 
 
-def run_in_no_time(
-    main: Callable[[], Awaitable[object]], *, clock: trio.abc.Clock | None = None, instruments: tuple[object, ...] = ()
-) -> object:
-    """trio.run on a clock that jumps to whatever is waited for. A fixture cannot give it: only tests' own can."""
-    return trio.run(main, clock=clock or MockClock(autojump_threshold=0))
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every test of this folder runs in virtual time."""
-    for item in items:
-        if HERE in item.path.parents and inspect.iscoroutinefunction(getattr(item, "obj", None)):
-            item.add_marker(pytest.mark.trio(run=run_in_no_time))
+    virtual_time.mark(items, HERE)
 
 
 @pytest.fixture

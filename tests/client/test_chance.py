@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lockbox_node.client.chance import fresh
-from tests.fakes.cluster import SeededEntropy
+from simulations.world import SeededEntropy
 
 
 def test_fresh_bytes_have_the_length_asked_for_and_stand_in_a_buffer() -> None:

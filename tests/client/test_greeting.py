@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lockbox_node.client.greeting import Greeter
 from protocol.certificates import NetworkRoot, Role
 from protocol.ids import ClientId
-from tests.fakes.identities import NOW_UNIX_S, FakeNetwork
+from simulations.identities import NOW_UNIX_S, FakeNetwork
 
 NETWORK = FakeNetwork()
 CLIENT = NETWORK.client(1)  # signatures of certificates differ each time they are made

@@ -8,7 +8,7 @@ import pytest
 from lockbox_node.client.members import MemberView, addresses_of
 from protocol.messages import MemberState, MemberUpdate, Signed
 from protocol.records import NodeRecord, parse
-from tests.fakes.identities import FakeIdentity, FakeNetwork
+from simulations.identities import FakeIdentity, FakeNetwork
 
 NETWORK = FakeNetwork()
 NODES = [NETWORK.node(number, operator=f"op{number % 3}", region="us-east-1") for number in range(1, 7)]

@@ -12,8 +12,8 @@ from lockbox_node.errors import RequestRefused
 from protocol.errors import ErrorCode
 from protocol.messages import Signed
 from protocol.records import Tombstone, sign
+from simulations.world import SeededEntropy
 from tests.client.test_stripes import recipe
-from tests.fakes.cluster import SeededEntropy
 
 
 def stripe(seed: int = 1, index: int = 3) -> Stripe:

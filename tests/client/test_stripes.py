@@ -16,8 +16,8 @@ from lockbox_node.core.tiers import ELITE, STANDARD, TIERS, Tier
 from lockbox_node.errors import LockboxError
 from protocol import merkle
 from protocol.records import open_descriptor
-from tests.fakes.cluster import SeededEntropy
-from tests.fakes.identities import NOW_UNIX_S
+from simulations.identities import NOW_UNIX_S
+from simulations.world import SeededEntropy
 
 NOW = int(NOW_UNIX_S)
 MASTER = bytearray(range(32))

@@ -20,8 +20,8 @@ from lockbox_node.ports import SlotView, settled
 from protocol.errors import ErrorCode
 from protocol.messages import Delete, PutStripe
 from protocol.records import open_tombstone
+from simulations.world import SeededEntropy
 from tests.client.test_stripes import recipe
-from tests.fakes.cluster import SeededEntropy
 
 if TYPE_CHECKING:
     from lockbox_node.client.vault import Vault

@@ -11,7 +11,8 @@ from lockbox_node.client.vault import Ports, Vault, open_vault
 from lockbox_node.core.tiers import ELITE
 from lockbox_node.errors import LockboxError, PeerUnreachable
 from protocol.messages import FindNode, Members, Message, SyncMembers
-from tests.fakes.cluster import Cluster, InlineWorkers, SeededEntropy, a_wallet
+from simulations.world import InlineWorkers, SeededEntropy
+from tests.fakes.cluster import Cluster, a_wallet
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager

@@ -9,12 +9,14 @@ import pytest
 
 from lockbox_node.adapters import store_schema
 from lockbox_node.adapters.shard_store import ShardStoreFile
+from simulations.disk import SimDisk
+from simulations.memory_store import MemoryStore
 from tests.contracts.kept import PARAMS, Kept
-from tests.fakes.memory_store import MemoryStore
 from tests.fakes.store_damage import flip_shard_bit
 from tests.fakes.stripes import FixedClock
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import AsyncIterator
     from pathlib import Path
 
@@ -33,8 +35,10 @@ def lose_row(data_dir: Path, store: ShardStoreFile, part: StripePart) -> None:
     store._writer.damaged = True
 
 
-@pytest.fixture(params=["memory", "file"])
-async def kept(request: pytest.FixtureRequest, tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Kept]:
+@pytest.fixture(params=["memory", "simulated", "file"])
+async def kept(
+    request: pytest.FixtureRequest, tmp_path: Path, nursery: trio.Nursery, rng: random.Random
+) -> AsyncIterator[Kept]:
     clock = FixedClock()
     if request.param == "memory":
         memory = MemoryStore(PARAMS, clock)
@@ -42,6 +46,15 @@ async def kept(request: pytest.FixtureRequest, tmp_path: Path, nursery: trio.Nur
         kept.lose = lambda part: memory.salvage_without(part.address, part.descriptor_hash)
         memory.on_corrupt = lambda *key: kept.corrupt_seen.append(key)
         yield kept
+        return
+    if request.param == "simulated":
+        simulated = SimDisk(PARAMS, clock, rng).open()
+        kept = Kept(simulated, clock, lambda part: simulated.corrupt(part.address, part.descriptor_hash))
+        kept.lose = lambda part: simulated.salvage_without(part.address, part.descriptor_hash)
+        simulated.on_corrupt = lambda *key: kept.corrupt_seen.append(key)
+        await nursery.start(simulated.run)
+        yield kept
+        nursery.cancel_scope.cancel()
         return
     store = ShardStoreFile.open(tmp_path, PARAMS, clock)
     kept = Kept(store, clock, partial(flip_shard_bit, tmp_path))

@@ -42,7 +42,7 @@ from protocol.messages import (
     TellHolders,
 )
 from protocol.records import AccessClaim
-from tests.fakes.identities import NOW_UNIX_S, FakeIdentity, FakeNetwork
+from simulations.identities import NOW_UNIX_S, FakeIdentity, FakeNetwork
 
 if TYPE_CHECKING:
     from lockbox_node.core.admission import Verdict

@@ -7,7 +7,6 @@ handed to the nearest nodes' stores directly.
 from __future__ import annotations
 
 import atexit
-import random
 import shutil
 import tempfile
 from collections import Counter
@@ -47,9 +46,10 @@ from protocol.messages import (
     Signed,
     SyncMembers,
 )
-from tests.fakes.identities import NOW_UNIX_S, FakeIdentity, FakeNetwork
+from simulations.identities import NOW_UNIX_S, FakeIdentity, FakeNetwork
+from simulations.memory_store import MemoryStore
+from simulations.world import InlineWorkers, SeededEntropy
 from tests.fakes.memory_network import MemoryHub
-from tests.fakes.memory_store import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -70,26 +70,6 @@ class FixedClock:
     def now_unix_s(self) -> float:
         """See the port."""
         return NOW_UNIX_S + self.ahead_s + trio.current_time()
-
-
-class SeededEntropy:
-    """Entropy that is the same in every run."""
-
-    def __init__(self, seed: int) -> None:
-        self._rng = random.Random(seed)
-
-    def fill(self, buffer: bytearray | memoryview) -> None:
-        """See the port."""
-        buffer[:] = self._rng.randbytes(len(buffer))
-
-
-class InlineWorkers:
-    """No threads: what a simulation uses."""
-
-    async def run(self, fn: Callable[[], T]) -> T:
-        """See the port."""
-        await trio.lowlevel.checkpoint()
-        return fn()
 
 
 class LosingStore(MemoryStore):

@@ -38,11 +38,13 @@ from protocol.messages import Holders, HolderTable, Message, PutStripe, Shards, 
 from protocol.records import (
     NodeRecord,
 )
-from tests.fakes.memory_store import BreakingStore, MemoryStore
+from tests.fakes.memory_store import BreakingStore
 from tests.fakes.stripes import OWNER, AssetSigner, FixedClock, coded_parts, node_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
+
+    from simulations.memory_store import MemoryStore
 
 T = TypeVar("T")
 NODES = 24

@@ -18,7 +18,7 @@ from protocol.certificates import Role
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import NodeId
 from protocol.messages import NUMBERS, GetShards, HolderTable, Message, PutStripe, Signed, Told
-from tests.fakes.memory_store import MemoryStore
+from simulations.memory_store import MemoryStore
 from tests.fakes.stripes import FixedClock, Stripe, bytes_of, node_of
 
 OWN = NodeId(node_of(0))

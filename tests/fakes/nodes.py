@@ -25,10 +25,11 @@ from lockbox_node.rpc.server import Server
 from lockbox_node.services.announcing import Announcer, NodeState, Standing
 from lockbox_node.services.discovery import Discovery
 from lockbox_node.services.membership import MembershipService
-from protocol.ids import NodeId
-from tests.fakes.cluster import FixedClock, InlineWorkers, SeededEntropy
-from tests.fakes.identities import NOW_UNIX_S, YEAR_S, FakeIdentity, FakeNetwork
-from tests.fakes.memory_network import MemoryHub, MemoryNetwork, MemoryStream
+from simulations.identities import NOW_UNIX_S, FakeNetwork, Papers
+from simulations.network import MemoryNetwork
+from simulations.world import InlineWorkers, SeededEntropy
+from tests.fakes.cluster import FixedClock
+from tests.fakes.memory_network import MemoryHub
 from tests.fakes.memory_store import BreakingStore
 
 if TYPE_CHECKING:
@@ -36,36 +37,12 @@ if TYPE_CHECKING:
 
     from lockbox_node.ports import WallClock
     from protocol.messages import Signed
+    from simulations.identities import FakeIdentity
+    from simulations.streams import MemoryStream
 
 SOFTWARE = bytes(32)
 GIB = 1 << 30
 INSTANCE = b"the first of all"
-
-
-class Papers:
-    """The operational identity of a node of the test; `identity` may be exchanged, as a renewal does."""
-
-    def __init__(self, identity: FakeIdentity) -> None:
-        self.identity = identity
-        self.leaf_not_after_unix_s = self.identity_not_after_unix_s = NOW_UNIX_S + YEAR_S
-
-    @property
-    def node_id(self) -> NodeId:
-        return NodeId(self.identity.id)
-
-    @property
-    def operator(self) -> str:
-        return self.identity.operator
-
-    @property
-    def chain(self) -> tuple[bytes, ...]:
-        return tuple(self.identity.chain)
-
-    def sign(self, data: bytes, /) -> bytes:
-        return self.identity.key.sign(data)
-
-    def leaf(self) -> bytes:
-        return self.identity.leaf()
 
 
 class TownClock(FixedClock):

@@ -25,7 +25,7 @@ from protocol.messages import (
     Signed,
     Stored,
 )
-from tests.fakes.memory_network import MemoryStream, stream_pair
+from simulations.streams import MemoryStream, stream_pair
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

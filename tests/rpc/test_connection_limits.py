@@ -21,7 +21,7 @@ from protocol.messages import (
     Shards,
     Stored,
 )
-from tests.fakes.memory_network import MemoryStream, stream_pair
+from simulations.streams import MemoryStream, stream_pair
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -49,6 +49,41 @@ async def test_calls_above_the_limit_are_answered_busy_and_room_waits_for_one(au
         connection, call, number = p.right_side.held[0]
         connection.reply(call, number, Pong(7, 1))
         await p.left.room()
+
+
+async def test_a_peer_that_says_nothing_although_it_was_asked_is_dropped(autojump_clock: MockClock) -> None:
+    async with pair(ConnectionParams(silence_timeout_s=15.0)) as p:
+        await trio.sleep(100)
+        p.left.tend(trio.current_time())  # nothing was asked: silence is no sign
+        p.right_side.hold = True
+        given_up = p.left.post(PING, lambda _: None)
+        p.left.forget(given_up)  # what nobody waits for any more counts too
+        closed = []
+        for more_s in (15.0, 0.1):
+            await trio.sleep(more_s)
+            p.left.tend(trio.current_time())
+            closed.append(p.left.closed)
+        assert closed == [False, True]
+        with pytest.raises(PeerUnreachable, match="does not answer"):
+            await p.left.request(PING)
+
+
+async def test_a_peer_that_answers_one_call_late_and_others_in_time_is_kept(autojump_clock: MockClock) -> None:
+    async with pair(ConnectionParams(silence_timeout_s=15.0)) as p:
+        p.right_side.hold = True
+        answers: list[Message | LockboxError] = []
+        p.left.post(PING, answers.append)
+        await trio.testing.wait_all_tasks_blocked()
+        p.right_side.hold = False
+        for _ in range(10):
+            await trio.sleep(10)
+            await p.left.request(PING)
+            p.left.tend(trio.current_time())
+        assert not p.left.closed
+        connection, call, number = p.right_side.held[0]
+        connection.reply(call, number, Pong(7, 1))
+        await trio.testing.wait_all_tasks_blocked()
+        assert answers == [Pong(7, 1)]
 
 
 async def test_served_calls_above_the_limit_are_refused_busy() -> None:

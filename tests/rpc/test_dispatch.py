@@ -27,7 +27,7 @@ from protocol.messages import (
     Slots,
     Stored,
 )
-from tests.fakes.identities import NOW_UNIX_S
+from simulations.identities import NOW_UNIX_S
 from tests.rpc.world import Party, world
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockbox_node.errors import PeerUnreachable
-from lockbox_node.rpc.frames import LARGE_BYTES, SLICE_BYTES, Frames, pieces
+from lockbox_node.rpc.frames import LARGE_BYTES, RECEIVE_BYTES_MAX, RECEIVE_BYTES_MIN, SLICE_BYTES, Frames, pieces
 from protocol.errors import RemoteProtocolError
 from protocol.framing import encode_frame
-from tests.fakes.memory_network import stream_pair
+from simulations.streams import stream_pair
 
 sizes = st.one_of(
     st.integers(0, 300), st.integers(LARGE_BYTES - 2, LARGE_BYTES + 2), st.integers(SLICE_BYTES, 3 * SLICE_BYTES)
@@ -77,3 +77,19 @@ async def test_an_end_inside_a_frame_is() -> None:
     await theirs.aclose()
     with pytest.raises(RemoteProtocolError):
         await Frames(ours).receive_first()
+
+
+async def test_a_small_buffer_is_enough_until_much_comes_at_once() -> None:
+    ours, theirs = stream_pair(b"", b"", capacity=4 * RECEIVE_BYTES_MAX)
+    frames = Frames(ours)
+    body = bytes(range(256)) * (RECEIVE_BYTES_MAX // 128)
+    reads = []
+    await theirs.send_all(encode_frame(body))
+    while not (bodies := await frames.receive()):
+        reads.append(len(frames._buffer))
+    assert bodies == [body]
+    assert reads[:3] == [4 * RECEIVE_BYTES_MIN, RECEIVE_BYTES_MAX, RECEIVE_BYTES_MAX]
+    idle = Frames(ours)
+    await theirs.send_all(encode_frame(bytes(100)))
+    assert await idle.receive() == [bytes(100)]
+    assert len(idle._buffer) == RECEIVE_BYTES_MIN

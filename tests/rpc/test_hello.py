@@ -19,13 +19,13 @@ from protocol.messages import (
     Refusal,
     Signed,
 )
-from tests.fakes.identities import NOW_UNIX_S, FakeNetwork
+from simulations.identities import NOW_UNIX_S, FakeNetwork
 from tests.rpc.world import CLIENT, Party, World, read_all, speak, world
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
-    from tests.fakes.identities import FakeIdentity
+    from simulations.identities import FakeIdentity
 
 
 PING = Ping(7)

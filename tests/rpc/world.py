@@ -14,7 +14,7 @@ from lockbox_node.rpc.pool import Contact, Pool, PoolParams
 from lockbox_node.rpc.server import Server, ServerParams
 from protocol.ids import NodeId
 from protocol.messages import Message, Ping, Pong
-from tests.fakes.identities import FakeIdentity, FakeNetwork
+from simulations.identities import FakeIdentity, FakeNetwork
 from tests.fakes.memory_network import MemoryHub
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lockbox_node.ports import Answer
     from lockbox_node.rpc.hello import Peer
-    from tests.fakes.memory_network import MemoryStream
+    from simulations.streams import MemoryStream
 
 
 CLIENT = FakeNetwork().client(1)

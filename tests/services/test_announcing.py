@@ -7,8 +7,7 @@ import pytest
 from lockbox_node.services.announcing import RECORD_LIFE_S, Announcer, NodeState, Standing
 from protocol.certificates import verify_record
 from protocol.errors import LocalProtocolError
-from tests.fakes.identities import NOW_UNIX_S, FakeNetwork
-from tests.fakes.nodes import Papers
+from simulations.identities import NOW_UNIX_S, FakeNetwork, Papers
 
 GIB = 1 << 30
 

@@ -17,7 +17,7 @@ from lockbox_node.rpc.hello import Peer
 from lockbox_node.services.leases import UPTIME_NOTE, WALL_NOTE, Leases
 from protocol.certificates import Role
 from protocol.errors import ErrorCode
-from tests.fakes.memory_store import MemoryStore
+from simulations.memory_store import MemoryStore
 from tests.fakes.stripes import DAY_S, NOW_UNIX_S, Stripe, make_stripe, node_of
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from lockbox_node.services.announcing import NodeState
 from protocol.ids import NodeId
 from protocol.messages import Gossip, Members, MemberState, MemberUpdate, Message, Ping, Pong, Signed, SyncMembers
 from protocol.records import NodeRecord, parse, sign
-from tests.fakes.identities import NOW_UNIX_S, FakeNetwork
-from tests.fakes.nodes import Member, Papers, StoppedClock, Town, announcer_of
+from simulations.identities import NOW_UNIX_S, FakeNetwork, Papers
+from tests.fakes.nodes import Member, StoppedClock, Town, announcer_of
 from tests.fakes.swarm import learned
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from lockbox_node.rpc.pool import Contact
 from lockbox_node.services.pointers import PointerSpreader
 from protocol.ids import NodeId, distance
 from protocol.messages import NO_INDEX, Done, HolderEntry, HolderTable, Message, TellHolders, Told
-from tests.fakes.memory_store import MemoryStore
+from simulations.memory_store import MemoryStore
 from tests.fakes.stripes import NOW_UNIX_S, OWNER, FixedClock, Stripe, make_stripe, node_of
 
 NODES = [node_of(number) for number in range(30)]

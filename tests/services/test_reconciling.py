@@ -29,8 +29,8 @@ from protocol.messages import (
     Shards,
     Stored,
 )
+from simulations.identities import NOW_UNIX_S
 from tests.fakes.hamlet import QUICK, Hamlet, with_reconcile
-from tests.fakes.identities import NOW_UNIX_S
 from tests.fakes.stripes import DAY_S, AssetSigner, coded_parts
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from lockbox_node.errors import LockboxError
 from lockbox_node.ports import Answer, Checked, Owner, settled
 from lockbox_node.services.scrubbing import SCRUB_NOTE, Scrubber
 from protocol.errors import ErrorCode
-from tests.fakes.memory_store import MemoryStore
+from simulations.memory_store import MemoryStore
+from tests.fakes.memory_store import later
 from tests.fakes.stripes import DAY_S, FixedClock, Stripe, make_stripe
 
 if TYPE_CHECKING:
@@ -35,8 +36,10 @@ class WatchedStore(MemoryStore):
     busy = 0
     why = ""
 
-    def __init__(self, delay_s: float = 0.0) -> None:
-        super().__init__(StoreParams(), FixedClock(), delay_s)
+    delay_s = 0.0  # how long a step takes
+
+    def __init__(self) -> None:
+        super().__init__(StoreParams(), FixedClock())
         self.checks: list[tuple[float, bytes]] = []
         self.notes_kept = 0
 
@@ -49,7 +52,10 @@ class WatchedStore(MemoryStore):
             self.busy -= 1
             return answer(LockboxError("too much waits", "later", ErrorCode.BUSY))
         self.checks.append((trio.current_time(), after))
-        return super().check(after, limit, answer)
+        if not self.delay_s:
+            return super().check(after, limit, answer)
+        trio.lowlevel.spawn_system_task(later, self.delay_s, partial(super().check, after, limit, answer))
+        return None
 
     def note(self, name: str, value: bytes, answer: Answer[None]) -> None:
         self.notes_kept += 1
@@ -62,7 +68,7 @@ async def filled(count: int, delay_s: float = 0.0) -> tuple[WatchedStore, list[S
     stripes = sorted((make_stripe(number) for number in range(count)), key=lambda stripe: stripe.signer.address)
     for stripe in stripes:
         await settled(partial(store.put, stripe.parts[0], (), OWNER))
-    store._delay_s = delay_s
+    store.delay_s = delay_s
     return store, stripes
 
 
@@ -70,7 +76,6 @@ async def filled(count: int, delay_s: float = 0.0) -> tuple[WatchedStore, list[S
 async def running(store: WatchedStore, params: ScrubParams = PARAMS, seed: int = 1) -> AsyncIterator[Scrubber]:
     scrub = Scrubber(store, trio.current_time, FixedClock(), Random(seed), params)
     async with trio.open_nursery() as nursery:
-        await nursery.start(store.run)
         await nursery.start(scrub.run)
         yield scrub
         nursery.cancel_scope.cancel()

@@ -12,9 +12,9 @@ from lockbox_node.rpc.pool import Pool
 from lockbox_node.services.leases import UPTIME_NOTE
 from lockbox_node.services.scrubbing import SCRUB_NOTE
 from lockbox_node.services.upkeep import Upkeep
-from tests.fakes.identities import FakeNetwork
+from simulations.identities import FakeNetwork
+from simulations.memory_store import MemoryStore
 from tests.fakes.memory_network import MemoryHub
-from tests.fakes.memory_store import MemoryStore
 from tests.fakes.nodes import TownClock
 
 if TYPE_CHECKING:

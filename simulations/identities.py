@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from protocol.certificates import NetworkRoot, Role, verify_chain
+from protocol.ids import NodeId
 from protocol.issuing import (
     Terms,
     build_identity,
@@ -51,6 +52,37 @@ class FakeIdentity:
     def leaf(self) -> bytes:
         """What TLS would show."""
         return self.chain[0]
+
+
+class Papers:
+    """The operational identity of a node; `identity` may be exchanged, as a renewal does."""
+
+    def __init__(self, identity: FakeIdentity) -> None:
+        self.identity = identity
+        self.leaf_not_after_unix_s = self.identity_not_after_unix_s = NOW_UNIX_S + YEAR_S
+
+    @property
+    def node_id(self) -> NodeId:
+        """See Operational."""
+        return NodeId(self.identity.id)
+
+    @property
+    def operator(self) -> str:
+        """See Operational."""
+        return self.identity.operator
+
+    @property
+    def chain(self) -> tuple[bytes, ...]:
+        """See Operational."""
+        return tuple(self.identity.chain)
+
+    def sign(self, data: bytes, /) -> bytes:
+        """See Operational."""
+        return self.identity.key.sign(data)
+
+    def leaf(self) -> bytes:
+        """What TLS would show."""
+        return self.identity.leaf()
 
 
 class FakeNetwork:

@@ -1,0 +1,92 @@
+"""One run of one scenario: the nodes start, the scenario plays, the nodes stop, the trace has one hash.
+
+A run fails when the scenario or the product raises, and when the product logged an exception that it survived.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from simulations import determinism, scenarios
+from simulations.cluster import Cluster
+from simulations.world import World
+
+HOUR_S = 3600.0
+END_S = 10.0  # for what a crashed node still closes, and for the last bytes under way
+
+Play = Callable[[Cluster, float], Awaitable[None]]
+"""A scenario: plays on a running cluster for so many virtual seconds, or a little longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run."""
+
+    scenario: str
+    nodes: int
+    seed: int
+    hours: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of it. `failure` is empty when all went well."""
+
+    plan: Plan
+    hash: str
+    events: int
+    virtual_s: float
+    real_s: float
+    failure: str
+    last_events: list[str]
+
+
+def names() -> list[str]:
+    """Every scenario."""
+    return sorted(module.name for module in pkgutil.iter_modules(scenarios.__path__))
+
+
+def named(scenario: str) -> Play:
+    """The scenario of that name."""
+    play: Play = importlib.import_module(f"{scenarios.__name__}.{scenario}").play
+    return play
+
+
+def run(plan: Plan, play: Play) -> Report:
+    """Run it in this process; with one trace for one seed if `determinism.fixed_hashes` has started it."""
+    world = World(plan.seed)
+    world.listen()
+    began = time.perf_counter()  # noqa: TID251  # how fast the simulation is; it has no part in what happens
+    failure = ""
+    virtual_s = 0.0
+    try:
+        virtual_s = determinism.run(partial(_run, world, plan, play), plan.seed)
+    except Exception:
+        failure = traceback.format_exc()
+    real_s = time.perf_counter() - began  # noqa: TID251
+    failure = failure or "".join(world.defects)
+    return Report(plan, world.trace.hash, world.trace.events, virtual_s, real_s, failure, world.trace.last(100))
+
+
+async def _run(world: World, plan: Plan, play: Play) -> float:
+    cluster = Cluster(world, plan.nodes)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(cluster.run)
+        await cluster.start_all()
+        await play(cluster, plan.hours * HOUR_S)
+        async with trio.open_nursery() as ending:
+            for host in cluster.living():
+                ending.start_soon(cluster.stop, host.name)
+        await trio.sleep(END_S)
+        left = cluster.leftovers()
+        assert not left, f"after the end of all nodes: {', '.join(left)}"
+        nursery.cancel_scope.cancel()
+    return trio.current_time()
