@@ -155,6 +155,7 @@ class Invariants:
         self._missing_since: dict[StripeKey, dict[int, float]] = {}  # index -> when its healing could begin
         self._holders: dict[StripeKey, dict[bytes, int]] = {}  # that could serve a second ago: node -> index
         self._losses: dict[StripeKey, deque[tuple[float, int]]] = {}  # when which index lost a holder
+        self._below: set[StripeKey] = set()  # that have fewer than k now: judged when they fell
         self._turned_at: dict[bytes, float] = {}  # when a node came up or went down
         self._whole_since = -math.inf  # the last second of a partition
 
@@ -203,14 +204,19 @@ class Invariants:
             losses.popleft()
 
     def _lost(self, stripe: StripeSeen, seen: Snapshot) -> Iterator[str]:
-        """Never below k, unless more than n - k holders were lost within the time that healing may take.
+        """Never falls below k, unless more than n - k holders were lost within the time that healing may take.
 
         A doubted view is no excuse here. A network that has no legal place left for the missing shards is one.
         """
         tier = TIERS[stripe.tier]
         live = seen.live(stripe.key)
         lost = len({index for _, index in self._losses[stripe.key]})
-        if len(live) >= tier.k or lost > tier.n - tier.k or seen.partitioned:
+        fell = len(live) < tier.k and stripe.key not in self._below
+        if len(live) < tier.k:
+            self._below.add(stripe.key)
+        else:
+            self._below.discard(stripe.key)
+        if not fell or lost > tier.n - tier.k or seen.partitioned:
             return
         if can_heal(tier, stripe.address, live, seen):
             words = f"a {tier.name} stripe has {len(live)} live shards of the {tier.k} it needs"

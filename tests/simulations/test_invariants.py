@@ -121,6 +121,7 @@ def test_nobody_repairs_while_it_doubts_its_view() -> None:
     doubting = changed(3, trusted=False)
     assert "doubted" in str(course((doubting, 1), (changed(3, doubting, repairs=1), 1)))
     assert course((SOUND, 1), (changed(3, repairs=1), 1)) == []
+    assert course((doubting, 1), (changed(3, doubting, repairs=1, epoch=2), 1)) == []
 
 
 @pytest.mark.parametrize(("view", "up"), [(IDS, False), (IDS - {node_of(12)}, True)])
@@ -166,9 +167,23 @@ def test_nothing_is_lost_while_few_holders_are() -> None:
     doubting = changed(13, trusted=False)  # or the healing that does not come would be told first
     slowly = [(down(*range(gone), seen=doubting), HEAL_S // 2) for gone in range(7)]
     assert "4 live shards of the 5 it needs, and lost only 3 lately" in str(course(*slowly))
-    assert course((SOUND, 1), (down(*range(6)), HEAL_S)) == []
+    assert course(*[(replace(seen, partitioned=True), seconds) for seen, seconds in slowly]) == []
+    assert "lost only 3" in str(course((SOUND, 1), (down(*range(6)), HEAL_S), *slowly))
+    crowded = [(down(*range(10, NODES), seen=seen), seconds) for seen, seconds in slowly]
+    assert course(*crowded) == []
+    assert course((SOUND, 1), (down(*range(6)), 10 * HEAL_S)) == []
     healed = changed(10, parts=(part(0),))
     assert course((SOUND, 1), (down(0), HEAL_S), (down(0, seen=healed), 100), (down(0, 1, seen=healed), HEAL_S)) == []
+
+
+def test_those_who_come_back_after_all_was_lost_have_their_time_to_heal() -> None:
+    lost = (down(*range(6)), 3 * HEAL_S)
+    assert course((SOUND, 1), lost, (down(0), HEAL_S)) == []
+    assert course((SOUND, 1), lost, (down(0), HEAL_S + 1)) != []
+
+
+def test_what_is_in_quarantine_is_not_live() -> None:
+    assert "9 of 10" in str(course((changed(3, parts=(replace(part(3), corrupt=True),)), HEAL_S + 2)))
 
 
 def test_each_loss_has_its_own_time_to_heal() -> None:
