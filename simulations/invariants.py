@@ -1,0 +1,254 @@
+"""The invariants of a network, checked on snapshots: what may never be, and what may not last.
+
+Each check of a moment is a function of one snapshot, each check of a step one of two, and `Invariants` remembers since
+when a thing lasts. All answer with sentences, none of them with an asset. DESIGN, Ten invariants: 1, 2, 3, 5, 6, 8, 9,
+10 are here. 4 (nothing leaves in a log) is checked on every log line by the strict log of the simulation; 7 (real and
+decoy look alike) is of one client's code and cannot be seen from outside without its key.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lockbox_node.core.placement import Candidate, place
+from lockbox_node.core.tiers import TIERS
+from lockbox_node.errors import LockboxError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lockbox_node.core.tiers import Tier
+    from simulations.snapshot import NodeSeen, Snapshot, StripeKey, StripeSeen
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long what should pass may last, in seconds."""
+
+    hold_off_s: float | None = None  # the tier's own, if the policy does not shorten it
+    hold_offs: float = 2.0  # so many of them until a holder of some rank has acted
+    repair_s: float = 120.0  # from then to full redundancy: detection, a repair, and one more when the first fails
+    agree_s: float = 90.0  # until every view follows a death or a return
+
+    def heal_s(self, tier: Tier) -> float:
+        """From the loss of a holder to full redundancy."""
+        return self.hold_offs * (tier.hold_off_s if self.hold_off_s is None else self.hold_off_s) + self.repair_s
+
+
+# A moment
+
+
+def broken_acknowledgements(seen: Snapshot) -> Iterator[str]:
+    """1. What a holder acknowledged stands on its disk, unless somebody else keeps that shard by now."""
+    by_id = {node.id: node for node in seen.nodes}
+    for stripe in seen.stripes:
+        kept = {part.index for _, part in seen.kept.get(stripe.key, ())}
+        for index, holder in stripe.holders.items():
+            if index not in kept:
+                yield f"{by_id[holder].name} acknowledged a shard that is on no disk"
+
+
+def wrong_bytes(seen: Snapshot) -> Iterator[str]:
+    """2. Nobody is served other bytes than were locked."""
+    if seen.wrong_reads:
+        yield f"{seen.wrong_reads} unlocks gave other bytes than were locked"
+
+
+def strangers(seen: Snapshot) -> Iterator[str]:
+    """3. A view holds members of the network alone: nobody gets in by saying an id."""
+    ids = {node.id for node in seen.nodes}
+    for node in seen.nodes:
+        if node.up and not node.view <= ids:
+            yield f"{node.name} believes in {len(node.view - ids)} nodes that the network does not have"
+
+
+def crowded_regions(seen: Snapshot) -> Iterator[str]:
+    """5. The disks of one region, running or not, never store enough to rebuild."""
+    for stripe in seen.stripes:
+        tier = TIERS[stripe.tier]
+        indices: dict[str, set[int]] = {}
+        for node, part in seen.kept.get(stripe.key, ()):
+            indices.setdefault(node.region, set()).add(part.index)
+        for region, held in indices.items():
+            if len(held) >= tier.k:
+                yield f"{region} stores {len(held)} shards of a {tier.name} stripe, {tier.k} rebuild it"
+
+
+def forged_parts(seen: Snapshot) -> Iterator[str]:
+    """6. What stands on a disk, put or repaired, has the ids that the owner signed, unless the simulation harmed it."""
+    for node in seen.nodes:
+        wrong = sum(part.found != part.signed and not part.harmed for part in node.parts)
+        if wrong:
+            yield f"{node.name} stores {wrong} parts that are not what their owner signed"
+
+
+def undead_parts(seen: Snapshot) -> Iterator[str]:
+    """8. Where a tombstone stands, nothing of its version or below does."""
+    for node in seen.nodes:
+        if any(part.version <= node.tombstones.get(part.address, -1) for part in node.parts):
+            yield f"{node.name} stores what its own tombstone covers"
+
+
+def broken_bounds(seen: Snapshot) -> Iterator[str]:
+    """9. What others can make grow stays within its limit: stored bytes, connections, queues, tables."""
+    for node in seen.nodes:
+        for bound in node.bounds:
+            if bound.value > bound.limit:
+                yield f"{node.name}: {bound.name} is {bound.value:g}, at most {bound.limit:g} are allowed"
+
+
+MOMENTS = (
+    broken_acknowledgements, wrong_bytes, strangers, crowded_regions, forged_parts, undead_parts, broken_bounds,
+)  # fmt: skip
+
+
+def leftovers(seen: Snapshot) -> Iterator[str]:
+    """At the end of all nodes and people nothing runs, listens or is connected."""
+    yield from seen.leftovers
+
+
+# A step
+
+
+def fallen_versions(before: Snapshot, seen: Snapshot) -> Iterator[str]:
+    """8. On one disk the version that stands at an address, or is buried there, never falls."""
+    earlier = {node.id: node for node in before.nodes}
+    for node in seen.nodes:
+        if node.id in earlier and node.epoch >= earlier[node.id].epoch:  # else an old image of its disk came back
+            then, now = _versions(earlier[node.id]), _versions(node)
+            if any(version < then.get(address, 0) for address, version in now.items()):
+                yield f"an older version has won at {node.name}"
+
+
+def _versions(node: NodeSeen) -> dict[bytes, int]:
+    highest = dict(node.tombstones)
+    for part in node.parts:
+        highest[part.address] = max(part.version, highest.get(part.address, 0))
+    return highest
+
+
+def doubtful_repairs(before: Snapshot, seen: Snapshot) -> Iterator[str]:
+    """10. A view that has lost many nodes at once repairs nothing."""
+    earlier = {node.id: node for node in before.nodes}
+    for node in seen.nodes:
+        then = earlier.get(node.id, node)
+        same_life = then.up and node.up and then.epoch == node.epoch
+        if same_life and not then.trusted and not node.trusted and node.repairs > then.repairs:
+            yield f"{node.name} began a repair while it doubted its view"
+
+
+STEPS = (fallen_versions, doubtful_repairs)
+
+
+# What lasts
+
+
+class Invariants:
+    """All checks, second by second. `broken` answers with what does not hold; the first is enough to end a run."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._before: Snapshot | None = None
+        self._missing_since: dict[StripeKey, dict[int, float]] = {}  # index -> when its healing could begin
+        self._holders: dict[StripeKey, dict[bytes, int]] = {}  # that could serve a second ago: node -> index
+        self._losses: dict[StripeKey, deque[tuple[float, int]]] = {}  # when which index lost a holder
+        self._below: set[StripeKey] = set()  # that have fewer than k now: judged when they fell
+        self._turned_at: dict[bytes, float] = {}  # when a node came up or went down
+        self._whole_since = -math.inf  # the last second of a partition
+
+    def broken(self, seen: Snapshot) -> list[str]:
+        """What does not hold at `seen.now`, which rises from call to call."""
+        found = [words for check in MOMENTS for words in check(seen)]
+        if self._before is not None:
+            assert seen.now > self._before.now
+            found += [words for step in STEPS for words in step(self._before, seen)]
+        self._note_turns(seen)
+        found += self._disagreements(seen)
+        excused = seen.partitioned or not all(node.trusted for node in seen.nodes if node.up)
+        for stripe in seen.stripes:
+            self._note_losses(stripe, seen)
+            found += self._lost(stripe, seen)
+            found += self._unhealed(stripe, seen, excused=excused)
+        self._before = seen
+        return found
+
+    def _note_turns(self, seen: Snapshot) -> None:
+        was_up = {} if self._before is None else {node.id: node.up for node in self._before.nodes}
+        for node in seen.nodes:
+            if was_up.get(node.id) is not node.up:
+                self._turned_at[node.id] = seen.now
+        if seen.partitioned:
+            self._whole_since = seen.now
+
+    def _disagreements(self, seen: Snapshot) -> Iterator[str]:
+        """Views agree on who is up, and on who is not, within a bound."""
+        settled = seen.now - self._limits.agree_s
+        if self._whole_since >= settled:
+            return
+        known = [node for node in seen.nodes if self._turned_at[node.id] <= settled]
+        for node in known:
+            if node.up:
+                wrong = [other.name for other in known if other.up is not (other.id in node.view)]
+                if wrong:
+                    yield f"{node.name} is wrong about {', '.join(wrong)} for {self._limits.agree_s:g} s or longer"
+
+    def _note_losses(self, stripe: StripeSeen, seen: Snapshot) -> None:
+        now = {node.id: part.index for node, part in seen.kept.get(stripe.key, ()) if node.up and part.sound}
+        before, self._holders[stripe.key] = self._holders.get(stripe.key, {}), now
+        losses = self._losses.setdefault(stripe.key, deque())
+        losses.extend((seen.now, index) for node, index in before.items() if node not in now)
+        while losses and losses[0][0] < seen.now - self._limits.heal_s(TIERS[stripe.tier]):
+            losses.popleft()
+
+    def _lost(self, stripe: StripeSeen, seen: Snapshot) -> Iterator[str]:
+        """Never falls below k, unless more than n - k holders were lost within the time that healing may take.
+
+        A doubted view is no excuse here. A network that has no legal place left for the missing shards is one.
+        """
+        tier = TIERS[stripe.tier]
+        live = seen.live(stripe.key)
+        lost = len({index for _, index in self._losses[stripe.key]})
+        fell = len(live) < tier.k and stripe.key not in self._below
+        if len(live) < tier.k:
+            self._below.add(stripe.key)
+        else:
+            self._below.discard(stripe.key)
+        if not fell or lost > tier.n - tier.k or seen.partitioned:
+            return
+        if can_heal(tier, stripe.address, live, seen):
+            words = f"a {tier.name} stripe has {len(live)} live shards of the {tier.k} it needs"
+            yield f"{words}, and lost only {lost} lately"
+
+    def _unhealed(self, stripe: StripeSeen, seen: Snapshot, *, excused: bool) -> Iterator[str]:
+        """No index missing for longer than healing may take, while the rules can be kept and nobody doubts his view."""
+        tier = TIERS[stripe.tier]
+        live = seen.live(stripe.key)
+        known = self._missing_since.get(stripe.key, {})
+        restart = excused or len(live) < tier.k
+        since = {
+            index: seen.now if restart else known.get(index, seen.now) for index in range(tier.n) if index not in live
+        }
+        overdue = [index for index, began in since.items() if seen.now - began > self._limits.heal_s(tier)]
+        if overdue and not can_heal(tier, stripe.address, live, seen):
+            since |= dict.fromkeys(overdue, seen.now)
+        elif overdue:
+            longest_s = seen.now - min(since.values())
+            yield f"a {tier.name} stripe has {len(live)} of {tier.n} live shards, one is missing for {longest_s:.0f} s"
+        self._missing_since[stripe.key] = since
+
+
+def can_heal(tier: Tier, address: bytes, live: dict[int, NodeSeen], seen: Snapshot) -> bool:
+    """Whether the nodes that are up can complete the set of those that hold a shard, by the rules."""
+    taken = {index: _candidate(node) for index, node in live.items()}
+    try:
+        place(tier, address, [_candidate(node) for node in seen.nodes if node.up and node.eligible], taken)
+    except LockboxError:
+        return False
+    return True
+
+
+def _candidate(node: NodeSeen) -> Candidate:
+    return Candidate(node.id, node.region, node.operator)
