@@ -27,6 +27,8 @@ from benchmarks.store_parts import plain_parts
 from lockbox_node.adapters import store_schema
 from lockbox_node.adapters.kept_thread import KeptThread
 from lockbox_node.adapters.shard_store import ShardStoreFile
+from lockbox_node.adapters.store_garbage import found_at
+from lockbox_node.adapters.store_rows import INSERT_PART, PartRow, pack_entries, pack_head
 from lockbox_node.core.scrub_pace import ScrubParams
 from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.ports import PutOutcome, StripePart, settled
@@ -123,6 +125,31 @@ async def hopped_rows_per_s(folder: Path, size: int, seconds: float = SECONDS) -
     return rate
 
 
+async def hopped_statements_per_s(folder: Path, parts: Iterable[StripePart], seconds: float = SECONDS) -> float:
+    """The SQL of a put of its own on a new store, by way of a thread: no ruling, no limit, no queue, no answer."""
+    with tempfile.TemporaryDirectory(dir=folder) as data_dir:
+        connection = store_schema.open_database(Path(data_dir), b"")
+        execute, waiting = connection.execute, enumerate(parts, 1)
+
+        def put() -> None:
+            rid, part = next(waiting)
+            execute("BEGIN IMMEDIATE")
+            found_at(connection, part.address)
+            row = PartRow(
+                rid, part.address, part.descriptor_hash, 1, 1, part.lease_until_unix_s, part.index, 0, 0, 1, KIB,
+                BODY_BYTES, pack_entries(part.entries), -1, OWNER.id, b"",
+            )  # fmt: skip
+            execute(f"INSERT {INSERT_PART}", row.columns)
+            execute("INSERT INTO body VALUES (?, ?, ?)", (rid, pack_head(part), part.shards[0]))
+            execute("UPDATE meta SET next_rid = ?, stripes = ?", (rid, rid))
+            execute("INSERT INTO digest_news(changes) VALUES (?)", (part.descriptor_hash,))
+            execute("COMMIT")
+
+        rate = await _hops_per_s(put, seconds)
+        connection.close()
+    return rate
+
+
 async def _hops_per_s(work: Callable[[], None], seconds: float) -> float:
     """One after the other, in the kind of thread that the store has."""
     with KeptThread("benchmark") as thread:
@@ -188,6 +215,7 @@ def small(folder: Path, reps: int) -> list[Row]:
     """Puts and gets of 1 KiB."""
     hop = Row("append + fdatasync by way of a thread, /s", "append + fdatasync", "")
     row = Row("one row a commit in a bare table, by way of a thread, /s", "append + fdatasync", "")
+    sql = Row("the SQL of one put a commit alone, by way of a thread, /s", "append + fdatasync", "")
     one = Row("put 1 KiB, 1 writer, /s", "append + fdatasync", ">= 0.6")
     many = Row("put 1 KiB, 32 writers, /s", "append + fdatasync", ">= 2.5")
     tail = Row("p99 of a put, 32 writers, ms", "", "")
@@ -197,9 +225,10 @@ def small(folder: Path, reps: int) -> list[Row]:
         with tempfile.TemporaryDirectory(dir=folder) as data_dir:
 
             async def work(store: ShardStoreFile) -> None:
-                parts = list(plain_parts(0, 6000, 1, KIB))
+                parts, more = list(plain_parts(0, 6000, 1, KIB)), list(plain_parts(6000, 20_000, 1, KIB))
                 hop.add(await hopped_appends_per_s(folder, KIB), bare_appends_per_s(folder, KIB))
                 row.add(await hopped_rows_per_s(folder, BODY_BYTES), bare_appends_per_s(folder, KIB))
+                sql.add(await hopped_statements_per_s(folder, more), bare_appends_per_s(folder, KIB))
                 start = time.perf_counter()
                 await at_once(putting(store, parts[:800]), 1)
                 one.add(800 / (time.perf_counter() - start), bare_appends_per_s(folder, KIB))
@@ -213,7 +242,7 @@ def small(folder: Path, reps: int) -> list[Row]:
                 gets.add(6000 / (time.perf_counter() - start), 0)
 
             in_store(Path(data_dir), work)
-    return [hop, row, one, many, tail, gets, amplification]
+    return [hop, row, sql, one, many, tail, gets, amplification]
 
 
 def large(folder: Path, reps: int) -> list[Row]:

@@ -32,7 +32,7 @@ class ScrubParams:
     cycle_max_s: float = 35 * DAY_S
     share: float = 0.1  # of the disk's time, at most
     share_now: float = 0.2  # the same while an operator waits for it
-    step_parts: int = 8  # of one step, which ends sooner when a put or a get waits
+    step_parts: int = 4  # of one step, which ends sooner when a put or a get waits
     note_every_s: float = 30.0  # a crash repeats at most so much
     note_every_parts: int = 1000
     busy_wait_s: float = 2.0  # the store has no room for the step
