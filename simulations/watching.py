@@ -1,6 +1,7 @@
 """Looks at a whole network once each virtual second and checks the invariants; the first that breaks ends the run.
 
-Looking disturbs nothing: it draws no lot, sends no byte, and touches no clock. What a part's bytes hash to is worked
+Looking disturbs nothing: it draws no lot, sends no byte, and touches no clock. A node is up from its start on, for
+others may hear of it before it is ready. What a part's bytes hash to is worked
 out once for the bytes that it has, since most parts stay as they are for hours.
 """
 
@@ -115,10 +116,8 @@ class Watcher:
     def _node(self, host: Host, looks: dict[Kept, _Look], *, up: bool) -> NodeSeen:
         parts = tuple(self._part(kept, looks) for kept in host.disk.parts.kept())
         life = host.life
-        tombstones = host.disk.parts.tombstones()
-        seen = NodeSeen(host.id, host.name, host.region, host.operator, False, host.disk.epoch, parts)
-        if life is None or not life.ready.is_set():
-            return seen
+        if life is None:
+            return NodeSeen(host.id, host.name, host.region, host.operator, False, host.disk.epoch, parts)
         node = life.node
         return NodeSeen(
             host.id,
@@ -132,7 +131,7 @@ class Watcher:
             node.guard.trusted,
             not (life.store.broken or host.disk.parts.full),
             node.healing.repairs_begun,
-            tombstones,
+            host.disk.parts.tombstones(),
             self._bounds(host),
         )
 
