@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from protocol.messages import Signed
     from simulations.disk import SimStore
     from simulations.network import MemoryNetwork
+    from simulations.people import Kept as Asset
+    from simulations.people import Person
     from simulations.world import World
 
 SOFTWARE = bytes(32)
@@ -59,6 +61,7 @@ class Host:
     name: str
     papers: Papers
     region: str
+    operator: str
     clock: DriftingClock
     disk: SimDisk
     remembered: Sequence[Signed] = ()
@@ -80,6 +83,8 @@ class Cluster:
         self.hub = Hub(geography=self.geography, trace=world.trace.add)
         self.authority = FakeNetwork()
         self.hosts: dict[str, Host] = {}
+        self.people: list[Person] = []
+        self.on_locked: Callable[[Asset, int], None] = lambda _asset, _placed: None  # in the step that told a person
         self._lives: dict[Life, None] = {}  # those not ended, crashed ones too
         self._starting, self._starts = trio.open_memory_channel[tuple[Host, Life]](LIVES_MAX)
         names = spread_regions(regions)
@@ -88,10 +93,11 @@ class Cluster:
 
     def _add(self, number: int, region: str) -> None:
         name = f"node{number}"
-        papers = Papers(self.authority.node(number, operator=f"operator {number}", region=region))
+        operator = f"operator {number}"
+        papers = Papers(self.authority.node(number, operator=operator, region=region))
         clock = DriftingClock()
         disk = SimDisk(self.config.store, clock, self.world.rng(f"disk {name}"))
-        self.hosts[name] = Host(name, papers, region, clock, disk)
+        self.hosts[name] = Host(name, papers, region, operator, clock, disk)
         self.geography.place(name, region)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -19,6 +19,7 @@ class Kept:
     owner: bytes = b""
     corrupt: bool = False  # found damaged, in quarantine
     headless: bool = False  # neither descriptor nor slots can be read
+    harmed: bool = False  # by the simulation
     trashed_at_s: int = -1  # uptime; -1 = live
     size: int = field(init=False)
 
@@ -54,6 +55,7 @@ class Kept:
 
     def flip(self, shard: int, byte: int, bit: int) -> None:
         """Flip one bit of one shard, as a disk does that rots."""
+        self.harmed = True
         shards = list(self.part.shards)
         raw = bytearray(shards[shard])
         raw[byte] ^= 1 << bit
@@ -62,6 +64,7 @@ class Kept:
 
     def tear(self, whole_bytes: int) -> None:
         """Only the first `whole_bytes` of its shards reached the disk; zeros stand for the others."""
+        self.harmed = True
         shards = []
         for shard in self.part.shards:
             whole = shard[:whole_bytes]

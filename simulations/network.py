@@ -224,6 +224,10 @@ class Hub:
 
     # Faults
 
+    def blocked(self) -> list[tuple[str, str]]:
+        """From whom to whom nothing passes now."""
+        return [hosts for hosts, way in self._ways.items() if way.blocked]
+
     def partition(self, left: Iterable[str], right: Iterable[str], *, one_way: bool = False) -> Callable[[], None]:
         """Let nothing pass from `left` to `right`, nor back unless `one_way`. Call what is returned to heal it."""
         pairs = [(source, target) for source in left for target in right if source != target]

@@ -89,6 +89,14 @@ class MemoryParts:
             sum(trash),
         )
 
+    def most_used_bytes(self) -> int:
+        """What the owner of the most keeps here."""
+        return max(self._used.values(), default=0)
+
+    def tombstones(self) -> dict[bytes, int]:
+        """Which version, and all below it, is buried at which address."""
+        return {address: tomb[0] for address, tomb in self._tombs.items()}
+
     def kept(self) -> list[Kept]:
         """Everything, in the order of the keys."""
         return [kept for _, kept in sorted(self._parts.items())]

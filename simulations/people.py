@@ -26,7 +26,7 @@ from lockbox_node.errors import LockboxError
 from simulations.world import DriftingClock, InlineWorkers, who
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from random import Random
 
     from lockbox_node.client.wallet import AssetEntry
@@ -72,9 +72,11 @@ class Person:
     vault: Vault
     world: World
     rng: Random
+    on_locked: Callable[[Kept, int], None]
     kept: list[Kept] = field(default_factory=list)
     failed_locks: int = 0
     failed_unlocks: int = 0
+    wrong_reads: int = 0
 
     async def lock(self, size: int, tier: Tier) -> Kept | None:
         """Lock `size` drawn bytes; None when the network could not take them."""
@@ -89,6 +91,7 @@ class Person:
             return None
         kept = Kept(result.asset, digest, tier)
         self.kept.append(kept)
+        self.on_locked(kept, result.placed)
         trace.add("locked", self.name, size, result.placed, result.wanted, round(result.seconds, 6))
         return kept
 
@@ -104,6 +107,7 @@ class Person:
             return False
         right = hashlib.sha256(sink.content).digest() == kept.digest
         trace.add("unlocked", self.name, kept.asset.size, int(right), round(result.seconds, 6))
+        self.wrong_reads += not right
         assert right, "an unlock gave other bytes than were locked"
         return True
 
@@ -139,4 +143,6 @@ async def a_person(cluster: Cluster, number: int, region: str = "eu-central-1") 
             network = cluster.hub.network(name, identity.leaf)
             ports = Ports(network, entropy, clock, InlineWorkers())
             async with open_vault(ports, _Papers(identity, clock), wallet, bootstrap) as vault:
-                yield Person(name, vault, world, world.rng(name))
+                person = Person(name, vault, world, world.rng(name), cluster.on_locked)
+                cluster.people.append(person)
+                yield person

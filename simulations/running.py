@@ -17,6 +17,7 @@ import trio
 
 from simulations import determinism, scenarios
 from simulations.cluster import Cluster
+from simulations.watching import BrokenInvariant, Watcher
 from simulations.world import World
 
 HOUR_S = 3600.0
@@ -69,7 +70,9 @@ def run(plan: Plan, play: Play) -> Report:
     virtual_s = 0.0
     try:
         virtual_s = determinism.run(partial(_run, world, plan, play), plan.seed)
-    except Exception:
+    except* BrokenInvariant as group:
+        failure = "\n".join(f"broken invariant: {error}" for error in _leaves(group))
+    except* Exception:
         failure = traceback.format_exc()
     real_s = time.perf_counter() - began  # noqa: TID251
     failure = failure or "".join(world.defects)
@@ -78,15 +81,30 @@ def run(plan: Plan, play: Play) -> Report:
 
 async def _run(world: World, plan: Plan, play: Play) -> float:
     cluster = Cluster(world, plan.nodes)
+    watcher = Watcher(cluster)
     async with trio.open_nursery() as nursery:
         await nursery.start(cluster.run)
         await cluster.start_all()
+        watching = await nursery.start(_watch, watcher)
         await play(cluster, plan.hours * HOUR_S)
+        watching.cancel()
         async with trio.open_nursery() as ending:
             for host in cluster.living():
                 ending.start_soon(cluster.stop, host.name)
         await trio.sleep(END_S)
-        left = cluster.leftovers()
-        assert not left, f"after the end of all nodes: {', '.join(left)}"
+        watcher.check_end()
         nursery.cancel_scope.cancel()
     return trio.current_time()
+
+
+async def _watch(watcher: Watcher, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    with trio.CancelScope() as scope:
+        task_status.started(scope)
+        await watcher.run()
+
+
+def _leaves(group: BaseExceptionGroup[BrokenInvariant]) -> list[BrokenInvariant]:
+    found: list[BrokenInvariant] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

@@ -91,6 +91,7 @@ class Healing:
         self._swept = False
         self._nap = trio.CancelScope()
         self._closed = False
+        self.repairs_begun = 0
         self.repairs_done = 0
         self.repairs_failed = 0
         self.bytes_rebuilt = 0
@@ -278,6 +279,7 @@ class Healing:
             key = self._ready.pop()
             if key in self._short:  # a sweep under way may have found it whole meanwhile
                 self._in_flight.add(key)
+                self.repairs_begun += 1
                 return key
         return None
 
