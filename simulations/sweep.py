@@ -1,17 +1,19 @@
 """Many runs side by side, each in a process of its own: the same commands that a person types to see one again.
 
-A run that ends by a signal, says nothing that can be read, or is not over after its limit of real time has failed like
-one whose invariants broke. The runs end when the sweep is interrupted.
+A run that ends by a signal, says nothing that can be read, or is not over after its limit has failed like one whose
+invariants broke. The limit is one of processor time, since other work may hold a run up for long; one that waits for
+ever uses none, and has a wider limit of real time. The runs end when the sweep is interrupted.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
+import resource
 import signal
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 SEEDS = Path(__file__).parent / "seeds.txt"
-START_S = 120.0  # of real time that a run may take in any case
-SLOWNESS_MAX = 2.0  # real seconds for a virtual one: more, and it hangs
+START_S = 120  # of processor time that a run may take in any case
+SLOWNESS_MAX = 2.0  # processor seconds for a virtual one: more, and it hangs
 NODES_USUAL = 20  # of that slowness; it grows with their square
+CROWD_MAX = 20  # real seconds for one of the processor: more, and it waits for ever
 WORDS_MAX = 2000  # of what a process said before it failed without a report
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -78,9 +81,9 @@ def stored(path: Path = SEEDS) -> list[Plan]:
     return plans
 
 
-def limit_s(plan: Plan) -> float:
-    """Real seconds after which a run counts as hung."""
-    return START_S + plan.hours * 3600 * SLOWNESS_MAX * max(1.0, plan.nodes / NODES_USUAL) ** 2
+def limit_s(plan: Plan) -> int:
+    """Seconds of processor time after which a run counts as hung."""
+    return START_S + int(plan.hours * 3600 * SLOWNESS_MAX * max(1.0, plan.nodes / NODES_USUAL) ** 2)
 
 
 def sweep(plans: Sequence[Plan], told: Callable[[Outcome], None], processes: int | None = None) -> list[Outcome] | None:
@@ -115,10 +118,13 @@ async def _cancel_on_signal(scope: trio.CancelScope) -> None:
             scope.cancel()
 
 
-async def one(plan: Plan, patience_s: float = math.inf) -> Outcome:
-    """One run in a process of its own, which no Ctrl-C on the terminal reaches but by its cancellation."""
+async def one(plan: Plan, patience_s: int) -> Outcome:
+    """One run in a process of its own, which no Ctrl-C on the terminal reaches but by its cancellation.
+
+    It hangs after `patience_s` of processor time.
+    """
     began = trio.current_time()
-    with trio.move_on_after(patience_s) as patience:
+    with trio.move_on_after(patience_s * CROWD_MAX) as waiting:
         ended = await trio.run_process(
             [sys.executable, "-m", "simulations", *arguments(plan), "--json"],
             capture_stdout=True,
@@ -127,14 +133,17 @@ async def one(plan: Plan, patience_s: float = math.inf) -> Outcome:
             cwd=ROOT,
             env={**os.environ, "PYTHONHASHSEED": HASH_SEED},
             start_new_session=True,
+            preexec_fn=partial(resource.setrlimit, resource.RLIMIT_CPU, (patience_s, patience_s + 1)),
         )
         return heard(plan, ended)
-    assert patience.cancelled_caught
-    return Outcome(plan, f"hangs: not over after {patience_s:.0f} s", real_s=trio.current_time() - began)
+    assert waiting.cancelled_caught
+    return Outcome(plan, "hangs: waits for ever", real_s=trio.current_time() - began)
 
 
 def heard(plan: Plan, ended: subprocess.CompletedProcess[bytes]) -> Outcome:
     """What the process of a run said, or how it ended if it said nothing."""
+    if ended.returncode == -signal.SIGXCPU:
+        return Outcome(plan, f"hangs: not over after {limit_s(plan)} s of processor time")
     try:
         said = json.loads(ended.stdout)
         return Outcome(

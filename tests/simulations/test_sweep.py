@@ -85,8 +85,16 @@ def test_outcomes_are_in_the_order_of_the_plans_and_a_bad_one_fails() -> None:
 @pytest.mark.slow
 @pytest.mark.real
 def test_a_run_that_hangs_is_ended_and_has_failed() -> None:
-    outcome = trio.run(sweep.one, FOR_EVER, 0.5)
-    assert outcome.reason.startswith("hangs")
+    outcome = trio.run(sweep.one, FOR_EVER, 2)
+    assert outcome.reason.startswith("hangs: not over")
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_a_run_that_waits_for_ever_is_ended_and_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "CROWD_MAX", 0.001)
+    outcome = trio.run(sweep.one, FOR_EVER, 500)
+    assert outcome.reason == "hangs: waits for ever"
 
 
 @pytest.mark.slow
