@@ -20,7 +20,12 @@ WHEEL_HASH := $(shell find pyproject.toml README.md protocol lockbox_node -type 
 LOCKED := $(STAMPS)/lock-$(LOCK_HASH)
 INSTALLED := $(STAMPS)/wheel-$(LOCK_HASH)-$(WHEEL_HASH)
 
-.PHONY: help install demo test real long check static bench coverage lock clean
+# Of `make sim`: seeds of each scenario, the first of them, virtual hours of each run.
+SEEDS ?= 10
+SEED ?= 1
+HOURS ?= 0.2
+
+.PHONY: help install demo test real long sim check static bench coverage lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/\1\t\2/p' Makefile | expand -t 12
@@ -38,6 +43,9 @@ real: install  ## Run the tests that need root: real file systems that fill up
 
 long: install  ## Run the long forms of the tests of faults
 	$(BIN)/python -m pytest -m long -o faulthandler_timeout=0
+
+sim: install  ## Run many seeds of every scenario; SEEDS=10 SEED=1 HOURS=0.2; writes build/simulations.md
+	$(BIN)/python -m simulations all --sweep $(SEEDS) --seed $(SEED) --hours $(HOURS) --report build/simulations.md
 
 check: install static  ## Formats, lint, types, import floors, shape, fast tests
 	$(BIN)/python -m pytest -m 'not end_to_end and not root and not long'
