@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
+from simulations import plot
 from simulations.determinism import fixed_hashes
 from simulations.running import Plan, Report, named, names, run
 
@@ -16,9 +18,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--nodes", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--hours", type=float, default=0.1, help="of virtual time")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the run as SVG")
     chosen = parser.parse_args(arguments)
     fixed_hashes("simulations", arguments)
-    report = run(Plan(chosen.scenario, chosen.nodes, chosen.seed, chosen.hours), named(chosen.scenario))
+    history, play = plot.History(), named(chosen.scenario)
+    if chosen.plot:
+        play = plot.watched(play, history)
+    report = run(Plan(chosen.scenario, chosen.nodes, chosen.seed, chosen.hours), play)
+    if chosen.plot:
+        chosen.plot.write_text(plot.svg(history, lines(report)[0]))
     print("\n".join(lines(report)))
     return 1 if report.failure else 0
 

@@ -14,6 +14,7 @@ from lockbox_node.core.tiers import TIERS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from lockbox_node.core.tiers import Tier
     from simulations.cluster import Cluster
     from simulations.kept import Key
 
@@ -31,8 +32,8 @@ def quick_healing(hold_off_s: float = 20.0, sweep_s: float = 30.0, quiet_s: floa
     )
 
 
-def holdings(cluster: Cluster) -> dict[Key, tuple[int, int]]:
-    """Stripe -> (live shard indices, shards that its tier wants), by the disks of running nodes."""
+def holdings(cluster: Cluster) -> dict[Key, tuple[int, Tier]]:
+    """Stripe -> (how many shard indices are live, its tier), by the disks of running nodes."""
     indices: dict[Key, set[int]] = {}
     tiers: dict[Key, int] = {}
     for host in cluster.living():
@@ -42,12 +43,12 @@ def holdings(cluster: Cluster) -> dict[Key, tuple[int, int]]:
                 held = indices.setdefault(kept.key, set())
                 if not kept.corrupt:
                     held.add(kept.part.index)
-    return {key: (len(held), TIERS[tiers[key]].n) for key, held in indices.items()}
+    return {key: (len(held), TIERS[tiers[key]]) for key, held in indices.items()}
 
 
 def short(cluster: Cluster) -> list[Key]:
     """Stripes that miss a shard now."""
-    return [key for key, (live, wanted) in holdings(cluster).items() if live < wanted]
+    return [key for key, (live, tier) in holdings(cluster).items() if live < tier.n]
 
 
 async def until(holds: Callable[[], bool], within_s: float, otherwise: str) -> None:

@@ -39,7 +39,7 @@ def test_a_stripe_is_short_while_one_of_its_holders_is_away() -> None:
         async with a_person(cluster, 1) as person:
             assert await person.lock(5_000, BASIC) is not None
             await until_whole(cluster, 5.0)
-            assert set(holdings(cluster).values()) == {(BASIC.n, BASIC.n)}
+            assert set(holdings(cluster).values()) == {(BASIC.n, BASIC)}
             holder = next(host.name for host in cluster.living() if host.disk.parts.kept())
             cluster.crash(holder)
             assert short(cluster)
