@@ -18,7 +18,7 @@ from typing import NoReturn
 from lockbox_node.core.tiers import STANDARD
 from lockbox_node.errors import ExitCode, LockboxError, UsageError
 from protocol.errors import ErrorCode
-from simulations import sweep, sweep_report
+from simulations import plot, sweep, sweep_report
 from simulations.determinism import fixed_hashes
 from simulations.running import Plan, Report, named, names, run
 
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
         if chosen.sweep:
             return _sweep(chosen, arguments)
         fixed_hashes("simulations", arguments)
-        report = run(Plan(chosen.scenario, chosen.nodes, chosen.seed, chosen.hours), named(chosen.scenario))
+        report = _run(chosen)
     except LockboxError as error:
         return _refused(error)
     except BaseExceptionGroup as group:
@@ -60,6 +60,18 @@ def main(arguments: list[str]) -> int:
         return _interrupted()
     print(as_json(report) if chosen.json else "\n".join(lines(report)))
     return ExitCode.FAILED if report.failure else ExitCode.DONE
+
+
+def _run(chosen: argparse.Namespace) -> Report:
+    """One run, drawn if that was asked for; a run that is drawn keeps its trace."""
+    history, play = plot.History(), named(chosen.scenario)
+    if chosen.plot:
+        _write(chosen.plot, "", "a")
+        play = plot.watched(play, history)
+    report = run(Plan(chosen.scenario, chosen.nodes, chosen.seed, chosen.hours), play)
+    if chosen.plot:
+        _write(chosen.plot, plot.svg(history, lines(report)[0]))
+    return report
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--hours", type=float, default=0.1, metavar="H", help="of virtual time (default 0.1)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of words; not with --sweep")
     parser.add_argument("--sweep", type=int, metavar="N", help="run the seeds S to S+N-1, as many at once as cores")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the run as SVG; not with --sweep")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write what a sweep found as Markdown")
     return parser
 
@@ -97,8 +110,9 @@ def _check(chosen: argparse.Namespace) -> None:
         raise UsageError(f"--sweep {chosen.sweep} runs nothing", "give 1 or more")
     if chosen.sweep is None and (chosen.scenario == ALL or chosen.report):
         raise UsageError(f"{ALL if chosen.scenario == ALL else '--report'} needs --sweep", "say how many seeds")
-    if chosen.sweep is not None and chosen.json:
-        raise UsageError("--json is for one run", "leave it out, or --sweep")
+    for name, given in (("--json", chosen.json), ("--plot", chosen.plot)):
+        if chosen.sweep is not None and given:
+            raise UsageError(f"{name} is for one run", "leave it out, or --sweep")
 
 
 def _sweep(chosen: argparse.Namespace, arguments: list[str]) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from lockbox_node.client.ending import delete
 from lockbox_node.client.lock import lock
 from lockbox_node.client.sink import MemorySink
 from lockbox_node.client.source import BytesSource
@@ -110,6 +111,13 @@ class Person:
         self.wrong_reads += not right
         assert right, "an unlock gave other bytes than were locked"
         return True
+
+    async def delete(self, kept: Kept) -> int:
+        """Delete an asset; how many of its holders did not confirm."""
+        result = await delete(self.vault, kept.asset)
+        self.kept.remove(kept)
+        self.world.trace.add("deleted", self.name, kept.asset.size, len(result.missing))
+        return len(result.missing)
 
     async def live(self, pause_s: float, tiers: Sequence[Tier], sizes: Sequence[int]) -> None:
         """Lock one, unlock one, wait `pause_s` on average; for ever."""

@@ -15,6 +15,7 @@ from functools import partial
 
 import trio
 
+from lockbox_node.config import Config
 from simulations import determinism, scenarios
 from simulations.cluster import Cluster
 from simulations.watching import BrokenInvariant, Watcher
@@ -61,6 +62,14 @@ def named(scenario: str) -> Play:
     return play
 
 
+def config_of(scenario: str) -> Config:
+    """What its nodes are told: the CONFIG of its module, else the usual."""
+    if scenario not in names():
+        return Config()
+    config: Config = getattr(importlib.import_module(f"{scenarios.__name__}.{scenario}"), "CONFIG", Config())
+    return config
+
+
 def run(plan: Plan, play: Play) -> Report:
     """Run it in this process; with one trace for one seed if `determinism.fixed_hashes` has started it."""
     world = World(plan.seed)
@@ -80,7 +89,7 @@ def run(plan: Plan, play: Play) -> Report:
 
 
 async def _run(world: World, plan: Plan, play: Play) -> float:
-    cluster = Cluster(world, plan.nodes)
+    cluster = Cluster(world, plan.nodes, config_of(plan.scenario))
     watcher = Watcher(cluster)
     async with trio.open_nursery() as nursery:
         await nursery.start(cluster.run)

@@ -41,6 +41,7 @@ class Trace:
         self._hash = hashlib.sha256()
         self.recent: deque[tuple[Field, ...]] = deque(maxlen=RECENT)
         self.events = 0
+        self.listeners: list[Callable[[tuple[Field, ...]], None]] = []  # who looks on; none may draw, wait or add
 
     def add(self, kind: str, *fields: Field) -> None:
         """One event, now."""
@@ -48,6 +49,8 @@ class Trace:
         self._hash.update(repr(event).encode())
         self.recent.append(event)
         self.events += 1
+        for listener in self.listeners:
+            listener(event)
 
     @property
     def hash(self) -> str:

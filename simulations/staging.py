@@ -1,0 +1,71 @@
+"""What scenarios share: what disks hold of each stripe, waiting for something with a bound, bringing everybody back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import trio
+
+from lockbox_node.config import Config
+from lockbox_node.core.repair import GuardParams
+from lockbox_node.core.tiers import TIERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from lockbox_node.core.tiers import Tier
+    from simulations.cluster import Cluster
+    from simulations.kept import Key
+
+LOOK_EVERY_S = 1.0
+SIZES = (100, 5_000, 100_000)  # of assets: inside a manifest, one small stripe, several groups
+
+
+def quick_healing(hold_off_s: float = 20.0, sweep_s: float = 30.0, quiet_s: float = 60.0) -> Config:
+    """A config whose repairs wait for seconds, not for minutes, so that a short run sees them."""
+    config = Config()
+    return replace(
+        config,
+        repair=replace(config.repair, hold_off_s=hold_off_s, sweep_s=sweep_s),
+        guard=GuardParams(quiet_s=quiet_s),
+    )
+
+
+def holdings(cluster: Cluster) -> dict[Key, tuple[int, Tier]]:
+    """Stripe -> (how many shard indices are live, its tier), by the disks of running nodes."""
+    indices: dict[Key, set[int]] = {}
+    tiers: dict[Key, int] = {}
+    for host in cluster.living():
+        for kept in host.disk.parts.kept():
+            if kept.trashed_at_s < 0:
+                tiers[kept.key] = kept.part.tier
+                held = indices.setdefault(kept.key, set())
+                if not kept.corrupt:
+                    held.add(kept.part.index)
+    return {key: (len(held), TIERS[tiers[key]]) for key, held in indices.items()}
+
+
+def short(cluster: Cluster) -> list[Key]:
+    """Stripes that miss a shard now."""
+    return [key for key, (live, tier) in holdings(cluster).items() if live < tier.n]
+
+
+async def until(holds: Callable[[], bool], within_s: float, otherwise: str) -> None:
+    """Return when `holds()`, which is looked at each second; AssertionError in these words when it takes longer."""
+    end = trio.current_time() + within_s
+    while not holds():
+        assert trio.current_time() < end, f"{within_s:g} s later {otherwise}"
+        await trio.sleep(LOOK_EVERY_S)
+
+
+async def until_whole(cluster: Cluster, within_s: float) -> None:
+    """Return when no stripe misses a shard."""
+    await until(lambda: not short(cluster), within_s, "stripes miss shards still")
+
+
+async def bring_back(cluster: Cluster, names: Iterable[str] = ()) -> None:
+    """Start those of `names` (of all hosts, when none is named) that do not run, and wait until they serve."""
+    lives = [cluster.start(name) for name in tuple(names) or cluster.hosts if cluster.hosts[name].life is None]
+    for life in lives:
+        await life.ready.wait()
