@@ -197,7 +197,8 @@ class Invariants:
 
     def _note_losses(self, stripe: StripeSeen, seen: Snapshot) -> None:
         now = {node.id: part.index for node, part in seen.kept.get(stripe.key, ()) if node.up and part.sound}
-        before, self._holders[stripe.key] = self._holders.get(stripe.key, {}), now
+        acknowledged = {holder: index for index, holder in stripe.holders.items()}  # who may be gone in that second
+        before, self._holders[stripe.key] = self._holders.get(stripe.key, acknowledged), now
         losses = self._losses.setdefault(stripe.key, deque())
         losses.extend((seen.now, index) for node, index in before.items() if node not in now)
         while losses and losses[0][0] < seen.now - self._limits.heal_s(TIERS[stripe.tier]):

@@ -7,7 +7,7 @@ out once for the bytes that it has, since most parts stay as they are for hours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -21,6 +21,7 @@ from simulations.snapshot import Bound, NodeSeen, PartSeen, Snapshot, StripeSeen
 if TYPE_CHECKING:
     from lockbox_node.ports import StripePart
     from simulations.cluster import Cluster, Host
+    from simulations.disk import SimDisk
     from simulations.kept import Kept
     from simulations.people import Kept as Asset
 
@@ -49,6 +50,7 @@ class Watcher:
         self._invariants = Invariants(limits or Limits())
         self._known: dict[Kept, _Look] = {}
         self._acknowledged: dict[Asset, StripeSeen] = {}
+        self._disks: dict[Asset, dict[int, SimDisk]] = {}  # index -> the disk on which it was acknowledged
         cluster.on_locked = self.acknowledged
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -78,13 +80,16 @@ class Watcher:
         """
         entry = asset.asset
         holders: dict[int, bytes] = {}
+        disks: dict[int, SimDisk] = {}
         for host in self._cluster.hosts.values():
             for kept in host.disk.parts.standing(entry.address):
                 if kept.part.descriptor_hash == entry.descriptor_hash:
                     holders[kept.part.index] = host.id
+                    disks[kept.part.index] = host.disk
         if placed <= asset.tier.n and len(holders) < placed:
             raise BrokenInvariant(f"{placed} parts of an asset were acknowledged, {len(holders)} are on disks")
         self._acknowledged[asset] = StripeSeen(entry.address, entry.descriptor_hash, entry.tier, holders)
+        self._disks[asset] = disks
 
     def snapshot(self) -> Snapshot:
         """This moment."""
@@ -94,11 +99,19 @@ class Watcher:
         nodes = tuple(self._node(host, looks, up=host.name not in alone) for host in cluster.hosts.values())
         self._known = looks
         assets = [asset for person in cluster.people for asset in person.kept]
-        stripes = tuple(self._acknowledged[asset] for asset in assets if asset in self._acknowledged)
+        stripes = tuple(self._stripe(asset) for asset in assets if asset in self._acknowledged)
         up = {node.name for node in nodes if node.up}
         apart = any(source in up and target in up for source, target in cluster.hub.blocked())
         wrong = sum(person.wrong_reads for person in cluster.people)
         return Snapshot(trio.current_time(), nodes, stripes, apart, wrong, tuple(cluster.leftovers()))
+
+    def _stripe(self, asset: Asset) -> StripeSeen:
+        """Without what was acknowledged by a disk that the simulation has put another in the place of."""
+        stripe = self._acknowledged[asset]
+        disks = {host.id: host.disk for host in self._cluster.hosts.values()}
+        there = self._disks[asset]
+        holders = {index: holder for index, holder in stripe.holders.items() if disks[holder] is there[index]}
+        return replace(stripe, holders=holders) if len(holders) < len(stripe.holders) else stripe
 
     def _alone(self) -> set[str]:
         """Hosts that no running node can reach, or that reach none."""

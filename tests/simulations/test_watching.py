@@ -16,6 +16,7 @@ from lockbox_node.observe import logging
 from simulations.cluster import Cluster
 from simulations.disk import SimDisk
 from simulations.invariants import Limits
+from simulations.parts import MemoryParts
 from simulations.people import a_person
 from simulations.watching import BrokenInvariant, Watcher
 from simulations.world import World
@@ -105,9 +106,18 @@ async def test_a_disk_that_lost_what_its_node_acknowledged_is_found_at_once(worl
         await net.pass_by(2)
         host = net.holders()[0]
         net.cluster.crash(host.name)
-        empty = SimDisk(CONFIG.store, host.clock, Random(1), epoch=host.disk.epoch)
-        net.cluster.put_back(host.name, empty)
+        host.disk.parts = MemoryParts(CONFIG.store, host.clock)
         await net.until_broken("acknowledged a shard that is on no disk", 1)
+
+
+async def test_a_node_that_is_given_an_old_disk_need_not_have_what_it_acknowledged(world: World) -> None:
+    async with a_net(world, paused) as net:
+        holder = net.holders()[0]
+        net.cluster.crash(holder.name)
+        net.cluster.put_back(holder.name, SimDisk(CONFIG.store, holder.clock, Random(1), epoch=holder.disk.epoch))
+        net.cluster.start(holder.name)
+        await net.pass_by(3)
+        assert holder not in net.holders()
 
 
 async def test_a_lock_that_claims_more_than_the_disks_have_is_found_in_that_step(world: World) -> None:
