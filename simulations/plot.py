@@ -65,8 +65,8 @@ class _Looking(trio.abc.Instrument):
 
     def _look(self, now: float) -> None:
         history, seen = self._history, holdings(self._cluster)
-        self._whole |= {key: None for key, (live, tier) in seen.items() if live == tier.n}
-        least = min((live - tier.k for key, (live, tier) in seen.items() if key in self._whole), default=math.nan)
+        self._whole |= {key: None for key, (live, tier) in seen.items() if len(live) == tier.n}
+        least = min((len(live) - tier.k for key, (live, tier) in seen.items() if key in self._whole), default=math.nan)
         for host in self._cluster.living():
             if host.life is not None:
                 self._repairs[id(host.life)] = host.life.node.healing.repairs_done

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 import trio
 
 from lockbox_node.config import Config
+from lockbox_node.core.placement import Candidate, place
 from lockbox_node.core.repair import GuardParams
 from lockbox_node.core.tiers import TIERS
+from lockbox_node.errors import LockboxError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from lockbox_node.core.tiers import Tier
-    from simulations.cluster import Cluster
+    from simulations.cluster import Cluster, Host
     from simulations.kept import Key
 
 LOOK_EVERY_S = 1.0
@@ -32,23 +34,38 @@ def quick_healing(hold_off_s: float = 20.0, sweep_s: float = 30.0, quiet_s: floa
     )
 
 
-def holdings(cluster: Cluster) -> dict[Key, tuple[int, Tier]]:
-    """Stripe -> (how many shard indices are live, its tier), by the disks of running nodes."""
-    indices: dict[Key, set[int]] = {}
-    tiers: dict[Key, int] = {}
+def holdings(cluster: Cluster) -> dict[Key, tuple[dict[int, Host], Tier]]:
+    """Stripe -> (shard index -> who can serve it, its tier), by the disks of running nodes."""
+    seen: dict[Key, tuple[dict[int, Host], Tier]] = {}
     for host in cluster.living():
         for kept in host.disk.parts.kept():
             if kept.trashed_at_s < 0:
-                tiers[kept.key] = kept.part.tier
-                held = indices.setdefault(kept.key, set())
+                live, _ = seen.setdefault(kept.key, ({}, TIERS[kept.part.tier]))
                 if not kept.corrupt:
-                    held.add(kept.part.index)
-    return {key: (len(held), TIERS[tiers[key]]) for key, held in indices.items()}
+                    live[kept.part.index] = host
+    return seen
 
 
 def short(cluster: Cluster) -> list[Key]:
-    """Stripes that miss a shard now."""
-    return [key for key, (live, tier) in holdings(cluster).items() if live < tier.n]
+    """Stripes that miss a shard now, and for which the running nodes have a legal place."""
+    return [
+        key
+        for key, (live, tier) in holdings(cluster).items()
+        if len(live) < tier.n and _can_heal(cluster, key, live, tier)
+    ]
+
+
+def _can_heal(cluster: Cluster, key: Key, live: dict[int, Host], tier: Tier) -> bool:
+    taken = {index: _candidate(host) for index, host in live.items()}
+    try:
+        place(tier, key[0], [_candidate(host) for host in cluster.living()], taken)
+    except LockboxError:
+        return False
+    return True
+
+
+def _candidate(host: Host) -> Candidate:
+    return Candidate(host.id, host.region, host.name)  # each has an operator of its own
 
 
 async def until(holds: Callable[[], bool], within_s: float, otherwise: str) -> None:

@@ -1,7 +1,7 @@
 """A whole region dies for good, all its hosts in one moment; what it held is rebuilt in the others.
 
 No tier keeps enough in one region to lose anything with it. Within HEAL_S every stripe has all its shards again, on
-nodes that live, without anybody from that region; meanwhile and afterwards every asset can be read, and new ones can
+nodes that live, unless the rules leave it no place; meanwhile and afterwards every asset can be read, and new ones can
 be locked. Nobody locks while it burns: an unacknowledged lock may leave a stripe short for ever.
 """
 

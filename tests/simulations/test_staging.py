@@ -39,7 +39,7 @@ def test_a_stripe_is_short_while_one_of_its_holders_is_away() -> None:
         async with a_person(cluster, 1) as person:
             assert await person.lock(5_000, BASIC) is not None
             await until_whole(cluster, 5.0)
-            assert set(holdings(cluster).values()) == {(BASIC.n, BASIC)}
+            assert {(len(live), tier) for live, tier in holdings(cluster).values()} == {(BASIC.n, BASIC)}
             holder = next(host.name for host in cluster.living() if host.disk.parts.kept())
             cluster.crash(holder)
             assert short(cluster)
@@ -47,7 +47,19 @@ def test_a_stripe_is_short_while_one_of_its_holders_is_away() -> None:
             assert not short(cluster)
             key = next(iter(holdings(cluster)))
             cluster.hosts[holder].disk.parts.quarantine(cluster.hosts[holder].disk.parts.kept()[0])
-            assert holdings(cluster)[key][0] == BASIC.n - 1
+            assert len(holdings(cluster)[key][0]) == BASIC.n - 1
+
+    assert not (report := run(PLAN, play)).failure, report.failure
+
+
+def test_a_stripe_for_which_there_is_no_legal_place_is_not_short() -> None:
+    async def play(cluster: Cluster, seconds: float) -> None:
+        async with a_person(cluster, 1) as person:
+            assert await person.lock(5_000, BASIC) is not None
+            for host in cluster.living()[: 6 - BASIC.n + 1]:
+                cluster.crash(host.name)
+            assert any(len(live) < tier.n for live, tier in holdings(cluster).values())
+            assert not short(cluster)
 
     assert not (report := run(PLAN, play)).failure, report.failure
 
