@@ -82,7 +82,7 @@ def run(plan: Plan, play: Play) -> Report:
     except* BrokenInvariant as group:
         failure = "\n".join(f"broken invariant: {error}" for error in _leaves(group))
     except* Exception:
-        failure = traceback.format_exc()
+        failure += traceback.format_exc()
     real_s = time.perf_counter() - began  # noqa: TID251
     failure = failure or "".join(world.defects)
     return Report(plan, world.trace.hash, world.trace.events, virtual_s, real_s, failure, world.trace.last(100))
