@@ -94,9 +94,10 @@ async def _run(world: World, plan: Plan, play: Play) -> float:
     async with trio.open_nursery() as nursery:
         await nursery.start(cluster.run)
         await cluster.start_all()
-        watching = await nursery.start(_watch, watcher)
-        await play(cluster, plan.hours * HOUR_S)
-        watching.cancel()
+        async with trio.open_nursery() as watched:
+            await watched.start(watcher.run)
+            await play(cluster, plan.hours * HOUR_S)
+            watched.cancel_scope.cancel()
         async with trio.open_nursery() as ending:
             for host in cluster.living():
                 ending.start_soon(cluster.stop, host.name)
@@ -104,12 +105,6 @@ async def _run(world: World, plan: Plan, play: Play) -> float:
         watcher.check_end()
         nursery.cancel_scope.cancel()
     return trio.current_time()
-
-
-async def _watch(watcher: Watcher, *, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
-    with trio.CancelScope() as scope:
-        task_status.started(scope)
-        await watcher.run()
 
 
 def _leaves(group: BaseExceptionGroup[BrokenInvariant]) -> list[BrokenInvariant]:
