@@ -190,12 +190,16 @@ class Healing:
             self._next_sweep = min(self._next_sweep, now + AGAIN_S)
 
     async def _look_through(self, change: MemberDead | MemberAlive | None, now: float) -> None:
-        if change is not None and (isinstance(change, MemberDead) or change.node in self._members.failing()):
+        if change is not None and self._concerns(change):
             held: list[StripeSummary] = await settled(lambda answer: self._store.held_with(change.node, answer))
             for summary in held:
                 self._judge(summary, now)
         if self._next_sweep <= now:
             await self._sweep(now)
+
+    def _concerns(self, change: MemberDead | MemberAlive) -> bool:
+        """Whether stripes may be short by it, or no longer: a return ends a hold-off, the next loss begins another."""
+        return isinstance(change, MemberDead) or bool(self._short) or change.node in self._members.failing()
 
     def _observe(self, now: float) -> None:
         before = self._guard.trusted

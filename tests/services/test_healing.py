@@ -65,6 +65,23 @@ async def test_nobody_repairs_what_comes_back_within_the_hold_off(autojump_clock
         assert cluster.sum("pending") == 0
 
 
+async def test_the_hold_off_begins_anew_when_a_holder_was_back_in_between(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running(Cluster()) as cluster:
+        part = await cluster.lock("a")
+        node = cluster.nearest_first(part)[2]
+        cluster.notice(node)
+        await trio.sleep(2)
+        cluster.come_back(node)
+        await trio.sleep(1.5)
+        again = trio.current_time()
+        cluster.kill(node)
+        await trio.sleep(10)
+        ((when, _),) = cluster.puts()
+        assert 4 <= when - again < 6
+
+
 async def test_the_sweep_finds_a_death_that_was_missed(autojump_clock: trio.testing.MockClock) -> None:
     async with running(Cluster()) as cluster:
         part = await cluster.lock("a")
