@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from random import Random
 
 SCRUB_NOTE = "scrub"
+MOMENT_S = 0.001  # what is left of a sum may be too little for any clock to pass
 BROKEN_WAIT_S = 60.0  # a store that is read-only cannot quarantine
 
 log = structlog.get_logger()
@@ -94,7 +95,7 @@ class Scrubber:
                 await self._rest(BROKEN_WAIT_S)
             elif self._state.running:
                 await self._rest(await self._step())
-            elif self.due_in_s:
+            elif self.due_in_s > MOMENT_S:
                 await self._rest(self.due_in_s)
             else:
                 self._state = self._begun()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import pairwise
@@ -256,6 +257,25 @@ async def test_an_empty_store_is_scrubbed_in_no_time(autojump_clock: MockClock) 
         await scrub.start_now()
         await trio.sleep(1)
         assert (scrub.word, scrub.state.progress) == ("waiting", 1.0)
+
+
+async def test_a_rest_too_short_for_the_clock_to_show_is_none(autojump_clock: MockClock) -> None:
+    store, _ = await filled(1)
+    asked: Counter[float] = Counter()
+    await trio.sleep(1e6 / 3)
+    started = trio.current_time()  # long after the clock began: its steps are coarser than those of the uptime
+
+    def uptime_s() -> float:
+        asked[trio.current_time()] += 1
+        assert asked[trio.current_time()] < 100, "the scrub turns round and round in one moment"
+        return 0.1 + trio.current_time() - started
+
+    scrub = Scrubber(store, uptime_s, FixedClock(), Random(1), ScrubParams(cycle_min_s=40, cycle_max_s=60))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(scrub.run)
+        await trio.sleep(5000)
+        nursery.cancel_scope.cancel()
+    assert 80 < scrub.state.number <= 126
 
 
 async def test_a_note_that_cannot_be_read_begins_anew(autojump_clock: MockClock) -> None:
