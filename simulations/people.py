@@ -113,9 +113,9 @@ class Person:
         return True
 
     async def delete(self, kept: Kept) -> int:
-        """Delete an asset; how many of its holders did not confirm."""
-        result = await delete(self.vault, kept.asset)
+        """Delete an asset; how many of its holders did not confirm. Nobody owes it from the first tombstone on."""
         self.kept.remove(kept)
+        result = await delete(self.vault, kept.asset)
         self.world.trace.add("deleted", self.name, kept.asset.size, len(result.missing))
         return len(result.missing)
 

@@ -12,6 +12,7 @@ from msgspec import structs
 from lockbox_node.core.tiers import BASIC
 from simulations.cluster import Cluster
 from simulations.people import Kept, a_person
+from simulations.watching import Watcher
 from simulations.world import World
 
 if TYPE_CHECKING:
@@ -62,3 +63,17 @@ async def test_a_person_lives_for_ever() -> None:
         with trio.move_on_after(300):
             await person.live(30.0, [BASIC], [100])
         assert 3 <= len(person.kept) <= 30
+
+
+async def test_nobody_owes_an_asset_from_the_first_tombstone_on() -> None:
+    async with alone() as (cluster, person):
+        kept = await person.lock(1000, BASIC)
+        assert kept is not None
+        watcher = Watcher(cluster)
+        watcher.acknowledged(kept, 5)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(person.delete, kept)
+            while any(host.disk.parts.standing(kept.asset.address) for host in cluster.hosts.values()):
+                await trio.sleep(0.01)
+                watcher.check()
+        assert person.kept == []
