@@ -78,6 +78,7 @@ class Mender:
         self._clock = clock
         self._reports: dict[tuple[Address, DescriptorHash], None] = {}
         self._wake = trio.Event()
+        self._speaking = trio.Lock()  # what we say of ourselves goes out in the order in which it became true
 
     # Self-report
 
@@ -96,12 +97,19 @@ class Mender:
             await self._wake.wait()
             self._wake = trio.Event()
             while self._reports:
-                address, wanted = next(iter(self._reports))
-                del self._reports[address, wanted]
-                try:
-                    await self._report(address, wanted)
-                except LockboxError as error:
-                    log.warning("mend.report_failed", reason=str(error.code))
+                async with self._speaking:
+                    await self._report_next()
+
+    async def _report_next(self) -> None:
+        """The oldest of those not mended by now."""
+        if not self._reports:
+            return
+        address, wanted = next(iter(self._reports))
+        del self._reports[address, wanted]
+        try:
+            await self._report(address, wanted)
+        except LockboxError as error:
+            log.warning("mend.report_failed", reason=str(error.code))
 
     async def _report(self, address: Address, wanted: DescriptorHash) -> None:
         view = await settled(partial(self._store.look, address))
@@ -274,10 +282,19 @@ class Mender:
             if error.code is ErrorCode.STALE:  # it was deleted or replaced here meanwhile
                 return 0
             raise
-        if not is_named(found.entries, own):  # we had said that we lost it
-            await self._tell(summary, found.entries, index)
+        self._reports.pop((summary.address, summary.descriptor_hash), None)
+        async with self._speaking:
+            await self._take_back(summary, found, index)
         self.counts["mended"] += 1
         return max(1, descriptor.shard_bytes * len(descriptor.groups))
+
+    async def _take_back(self, summary: StripeSummary, found: _Found, index: int) -> None:
+        """That we lost it, if we have said so: before the siblings were asked, or since."""
+        view = await settled(partial(self._store.look, summary.address))
+        ours = [table.entries for table in view.tables if table.descriptor_hash == summary.descriptor_hash]
+        entries = merge_entries(found.entries, *ours)
+        if not is_named(entries, self._members.own):
+            await self._tell(summary, entries, index)
 
 
 def _replaces(signed: Signed, summary: StripeSummary) -> bool:

@@ -230,6 +230,24 @@ async def test_damage_is_told_at_once_and_taken_back_when_it_is_mended(autojump_
         assert cluster.puts() == []
 
 
+@pytest.mark.parametrize("late_s", [0.0, 0.005, 0.015])
+async def test_a_report_that_is_overtaken_by_the_mending_is_taken_back(
+    autojump_clock: trio.testing.MockClock, late_s: float
+) -> None:
+    async with running(Cluster(params=SLOW)) as cluster:
+        part = await cluster.lock("a")
+        node, *siblings = reversed(cluster.nearest_first(part))
+        cluster.stores[node].corrupt(part.address, part.descriptor_hash)
+        await settled_or_not(cluster, node, part)  # found, and nobody told
+        cluster.healings[node].sweep_soon()
+        await trio.sleep(late_s)
+        cluster.menders[node].report(part.address, part.descriptor_hash)
+        await trio.sleep(10)
+        assert (await cluster.part_at(node, part)).shards
+        for who in (node, *siblings):
+            assert is_named(await entries_at(cluster, who, part), node), "somebody believes that it holds nothing"
+
+
 async def test_who_does_not_mend_in_time_is_replaced_and_then_yields(autojump_clock: trio.testing.MockClock) -> None:
     async with running(Cluster()) as cluster:
         part = await cluster.lock("a")
