@@ -1,7 +1,8 @@
 """A run as a picture: the least margin, repairs done, bytes a second over virtual time, and what befell the network.
 
 Looked at between two turns of trio's loop, by an instrument: a task of its own would move the dice of the scheduler,
-so that a run with a picture would not be the run without. Source of the margin: what running nodes have on disk.
+so that a run with a picture would not be the run without. The margin is that of what people keep, by what running
+nodes have on disk: a part that rots counts as lost from that moment, whether anybody has noticed or not.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from simulations.staging import holdings
+from protocol.ids import Address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from simulations.cluster import Cluster
-    from simulations.kept import Key
+    from simulations.people import Kept
     from simulations.running import Play
     from simulations.world import Field
 
@@ -28,6 +29,7 @@ GOES, COMES, OTHER = "#c0392b", "#27853d", "#b7791f"
 COLOURS = {"crash": GOES, "stop": GOES, "burns": GOES, "start": COMES, "heal": COMES, "room": COMES, "partition": OTHER}
 COLOURS |= dict.fromkeys(("rot", "full", "jumps", "slow", "slow disk", "other disk"), OTHER)
 WIDTH, PANEL, LEFT, TOP, GAP, RIGHT = 960, 150, 90, 64, 44, 24
+TICKS_MAX = 8
 
 
 @dataclass
@@ -35,7 +37,7 @@ class History:
     """Second by second from when the scenario began, each list as long as `at`; `marks` = (second, kind)."""
 
     at: list[float] = field(default_factory=list)
-    margins: list[float] = field(default_factory=list)  # nan while nothing is stored
+    margins: list[float] = field(default_factory=list)  # nan while nobody keeps anything
     repairs: list[float] = field(default_factory=list)
     traffic: list[float] = field(default_factory=list)
     marks: list[tuple[float, str]] = field(default_factory=list)
@@ -46,7 +48,6 @@ class _Looking(trio.abc.Instrument):
         self._cluster, self._history = cluster, history
         self._next_at = trio.current_time()
         self._bytes = 0
-        self._whole: dict[Key, None] = {}  # once had all their shards: a lock that failed leaves others
         self._repairs: Counter[int] = Counter()  # by life
 
     def heard(self, event: tuple[Field, ...]) -> None:
@@ -64,9 +65,9 @@ class _Looking(trio.abc.Instrument):
             self._next_at = math.floor(now) + 1.0
 
     def _look(self, now: float) -> None:
-        history, seen = self._history, holdings(self._cluster)
-        self._whole |= {key: None for key, (live, tier) in seen.items() if len(live) == tier.n}
-        least = min((len(live) - tier.k for key, (live, tier) in seen.items() if key in self._whole), default=math.nan)
+        history, cluster = self._history, self._cluster
+        owed = [kept for person in cluster.people for kept in person.kept]
+        least = min((kept.tier.margin(live_shards(cluster, kept)) for kept in owed), default=math.nan)
         for host in self._cluster.living():
             if host.life is not None:
                 self._repairs[id(host.life)] = host.life.node.healing.repairs_done
@@ -76,6 +77,18 @@ class _Looking(trio.abc.Instrument):
         history.repairs.append(sum(self._repairs.values()))
         history.traffic.append(self._bytes / span_s)
         self._bytes = 0
+
+
+def live_shards(cluster: Cluster, asset: Kept) -> int:
+    """How many shards of an asset's root stripe stand sound on nodes that run."""
+    found = {
+        kept.part.index
+        for host in cluster.living()
+        for kept in host.disk.parts.standing(Address(asset.asset.address))
+        if kept.part.descriptor_hash == asset.asset.descriptor_hash
+        and not (kept.corrupt or kept.harmed or kept.trashed_at_s >= 0)
+    }
+    return len(found)
 
 
 def watched(play: Play, history: History) -> Play:
@@ -149,6 +162,12 @@ def _panel(
         f'<text x="{LEFT}" y="{top - 6}" fill="{colour}">{name}</text>',
         f'<rect x="{LEFT}" y="{top}" width="{WIDTH - LEFT - RIGHT}" height="{PANEL}" fill="none" stroke="#999"/>',
     ]
+    if low < 0:
+        said.insert(
+            0,
+            f'<rect x="{LEFT}" y="{y(0):.1f}" width="{WIDTH - LEFT - RIGHT}" height="{y(low) - y(0):.1f}" '
+            f'fill="{GOES}" opacity="0.12"/>',
+        )
     for value in dict.fromkeys((low, 0.0, high)):
         said.append(f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:,.0f}</text>')
         said.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="#ccc"/>')
@@ -159,8 +178,14 @@ def _panel(
             steps.append(f"M{place:.1f} {y(value):.1f}" if math.isnan(before) else f"H{place:.1f}V{y(value):.1f}")
         before = value
     said.append(f'<path d="{"".join(steps)}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-    for fifth in range(6):
-        moment = begin + (end - begin) * fifth / 5
+    for moment in _round_moments(begin, end):
         place = _x(moment, begin, end)
-        said.append(f'<text x="{place:.1f}" y="{top + PANEL + 15}" text-anchor="middle">{moment:.0f} s</text>')
+        said.append(f'<text x="{place:.1f}" y="{top + PANEL + 15}" text-anchor="middle">{moment:g} s</text>')
     return said
+
+
+def _round_moments(begin: float, end: float) -> list[float]:
+    """Up to TICKS_MAX multiples of 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10((end - begin) / TICKS_MAX))
+    step = next(power * times for times in (1, 2, 5, 10, 20) if (end - begin) / (power * times) < TICKS_MAX)
+    return [step * number for number in range(math.ceil(begin / step), math.floor(end / step) + 1)]
