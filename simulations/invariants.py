@@ -219,7 +219,7 @@ class Invariants:
             self._below.discard(stripe.key)
         if not fell or lost > tier.n - tier.k or seen.partitioned:
             return
-        if can_heal(tier, stripe.address, live, seen):
+        if can_heal(tier, stripe.key, live, seen):
             words = f"a {tier.name} stripe has {len(live)} live shards of the {tier.k} it needs"
             yield f"{words}, and lost only {lost} lately"
 
@@ -233,7 +233,7 @@ class Invariants:
             index: seen.now if restart else known.get(index, seen.now) for index in range(tier.n) if index not in live
         }
         overdue = [index for index, began in since.items() if seen.now - began > self._limits.heal_s(tier)]
-        if overdue and not can_heal(tier, stripe.address, live, seen):
+        if overdue and not can_heal(tier, stripe.key, live, seen):
             since |= dict.fromkeys(overdue, seen.now)
         elif overdue:
             longest_s = seen.now - min(since.values())
@@ -241,11 +241,17 @@ class Invariants:
         self._missing_since[stripe.key] = since
 
 
-def can_heal(tier: Tier, address: bytes, live: dict[int, NodeSeen], seen: Snapshot) -> bool:
-    """Whether the nodes that are up can complete the set of those that hold a shard, by the rules."""
+def can_heal(tier: Tier, key: StripeKey, live: dict[int, NodeSeen], seen: Snapshot) -> bool:
+    """Whether the nodes that are up can complete the set of those that hold a shard, by the rules.
+
+    What a node that is down keeps counts in its region: it may come back.
+    """
     taken = {index: _candidate(node) for index, node in live.items()}
+    counted = {node.id for node in live.values()}
+    kept = [(part.index, _candidate(node)) for node, part in seen.kept.get(key, ()) if node.id not in counted]
+    free = [_candidate(node) for node in seen.nodes if node.up and node.eligible]
     try:
-        place(tier, address, [_candidate(node) for node in seen.nodes if node.up and node.eligible], taken)
+        place(tier, key[0], free, taken, kept)
     except LockboxError:
         return False
     return True

@@ -57,8 +57,15 @@ def short(cluster: Cluster) -> list[Key]:
 
 def _can_heal(cluster: Cluster, key: Key, live: dict[int, Host], tier: Tier) -> bool:
     taken = {index: _candidate(host) for index, host in live.items()}
+    besides = [
+        (part.part.index, _candidate(host))
+        for host in cluster.hosts.values()
+        if host not in live.values()
+        for part in host.disk.parts.kept()
+        if part.key == key and part.trashed_at_s < 0
+    ]
     try:
-        place(tier, key[0], [_candidate(host) for host in cluster.living()], taken)
+        place(tier, key[0], [_candidate(host) for host in cluster.living()], taken, besides)
     except LockboxError:
         return False
     return True

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lockbox_node.client.replies import Outcome
     from lockbox_node.client.stripes import Stripe
     from lockbox_node.client.vault import Vault
-    from lockbox_node.core.placement import Candidate
+    from lockbox_node.core.placement import Candidate, Kept
     from lockbox_node.rpc.pool import Posted
     from protocol.messages import HolderEntry
 
@@ -68,6 +68,7 @@ class StripePut:
         self._pending: dict[bytes, Attempt] = {}
         self._replies: Replies[Attempt] = Replies()
         self._failed: set[bytes] = set()
+        self._doubtful: dict[bytes, Kept] = {}  # replaced ones that may store their shard all the same
         self._replaced = 0
         self._table: list[HolderEntry] | None = None
         self._sequence = 1
@@ -121,7 +122,7 @@ class StripePut:
         attempt.tries += 1
         member = self._vault.members.get(node)
         if member is None:
-            self._fail(attempt)
+            self._fail(attempt, doubtful=False)
             return
         self.touched.add(node)
         shards = cast("list[bytes]", list(stripe.shards[attempt.index]))  # any buffer encodes as bytes do
@@ -172,7 +173,9 @@ class StripePut:
                     self._assign(attempt.index, attempt.holder)
             return
         assert isinstance(outcome, LockboxError)
+        refused = isinstance(outcome, RequestRefused)
         if isinstance(outcome, RequestRefused):
+            self._doubtful.pop(node, None)
             self.taken |= taken_by(self.stripe, outcome)
         again_s = again_after_s(outcome)
         if not current:
@@ -181,7 +184,7 @@ class StripePut:
             attempt.again_at = trio.current_time() + again_s
             return
         self.refusals.append(outcome)
-        self._fail(attempt)
+        self._fail(attempt, doubtful=not refused)
 
     def _may_return(self, attempt: Attempt) -> bool:
         """Whether a replaced holder that answered late may keep its index: nobody else has it, and it is legal."""
@@ -189,7 +192,9 @@ class StripePut:
             return False
         stripe = self.stripe
         try:
-            replacement(stripe.tier, stripe.address, [attempt.holder], self._holders, attempt.index)
+            replacement(
+                stripe.tier, stripe.address, [attempt.holder], self._holders, attempt.index, self._doubtful.values()
+            )
         except LockboxError:
             return False
         return True
@@ -203,13 +208,16 @@ class StripePut:
                 self._vault.shun(attempt.holder.node)
                 self._fail(attempt, patient=not attempt.alone and now < attempt.posted_at + self._vault.params.put_s)
 
-    def _fail(self, attempt: Attempt, *, patient: bool = False) -> None:
+    def _fail(self, attempt: Attempt, *, patient: bool = False, doubtful: bool = True) -> None:
         """Give the index to the next eligible node; without one it stays open, or with whom we can be `patient`."""
         del self._holders[attempt.index]
         self._table = None
         self._failed.add(attempt.holder.node)
+        if doubtful:
+            self._doubtful[attempt.holder.node] = (attempt.index, attempt.holder)
         holder = self._next_holder(attempt.index)
         if holder is None and patient:
+            self._doubtful.pop(attempt.holder.node)
             attempt.alone = True
             self._assign(attempt.index, attempt.holder)
             return
@@ -225,7 +233,7 @@ class StripePut:
             return None
         candidates = self._vault.candidates(address, without=self._failed)
         try:
-            return replacement(tier, address, candidates, self._holders, index)
+            return replacement(tier, address, candidates, self._holders, index, self._doubtful.values())
         except LockboxError as error:
             self.refusals.append(error)
             return None

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 WINDOW_MIN = 20
 WINDOW_PER_SHARD = 4
 
+Kept = tuple[int, "Candidate"]
+"""A shard index, and a node that stores it beside the holders that count: dead, going, or a second one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -50,40 +53,54 @@ def window(tier: Tier) -> int:
 
 
 def place(
-    tier: Tier, address: bytes, candidates: Iterable[Candidate], taken: Mapping[int, Candidate] | None = None
+    tier: Tier,
+    address: bytes,
+    candidates: Iterable[Candidate],
+    taken: Mapping[int, Candidate] | None = None,
+    kept: Iterable[Kept] = (),
 ) -> dict[int, Candidate]:
-    """A holder for every shard index (0 to n-1) that is not in `taken`, lowest index to the nearest node.
+    """A holder for every shard index (0 to n-1) that is not in `taken`, the lowest to the nearest node if it may be.
 
-    Raises LockboxError with INSUFFICIENT_NODES, INSUFFICIENT_REGIONS or INSUFFICIENT_OPERATORS when the candidates
-    hold no legal set; its words say what is missing.
+    `kept` are parts on the disks of others, that may be away for good or come back: their region has room for so many
+    fewer other indices. Raises LockboxError with INSUFFICIENT_NODES, INSUFFICIENT_REGIONS or INSUFFICIENT_OPERATORS
+    when the candidates hold no legal set; its words say what is missing.
     """
     taken = taken or {}
     # With n shards and at most c a region, the cap alone forces the number of regions that the tier asks for.
     assert tier.regions_min * tier.shards_per_region_max < tier.n + tier.shards_per_region_max
     missing = [index for index in range(tier.n) if index not in taken]
     ordered = _eligible(address, candidates, taken)
-    chosen = _choose(tier, ordered, taken, len(missing))
+    there = _Kept.of(tier, kept, taken, missing)
+    chosen = _choose(tier, ordered, taken, there, len(missing))
     if chosen is None:
-        raise _refusal(tier, ordered, taken, len(missing))
-    return dict(zip(missing, chosen, strict=True))
+        raise _refusal(tier, ordered, taken, there, len(missing))
+    return there.dealt(missing, chosen)
 
 
 def replacement(
-    tier: Tier, address: bytes, candidates: Iterable[Candidate], taken: Mapping[int, Candidate], index: int
+    tier: Tier,
+    address: bytes,
+    candidates: Iterable[Candidate],
+    taken: Mapping[int, Candidate],
+    index: int,
+    kept: Iterable[Kept] = (),
 ) -> Candidate:
     """The holder for `index`: the one that `place` names, else any that is legal beside `taken`; raises as `place`.
 
     A network that cannot fill all missing indices still gets the shards that it can carry.
     """
     assert index not in taken
+    kept = list(kept)
     ordered = _eligible(address, candidates, taken)
     missing = [other for other in range(tier.n) if other not in taken]
-    whole = _choose(tier, ordered, taken, len(missing))
+    there = _Kept.of(tier, kept, taken, missing)
+    whole = _choose(tier, ordered, taken, there, len(missing))
     if whole is not None:
-        return whole[missing.index(index)]
-    single = _greedy(tier, ordered, taken, 1)
+        return there.dealt(missing, whole)[index]
+    alone = _Kept.of(tier, kept, taken, [index])
+    single = _greedy(tier, ordered, taken, alone, 1)
     if not single:
-        raise _refusal(tier, ordered, taken, 1)
+        raise _refusal(tier, ordered, taken, alone, 1)
     return single[0]
 
 
@@ -115,17 +132,64 @@ def _eligible(address: bytes, candidates: Iterable[Candidate], taken: Mapping[in
     return neighbourhood(address, (one for one in candidates if one.node not in busy and one.region in NEAR))
 
 
+class _Kept:
+    """What the disks of a region store beside the holders that count.
+
+    `rooms` = how many holders that count a region may have where it is fewer than the tier allows. `homes` = the
+    missing indices of a region that stand there already, so that they cost it no room when they are placed there again.
+    """
+
+    def __init__(self, rooms: Mapping[str, int], homes: Mapping[str, Sequence[int]]) -> None:
+        self._rooms = rooms
+        self._homes = homes
+
+    @classmethod
+    def of(cls, tier: Tier, kept: Iterable[Kept], taken: Mapping[int, Candidate], missing: Sequence[int]) -> _Kept:
+        """An index that stands in several regions has its home in the first by name: the others have room for fewer."""
+        cap = tier.shards_per_region_max
+        stored: dict[str, set[int]] = {}
+        for index, node in kept:
+            if index not in taken or taken[index].region != node.region:
+                stored.setdefault(node.region, set()).add(index)
+        homes: dict[str, list[int]] = {}
+        for index in missing:
+            home = min((region for region, held in stored.items() if index in held), default=None)
+            if home is not None:
+                homes.setdefault(home, []).append(index)
+        counted = Counter(holder.region for holder in taken.values())
+        rooms = {
+            region: min(cap, counted[region] + len(homes.get(region, ())) + max(0, cap - counted[region] - len(held)))
+            for region, held in stored.items()
+        }
+        return cls(rooms, homes)
+
+    def room(self, tier: Tier, region: str) -> int:
+        """How many of the indices that count a region may hold, those that are taken among them."""
+        return self._rooms.get(region, tier.shards_per_region_max)
+
+    def dealt(self, missing: Sequence[int], chosen: Sequence[Candidate]) -> dict[int, Candidate]:
+        """An index to each: those that stand in its region already first, then the lowest to the nearest."""
+        homes = {region: list(indices) for region, indices in self._homes.items()}
+        given: dict[Candidate, int] = {}
+        for holder in chosen:
+            if homes.get(holder.region):
+                given[holder] = homes[holder.region].pop(0)
+        rest = iter([index for index in missing if index not in given.values()])
+        dealt = {given[holder] if holder in given else next(rest): holder for holder in chosen}
+        return {index: dealt[index] for index in missing}
+
+
 def _choose(
-    tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidate], wanted: int
+    tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidate], kept: _Kept, wanted: int
 ) -> list[Candidate] | None:
     size = window(tier)
     while True:
         view = ordered[:size]
-        chosen = _greedy(tier, view, taken, wanted)
+        chosen = _greedy(tier, view, taken, kept, wanted)
         if len(chosen) == wanted:
             return chosen
         if len(view) >= wanted:
-            found = _search(tier, view, taken, wanted)
+            found = _search(tier, view, taken, kept, wanted)
             if found is not None:
                 return found
         if size >= len(ordered):
@@ -133,7 +197,9 @@ def _choose(
         size *= 2
 
 
-def _greedy(tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidate], wanted: int) -> list[Candidate]:
+def _greedy(
+    tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidate], kept: _Kept, wanted: int
+) -> list[Candidate]:
     """The first `wanted` candidates that are legal beside those before them; maybe fewer."""
     cap = tier.shards_per_region_max
     regions = Counter(holder.region for holder in taken.values())
@@ -144,7 +210,7 @@ def _greedy(tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candid
             break
         region, operator = candidate.region, candidate.operator
         used = regions.get(region, 0)
-        if used >= cap or (operator in operators and operators[operator] >= cap):
+        if used >= kept.room(tier, region) or (operator in operators and operators[operator] >= cap):
             continue
         if not used and not NEAR[region].isdisjoint(regions):
             continue
@@ -155,11 +221,11 @@ def _greedy(tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candid
 
 
 def _search(
-    tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidate], wanted: int
+    tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidate], kept: _Kept, wanted: int
 ) -> list[Candidate] | None:
     """A legal choice of `wanted` candidates whenever there is one, in XOR order."""
     for allowed in _region_sets(ordered, taken):
-        chosen = _flow(tier, [one for one in ordered if one.region in allowed], taken, wanted)
+        chosen = _flow(tier, [one for one in ordered if one.region in allowed], taken, kept, wanted)
         if len(chosen) == wanted:
             return chosen
     return None
@@ -192,7 +258,9 @@ def _maximal(chosen: frozenset[str], free: list[str], passed: list[str]) -> Iter
         passed = [*passed, region]
 
 
-def _flow(tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidate], wanted: int) -> list[Candidate]:
+def _flow(
+    tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidate], kept: _Kept, wanted: int
+) -> list[Candidate]:
     """As many candidates as the caps of regions and operators allow together, at most `wanted`, in XOR order.
 
     Augmenting paths (Ford and Fulkerson, 1956): a candidate is an edge region -> operator of capacity 1.
@@ -221,19 +289,23 @@ def _flow(tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidat
         return False
 
     for region in dict.fromkeys(one.region for one in ordered):
-        while regions[region] < cap and len(chosen) < wanted and augment(region, set()):
+        while regions[region] < kept.room(tier, region) and len(chosen) < wanted and augment(region, set()):
             regions[region] += 1
     return [one for one in ordered if one in chosen]
 
 
-def _refusal(tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidate], wanted: int) -> LockboxError:
+def _refusal(
+    tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidate], kept: _Kept, wanted: int
+) -> LockboxError:
     """What is missing, most basic first: nodes, regions, nodes in the right regions, operators."""
     cap = tier.shards_per_region_max
     used = Counter(holder.region for holder in taken.values())
     supply = Counter(candidate.region for candidate in ordered)
     sets = [allowed | used.keys() for allowed in _region_sets(ordered, taken)]
     regions = max(len(allowed) for allowed in sets)
-    legal = max(sum(min(supply[name], max(0, cap - used[name])) for name in allowed) for allowed in sets)
+    legal = max(
+        sum(min(supply[name], max(0, kept.room(tier, name) - used[name])) for name in allowed) for allowed in sets
+    )
     needs = (
         f"{tier.name.capitalize()} needs {tier.n} nodes in at least {tier.regions_min} regions 1000 km apart "
         f"with at most {cap} per region and per operator"

@@ -120,6 +120,11 @@ class Discovery:
         """Live members, others than ourselves, that say that they will not be for long."""
         return self._view().failing
 
+    def known(self, node: NodeId) -> NodeRecord | None:
+        """The record of a node, dead or alive, ourselves included."""
+        member = self._membership.members.get(node)
+        return self._announcer.record if node == self.own else None if member is None else member.record
+
     def contact(self, node: NodeId) -> Contact | None:
         """How to reach a member, dead or alive; None when it is unknown or ourselves."""
         member = self._membership.members.get(node)

@@ -7,18 +7,18 @@ are alike here. Source: DESIGN, Membership, verification, healing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 import trio
 
-from lockbox_node.core.placement import Candidate, replacement
+from lockbox_node.core.placement import Candidate, Kept, replacement
 from lockbox_node.core.repair import Health, believable, current_indices, health, table_with, tellable
 from lockbox_node.core.slots import tombstone_until
 from lockbox_node.core.tiers import Tier, tier_numbered
-from lockbox_node.errors import LockboxError, ShardCorrupt, ShardMissing
+from lockbox_node.errors import LockboxError, RequestRefused, ShardCorrupt, ShardMissing
 from lockbox_node.ports import (
     Answer,
     Merged,
@@ -33,7 +33,7 @@ from lockbox_node.services.sources import Parts, Sources, Wanted
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import Address, NodeId, address_of
 from protocol.messages import NO_INDEX, FindHolders, HolderEntry, Holders, HolderTable, PutStripe, Signed
-from protocol.records import Descriptor, open_descriptor, open_tombstone
+from protocol.records import Descriptor, NodeRecord, open_descriptor, open_tombstone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -58,6 +58,19 @@ class _Job:
     def wanted(self) -> Wanted:
         """What is fetched for it."""
         return Wanted(self.part.address, self.part.descriptor_hash, self.descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class _Placing:
+    """Where one repair may place: `taken` = who holds an index now, `kept` = who stores one besides.
+
+    `busy` are asked no more, `added` are the new holders.
+    """
+
+    taken: dict[int, Candidate]
+    kept: list[Kept]
+    busy: set[NodeId]
+    added: dict[int, NodeId] = field(default_factory=dict)
 
 
 class Rebuilder:
@@ -131,53 +144,44 @@ class Rebuilder:
             log.info("repair.learn_failed", node=node.hex()[:8], reason=str(error.code))
 
     async def _hand_over(self, job: _Job, rebuilt: Parts) -> None:
-        added: dict[int, NodeId] = {}
+        going = self._placing(job)
         failure: LockboxError | None = None
-        taken = self._taken(job)
-        busy = {node for _, node in job.seen.sources()} | {self._members.own}
-        busy |= {node for node, index in current_indices(job.part.entries).items() if index == NO_INDEX}
         for index, shards in rebuilt.items():
             try:
-                taken[index] = await self._place_one(job, index, shards, taken, busy, added)
+                going.taken[index] = await self._place_one(job, index, shards, going)
             except LockboxError as error:
                 failure = error
             else:
-                added[index] = NodeId(taken[index].node)
-        if added:
-            await self._tell(job, added)
+                going.added[index] = NodeId(going.taken[index].node)
+        if going.added:
+            await self._tell(job, going.added)
         if failure is not None:
             raise failure
 
-    def _taken(self, job: _Job) -> dict[int, Candidate]:
-        """The live holders as placement sees them, one for each index."""
+    def _placing(self, job: _Job) -> _Placing:
+        """What placement must know: the nearest live holder of each index, and what the table says of all others."""
+        index_of = current_indices(job.part.entries)
         alive = self._members.alive()
-        nearest = ((index, alive.get(nodes[0])) for index, nodes in job.seen.live.items())
-        return {
-            index: Candidate(record.node, record.region, record.operator)
-            for index, record in nearest
-            if record is not None
-        }
+        taken = {index: _candidate(alive[nodes[0]]) for index, nodes in job.seen.live.items() if nodes[0] in alive}
+        counted = {holder.node for holder in taken.values()}
+        known = ((index, self._members.known(node)) for node, index in index_of.items() if node not in counted)
+        kept = [(index, _candidate(record)) for index, record in known if record is not None and index < job.tier.n]
+        busy = {node for _, node in job.seen.sources()} | {self._members.own}
+        busy |= {node for node, index in index_of.items() if index == NO_INDEX}
+        return _Placing(taken, kept, busy)
 
-    async def _place_one(
-        self,
-        job: _Job,
-        index: int,
-        shards: list[bytes],
-        taken: Mapping[int, Candidate],
-        busy: set[NodeId],
-        added: Mapping[int, NodeId],
-    ) -> Candidate:
-        """Hand index `index` to the best candidate that takes it; those who refuse join `busy`."""
+    async def _place_one(self, job: _Job, index: int, shards: list[bytes], going: _Placing) -> Candidate:
+        """Hand index `index` to the best candidate that takes it; those who do not are not asked again."""
         failure: LockboxError | None = None
         for _ in range(self._params.holders_tried_max):
-            candidates = [one for one in self._members.candidates() if one.node not in busy]
+            candidates = [one for one in self._members.candidates() if one.node not in going.busy]
             try:
-                holder = replacement(job.tier, job.part.address, candidates, taken, index)
+                holder = replacement(job.tier, job.part.address, candidates, going.taken, index, going.kept)
             except LockboxError as error:
                 raise failure or error from None
             node = NodeId(holder.node)
-            busy.add(node)
-            table = tellable(table_with(job.part.entries, self._members.alive(), {**added, index: node}))
+            going.busy.add(node)
+            table = tellable(table_with(job.part.entries, self._members.alive(), {**going.added, index: node}))
             try:
                 await self._sources.ask(node, handover(job.part, index, shards, table))
             except LockboxError as error:
@@ -185,6 +189,8 @@ class Rebuilder:
                 failure = error
                 if error.code is ErrorCode.CONFLICT:
                     await self._learn(job, [node])  # it holds another index, which our table did not say
+                if not isinstance(error, RequestRefused):
+                    going.kept.append((index, holder))  # its answer is missing, perhaps nothing else
             else:
                 return holder
         assert failure is not None
@@ -199,6 +205,10 @@ class Rebuilder:
         told = HolderTable(part.address, part.version, part.descriptor_hash, tellable(entries))
         others = dict.fromkeys([*job.seen.holders(), *added.values()])
         await self._sources.tell(others, told)
+
+
+def _candidate(record: NodeRecord) -> Candidate:
+    return Candidate(record.node, record.region, record.operator)
 
 
 def handover(part: StripePart, index: int, shards: list[bytes], table: list[HolderEntry]) -> PutStripe:

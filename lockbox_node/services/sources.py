@@ -63,6 +63,10 @@ class MembersView(Protocol):
         """Those of them, ourselves left out, that drain, leave or say that their store is broken."""
         ...
 
+    def known(self, node: NodeId) -> NodeRecord | None:
+        """The record of a node, dead or alive; None when it was never heard of, or dead for too long."""
+        ...
+
     def contact(self, node: NodeId) -> Contact | None:
         """How to reach a member."""
         ...

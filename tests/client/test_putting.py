@@ -16,6 +16,7 @@ from lockbox_node.core.tiers import BASIC, ELITE, STANDARD
 from lockbox_node.errors import ExitCode, LockboxError, RequestRefused, StoreFull, UsageError
 from protocol.errors import ErrorCode
 from protocol.messages import PutStripe
+from protocol.records import NodeRecord, parse
 from tests.fakes.cluster import Cluster, a_wallet
 
 if TYPE_CHECKING:
@@ -254,3 +255,22 @@ async def test_an_acknowledgement_that_comes_late_still_counts(cluster: Cluster,
     assert locked.placed == 20
     assert late
     assert locked.exit_code is ExitCode.DONE
+
+
+async def test_no_region_stores_enough_to_rebuild_though_replaced_holders_keep_their_shards(
+    cluster: Cluster, vault: Vault
+) -> None:
+    await warmed(vault)
+    late: list[object] = []
+    for node in cluster.nodes.values():
+        delay_acknowledgement(node, 1.2, late)
+    for _ in range(12):
+        locked = await lock(vault, secret(), BASIC)
+        stored: dict[str, set[int]] = {}
+        for node in cluster.holding(locked.asset.address):
+            assert node.identity.record is not None
+            for part in node.store.view(locked.asset.address).parts:
+                stored.setdefault(parse(node.identity.record, NodeRecord).region, set()).add(part.index)
+        assert max(len(indices) for indices in stored.values()) < BASIC.k
+        await trio.sleep(60)
+    assert late, "somebody was replaced"

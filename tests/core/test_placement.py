@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockbox_node.core import placement
-from lockbox_node.core.placement import Candidate, is_legal, is_well_placed, neighbourhood, place, replacement, window
+from lockbox_node.core.placement import (
+    Candidate,
+    Kept,
+    is_legal,
+    is_well_placed,
+    neighbourhood,
+    place,
+    replacement,
+    window,
+)
 from lockbox_node.core.regions import NEAR, REGIONS, spread_regions
 from lockbox_node.core.tiers import BASIC, ELITE, PREMIUM, STANDARD, TIERS, Tier
 from lockbox_node.errors import LockboxError
@@ -191,6 +200,70 @@ def test_a_legal_set_is_found_exactly_when_there_is_one(places: list[tuple[str, 
         assert exists
     except LockboxError:
         assert not exists
+
+
+def stored(*holdings: dict[int, Candidate] | list[Kept]) -> dict[str, set[int]]:
+    """Region -> the indices that stand on its disks."""
+    found: dict[str, set[int]] = {}
+    for holding in holdings:
+        for index, holder in holding.items() if isinstance(holding, dict) else holding:
+            found.setdefault(holder.region, set()).add(index)
+    return found
+
+
+def test_what_a_dead_holder_stores_leaves_its_region_room_for_one_index_fewer() -> None:
+    a, b, c = spread_regions(3)
+    taken = {1: node(1, a), 2: node(2, b), 4: node(3, c)}
+    kept = [(0, node(4, a)), (3, node(5, b))]
+    nodes = [node(6, b), node(7, c), node(8, a), node(9, c)]
+    assert [holder.region for holder in place(BASIC, ADDRESS, nodes, taken).values()] == [b, c]
+    chosen = place(BASIC, ADDRESS, nodes, taken, kept)
+    assert chosen == {0: nodes[1], 3: nodes[0]}, "3 stood in b: there it costs nothing"
+    assert replacement(BASIC, ADDRESS, nodes, taken, 0, kept) == nodes[1]
+    gone = [*kept, (2, node(10, c))]
+    assert place(BASIC, ADDRESS, nodes, taken, gone) == {0: nodes[2], 3: nodes[0]}, "c stores 2 and 4 already"
+    with pytest.raises(LockboxError) as caught:
+        place(BASIC, ADDRESS, nodes[1:2], {**taken, 0: node(11, b)}, [*gone, (1, node(12, b))])
+    assert caught.value.code is ErrorCode.INSUFFICIENT_NODES
+
+
+def test_an_index_that_only_some_region_may_take_goes_there_though_it_was_not_asked_for_all() -> None:
+    a, b, c = spread_regions(3)
+    taken = {1: node(1, a), 2: node(2, b)}
+    kept = [(0, node(4, a)), (3, node(5, b)), (4, node(6, c))]
+    assert replacement(BASIC, ADDRESS, [node(7, a)], taken, 0, kept) == node(7, a)
+    with pytest.raises(LockboxError):
+        replacement(BASIC, ADDRESS, [node(7, a)], taken, 3, kept)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_beside_what_others_keep_a_set_is_found_exactly_when_there_is_one(data: st.DataObject) -> None:
+    places = st.tuples(st.sampled_from(["eu-west-1", "us-east-1", "us-east-2", "ap-south-1"]), st.sampled_from("ABC"))
+    holders = [node(i + 1, *where) for i, where in enumerate(data.draw(st.lists(places, min_size=5, max_size=9)))]
+    live = data.draw(st.integers(0, 3))
+    taken, nodes = dict(enumerate(holders[:live])), holders[live:]
+    lost = data.draw(st.lists(st.integers(0, 4), max_size=4, unique=True))  # each by one holder, so with one home
+    kept = [(index, node(100 + index, *data.draw(places))) for index in lost]
+    missing = [index for index in range(BASIC.n) if index not in taken]
+
+    def legal(new: dict[int, Candidate]) -> bool:
+        before, after = stored(taken, kept), stored(taken, kept, new)
+        room = all(len(after[one]) <= max(2, len(before.get(one, ()))) for one in after)
+        return is_legal(BASIC, taken | new) and room
+
+    orders = itertools.permutations(nodes, len(missing))
+    exists = any(legal(dict(zip(missing, order, strict=True))) for order in orders)
+    try:
+        chosen = place(BASIC, ADDRESS, nodes, taken, kept)
+    except LockboxError:
+        assert not exists
+    else:
+        assert list(chosen) == missing
+        assert legal(chosen) or not is_legal(BASIC, taken | chosen)
+        for region, indices in stored(taken, kept, chosen).items():
+            before = len(stored(taken, kept).get(region, ()))
+            assert len(indices) <= max(BASIC.shards_per_region_max, before)
 
 
 def test_the_search_tries_every_maximal_set_of_regions_once() -> None:

@@ -217,6 +217,9 @@ class View:
     def failing(self) -> frozenset[NodeId]:
         return frozenset(NodeId(node) for node in self.cluster.failing if node != self.own)
 
+    def known(self, node: NodeId) -> NodeRecord | None:
+        return self.cluster.records.get(node)
+
     def contact(self, node: NodeId) -> Contact | None:
         return None if node in self.cluster.known_dead else Contact(node, ("127.0.0.1:1",))
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import trio
 import trio.testing
 
 from lockbox_node.core.placement import is_legal, neighbourhood
 from lockbox_node.core.repair import GuardParams, RepairParams
-from lockbox_node.core.tiers import ELITE, STANDARD, Tier
+from lockbox_node.core.tiers import BASIC, ELITE, STANDARD, Tier
+from protocol.ids import NodeId
 from protocol.messages import (
     Signed,
 )
 from tests.fakes.healing_cluster import Cluster, delete, look, running
 from tests.fakes.stripes import AssetSigner
+
+if TYPE_CHECKING:
+    from lockbox_node.ports import StripePart
 
 
 @pytest.mark.parametrize("tier", [STANDARD, ELITE], ids=lambda tier: tier.name)
@@ -26,6 +32,30 @@ async def test_several_lost_shards_come_back_in_one_repair(tier: Tier, autojump_
         assert is_legal(tier, await cluster.holders(part, nodes[0]))
         assert cluster.sum("repairs_done") == 1
         assert cluster.workers.runs > 1, "large shards are hashed in workers"
+
+
+@pytest.mark.parametrize("seed", [40, 42, 44, 49])
+async def test_the_disks_of_a_region_never_store_enough_to_rebuild_whoever_comes_back(
+    seed: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(Cluster()) as cluster:
+        part = await cluster.lock(seed, BASIC)
+        for _ in range(6):  # one after the other, so that no view is doubted
+            by_distance = neighbourhood(part.address, [cluster.candidate(node) for node in await stored(cluster, part)])
+            alive = [NodeId(holder.node) for holder in by_distance if holder.node not in cluster.down]
+            cluster.kill(alive[1])
+            await trio.sleep(70)
+            assert len(await cluster.holders(part, alive[0])) == BASIC.n
+        in_region: dict[str, set[int]] = {}
+        for node, index in (await stored(cluster, part)).items():
+            in_region.setdefault(cluster.records[node].region, set()).add(index)
+        assert max(len(indices) for indices in in_region.values()) < BASIC.k
+
+
+async def stored(cluster: Cluster, part: StripePart) -> dict[NodeId, int]:
+    """Whose disk stores which index of a stripe, dead or alive."""
+    views = {node: await look(cluster.stores[node], part.address) for node in cluster.ids}
+    return {node: view.parts[0].index for node, view in views.items() if view.parts}
 
 
 async def test_damage_seen_only_while_repairing_is_mended_first(autojump_clock: trio.testing.MockClock) -> None:

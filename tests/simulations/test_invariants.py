@@ -155,12 +155,12 @@ def test_time_in_a_partition_or_in_doubt_does_not_count() -> None:
 def test_a_stripe_that_no_node_may_complete_waits() -> None:
     alone = down(3, *range(10, NODES))
     assert course((SOUND, 1), (alone, 10 * HEAL_S)) == []
-    assert not can_heal(STANDARD, ADDRESS, alone.live(STRIPE.key), alone)
+    assert not can_heal(STANDARD, STRIPE.key, alone.live(STRIPE.key), alone)
     full = down(3)
     for number in range(11, NODES):
         full = changed(number, full, eligible=False)
-    assert can_heal(STANDARD, ADDRESS, full.live(STRIPE.key), full)
-    assert not can_heal(STANDARD, ADDRESS, full.live(STRIPE.key), changed(10, full, eligible=False))
+    assert can_heal(STANDARD, STRIPE.key, full.live(STRIPE.key), full)
+    assert not can_heal(STANDARD, STRIPE.key, full.live(STRIPE.key), changed(10, full, eligible=False))
 
 
 def test_nothing_is_lost_while_few_holders_are() -> None:
