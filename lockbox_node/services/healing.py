@@ -44,21 +44,24 @@ Key = tuple[bytes, bytes]
 
 @dataclass(slots=True)
 class _Short:
-    """A stripe that misses shards, since when, and when a failed repair may be tried again."""
+    """A stripe that misses shards, each since when, and when a failed repair may be tried again."""
 
     summary: StripeSummary
     tier: Tier
     seen: Health
-    since: float
+    since: dict[int, float]  # missing index -> when it was first found missing
     retry_at: float = -math.inf
     held: bool = True  # False: our part is gone, a sibling told
     tries: int = 0
 
     def due_at(self, params: RepairParams) -> float:
-        """Our own damage is mended at once: nobody else sees it. All else waits for our turn."""
+        """Our own damage is mended at once: nobody else sees it. All else waits for our turn.
+
+        Holders that take turns at being away do not add up: the shard that is missing longest counts.
+        """
         if self.summary.corrupt:
             return self.retry_at
-        return max(self.retry_at, due_at(self.since, self.seen.rank, params.hold_off(self.tier)))
+        return max(self.retry_at, due_at(min(self.since.values()), self.seen.rank, params.hold_off(self.tier)))
 
 
 class Healing:
@@ -145,8 +148,9 @@ class Healing:
         summary = StripeSummary(
             address, table.version, descriptor_hash, tier.number, index, corrupt=True, entries=tuple(table.entries)
         )
-        now = trio.current_time()
-        self._short[key] = _Short(summary, tier, self._seen(summary, tier), now, now + self._params.lost_hold_s, False)
+        now, seen = trio.current_time(), self._seen(summary, tier)
+        since = dict.fromkeys(seen.missing, now)
+        self._short[key] = _Short(summary, tier, seen, since, now + self._params.lost_hold_s, False)
         self._lost += 1
         self._wake()
 
@@ -245,8 +249,9 @@ class Healing:
             self._forget(key)
         elif known is not None:
             known.summary, known.seen = summary, seen
+            known.since = {index: known.since.get(index, now) for index in seen.missing}
         elif len(self._short) - self._lost < self._params.short_max:
-            self._short[key] = _Short(summary, tier, seen, now)
+            self._short[key] = _Short(summary, tier, seen, dict.fromkeys(seen.missing, now))
 
     def _seen(self, summary: StripeSummary, tier: Tier) -> Health:
         members = self._members

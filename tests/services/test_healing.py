@@ -82,6 +82,22 @@ async def test_the_hold_off_begins_anew_when_a_holder_was_back_in_between(
         assert 4 <= when - again < 6
 
 
+async def test_holders_that_take_turns_at_being_away_are_not_rebuilt(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster()) as cluster:
+        part = await cluster.lock("a")
+        first, second = cluster.nearest_first(part)[2:4]
+        for _ in range(4):  # the stripe is short all the time, no shard for longer than 3 s
+            for node, other in ((first, second), (second, first)):
+                cluster.notice(node)
+                await trio.sleep(0.5)
+                cluster.come_back(other)
+                await trio.sleep(2)
+        assert cluster.puts() == []
+        cluster.kill(second)
+        await trio.sleep(10)
+        assert len(cluster.puts()) == 1
+
+
 async def test_the_sweep_finds_a_death_that_was_missed(autojump_clock: trio.testing.MockClock) -> None:
     async with running(Cluster()) as cluster:
         part = await cluster.lock("a")
