@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from lockbox_node.core.admission import AdmissionParams
 from lockbox_node.core.clock_trust import ClockTrustParams
+from lockbox_node.core.lookup import LookupParams
 from lockbox_node.core.membership import MembershipParams
 from lockbox_node.core.reconcile import ReconcileParams
 from lockbox_node.core.repair import GuardParams, RepairParams
@@ -91,6 +92,7 @@ class Config:
     log: LogSettings = field(default_factory=LogSettings)
     membership: MembershipParams = field(default_factory=MembershipParams)
     routing: RoutingParams = field(default_factory=RoutingParams)
+    lookup: LookupParams = field(default_factory=LookupParams)
     repair: RepairParams = field(default_factory=RepairParams)
     reconcile: ReconcileParams = field(default_factory=ReconcileParams)
     guard: GuardParams = field(default_factory=GuardParams)

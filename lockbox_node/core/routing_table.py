@@ -3,7 +3,8 @@
 Contact and bucket are `kademlia`'s Node and KBucket, used as an ordered LRU only: its clock field, splitting and
 visiting order are not (they are wrong under churn). A contact moves to the tail each time that it is seen; a full
 bucket keeps the newcomer as a replacement and asks for a probe of its oldest contact, which goes only when that fails.
-At most 2 contacts of a /24 (IPv4) or /48 (IPv6) and of one operator per bucket; loopback is exempt from the former.
+At most 2 contacts of a /24 (IPv4) or /48 (IPv6) and of one operator per bucket, and 8 in the table, so that nobody who
+rents one network fills it; loopback is exempt from the former. Who moves must fit where it is now.
 Feed it authenticated contacts only. Maymounkov and Mazieres, Kademlia, 2002, sections 2.2 and 2.4.
 """
 
@@ -17,7 +18,7 @@ from kademlia.node import Node
 from kademlia.routing import KBucket
 
 from lockbox_node.errors import ConfigError
-from protocol.ids import ID_BYTES, NodeId, distance
+from protocol.ids import ID_BYTES, NodeId, bucket_index, distance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,24 +29,27 @@ _V4_BITS, _V6_BITS = 24, 48
 
 @dataclass(frozen=True, slots=True)
 class RoutingParams:
-    """Bucket size `k`; how many contacts of one network and of one operator a bucket takes."""
+    """Bucket size `k`; how many contacts of one network and of one operator a bucket, and the whole table, takes."""
 
     k: int = 20
     network_max: int = 2
     operator_max: int = 2
+    table_network_max: int = 8
+    table_operator_max: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("k", "network_max", "operator_max"):
+        for name in ("k", "network_max", "operator_max", "table_network_max", "table_operator_max"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"routing.{name} must be at least 1")
 
 
 class KnownNode(Node):  # type: ignore[misc]  # the package carries no types
-    """The package's contact (`id`, `ip`, `port`) and its operator."""
+    """The package's contact (`id`, `ip`, `port`), its operator and the network that its host is in."""
 
     def __init__(self, node: NodeId, host: str, port: int, operator: str) -> None:
         super().__init__(node, host, port)
         self.operator = operator
+        self.network = network_of(host)
 
 
 class RoutingTable:
@@ -55,29 +59,32 @@ class RoutingTable:
         self._own = own
         self._params = params
         # The range argument is the package's own bookkeeping; buckets here go by bit length.
-        self._buckets = [KBucket(0, 1, params.k, replacementNodeFactor=1) for _ in range(BUCKETS + 1)]
+        self._buckets: dict[int, KBucket] = {}  # those that ever held somebody, by bit length of the distance
 
     def __len__(self) -> int:
         """Contacts in the buckets; replacements are not counted."""
-        return sum(len(bucket) for bucket in self._buckets)
+        return sum(len(bucket) for bucket in self._buckets.values())
 
     def __contains__(self, node: NodeId) -> bool:
         """Whether the node is a contact (not merely a replacement)."""
-        return node in self._bucket(node).nodes
+        bucket = self._buckets.get(bucket_index(self._own, node))
+        return bucket is not None and node in bucket.nodes
 
     def seen(self, node: NodeId, host: str, port: int, operator: str) -> NodeId | None:
         """The node answered over an authenticated connection: it is now the newest of its bucket.
 
-        Returns the contact to probe when the bucket is full: report the outcome by `seen` or `failed`. None when there
-        is nothing to do, too when the limits of network or operator keep the node out.
+        Returns the contact to probe when the bucket is full, or when a replacement took the place of a contact that
+        moved to where there are too many: report the outcome by `seen` or `failed`. None when there is nothing to do,
+        too when the limits of network or operator keep the node out.
         """
         assert len(node) == ID_BYTES
         if node == self._own:
             return None
         bucket = self._bucket(node)
-        if node not in bucket.nodes and not self._admits(bucket, node, host, operator):
-            return None
-        if bucket.add_node(KnownNode(node, host, port, operator)):
+        contact = KnownNode(node, host, port, operator)
+        if not self._admits(bucket, contact):
+            return self.failed(node)
+        if bucket.add_node(contact):
             return None
         return NodeId(bucket.head().id)
 
@@ -86,7 +93,9 @@ class RoutingTable:
 
         Returns that replacement, which must be probed before it counts as reachable.
         """
-        bucket = self._bucket(node)
+        bucket = self._buckets.get(bucket_index(self._own, node))
+        if bucket is None:
+            return None
         held = bucket.nodes.get(node, bucket.replacement_nodes.get(node))
         if held is None:
             return None
@@ -108,24 +117,40 @@ class RoutingTable:
         """Buckets by rising distance of their contacts from `target`; their distance ranges do not overlap."""
         offset = distance(self._own, target)
         top = offset.bit_length()
-        yield self._buckets[top]
-        for index in range(top - 1, 0, -1):
-            if offset >> (index - 1) & 1:
-                yield self._buckets[index]
-        for index in range(1, top):
-            if not offset >> (index - 1) & 1:
-                yield self._buckets[index]
-        yield from self._buckets[top + 1 :]
+        order = [top]
+        order += [index for index in range(top - 1, 0, -1) if offset >> (index - 1) & 1]
+        order += [index for index in range(1, top) if not offset >> (index - 1) & 1]
+        order += range(top + 1, BUCKETS + 1)
+        return (self._buckets[index] for index in order if index in self._buckets)
 
     def _bucket(self, node: bytes) -> KBucket:
-        return self._buckets[distance(self._own, node).bit_length()]
+        index = bucket_index(self._own, node)
+        if index not in self._buckets:
+            # The range argument is the package's own bookkeeping; buckets here go by bit length.
+            self._buckets[index] = KBucket(0, 1, self._params.k, replacementNodeFactor=1)
+        return self._buckets[index]
 
-    def _admits(self, bucket: KBucket, node: NodeId, host: str, operator: str) -> bool:
-        others = [held for held in (*bucket.nodes.values(), *bucket.replacement_nodes.values()) if held.id != node]
-        same_operator = sum(held.operator == operator for held in others)
-        network = network_of(host)
-        same_network = sum(network_of(held.ip) == network for held in others) if network else 0
-        return same_operator < self._params.operator_max and same_network < self._params.network_max
+    def _admits(self, bucket: KBucket, contact: KnownNode) -> bool:
+        """Whether the limits leave room for it; who stands already, where it stood, does."""
+        standing = bucket.nodes.get(contact.id)
+        if standing is not None and (standing.network, standing.operator) == (contact.network, contact.operator):
+            return True
+        params = self._params
+        limits = (
+            ([bucket], params.network_max, params.operator_max),
+            (self._buckets.values(), params.table_network_max, params.table_operator_max),
+        )
+        for buckets, network_max, operator_max in limits:
+            others = [one for held in buckets for one in _all_of(held) if one.id != contact.id]
+            if sum(one.operator == contact.operator for one in others) >= operator_max:
+                return False
+            if contact.network and sum(one.network == contact.network for one in others) >= network_max:
+                return False
+        return True
+
+
+def _all_of(bucket: KBucket) -> list[KnownNode]:
+    return [*bucket.nodes.values(), *bucket.replacement_nodes.values()]
 
 
 def network_of(host: str) -> str:

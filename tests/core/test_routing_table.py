@@ -13,7 +13,7 @@ from lockbox_node.errors import ConfigError
 from protocol.ids import NodeId, distance
 
 OWN = NodeId(bytes(32))
-WIDE = RoutingParams(k=1000, network_max=1000, operator_max=1000)
+WIDE = RoutingParams(k=1000, network_max=1000, operator_max=1000, table_network_max=1000, table_operator_max=1000)
 
 
 def node_id(number: int) -> NodeId:
@@ -97,6 +97,31 @@ def test_at_most_two_of_one_network_in_a_bucket() -> None:
     assert node_id(2**20 + 2) not in table
 
 
+def test_one_operator_or_network_never_fills_the_table() -> None:
+    by_operator, by_network = (RoutingTable(OWN, RoutingParams()) for _ in range(2))
+    for number in range(5, 205):
+        by_operator.seen(node_id(2**number), f"10.0.{number}.1", 1, "op")
+        by_network.seen(node_id(2**number), f"10.0.0.{number}", 1, f"op {number}")
+    assert (len(by_operator), len(by_network)) == (8, 8)
+
+
+def test_replacements_count_for_the_limits_too() -> None:
+    table = filled(OWN, [node_id(2**20 + number) for number in range(6)], RoutingParams(k=1, operator_max=2))
+    table.failed(node_id(2**20))
+    assert table.failed(node_id(2**20 + 1)) is None, "one contact and one replacement were all"
+
+
+def test_a_contact_that_moves_to_a_crowded_network_goes() -> None:
+    table = RoutingTable(OWN, RoutingParams())
+    for number in range(2):
+        table.seen(node_id(2**20 + number), f"10.0.0.{number}", 1, f"op {number}")
+    mover = node_id(2**20 + 2)
+    table.seen(mover, "10.0.1.1", 1, "op 2")
+    assert mover in table
+    table.seen(mover, "10.0.0.9", 1, "op 2")
+    assert mover not in table
+
+
 def test_own_id_never_enters() -> None:
     table = RoutingTable(OWN, RoutingParams())
     assert table.seen(OWN, "127.0.0.1", 1, "op") is None
@@ -120,7 +145,7 @@ def test_networks_of_hosts(host: str, network: str) -> None:
     assert network_of(host) == network
 
 
-@pytest.mark.parametrize("name", ["k", "network_max", "operator_max"])
+@pytest.mark.parametrize("name", ["k", "network_max", "operator_max", "table_network_max", "table_operator_max"])
 def test_params_below_one_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=name):
         RoutingParams(**{name: 0})
