@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from benchmarks import disk, rpc, tls_stream
+from benchmarks import disk, lookups, rpc, tls_stream
 from benchmarks.local_network import LocalNetwork, local_network
 from benchmarks.workload import Measured, Small, large, measured, vault_of
 from lockbox_node.core.tiers import tier_named
@@ -29,6 +29,7 @@ REPEATS = 5
 SECONDS = 3.0
 SMALL_BYTES = 1024
 LARGE_BYTES = 100 * 2**20
+LOOKUPS, LOOKUP_SEED = 50, 7
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:
@@ -110,6 +111,11 @@ def main() -> None:
             (home / "large-wallet").mkdir()
             print("\n" + "\n".join(trio.run(small_rows, network, home, options.repeats, options.seconds)), flush=True)
             print("\n" + "\n".join(trio.run(large_rows, network, home, min(3, options.repeats))), flush=True)
+    print(
+        f"\nLookups in a simulated network of seed {LOOKUP_SEED}, {LOOKUPS} a row, beside the kademlia package's own:\n"
+    )
+    for line in lookups.table(LOOKUPS, 10_000, LOOKUP_SEED):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

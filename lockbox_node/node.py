@@ -24,9 +24,11 @@ from lockbox_node.rpc.dispatch import Dispatcher
 from lockbox_node.rpc.pool import Pool
 from lockbox_node.rpc.server import Server
 from lockbox_node.services.announcing import Announcer, NodeState, Operational, Standing
+from lockbox_node.services.approaching import Approaching
 from lockbox_node.services.comparing import Comparing
 from lockbox_node.services.discovery import Discovery
 from lockbox_node.services.healing import Healing
+from lockbox_node.services.lookups import Lookups
 from lockbox_node.services.membership import MembershipService
 from lockbox_node.services.pointers import PointerSpreader
 from lockbox_node.services.rejoining import Rejoining
@@ -91,9 +93,10 @@ class Node:
         self.rejoining = Rejoining(
             ports.store, self.pool, discovery, ports.workers, ports.clock, config, Random(rng.getrandbits(64))
         )
-        self.pointers = PointerSpreader(
-            own, self.pool, discovery.nearest_contacts, ports.store, self.rejoining.lessons.take, config.storage
-        )
+        self.lookups = Lookups(self.pool, root, own, ports.clock.now_unix_s, config.lookup)
+        approach = Approaching(self.lookups, discovery, lambda: self.membership).approach
+        near, learn = discovery.nearest_contacts, self.rejoining.lessons.take
+        self.pointers = PointerSpreader(own, self.pool, near, ports.store, learn, config.storage, approach)
         changes_send, changes = trio.open_memory_channel[MemberDead | MemberAlive](CHANGES_MAX)
         bootstrap = [host_port(peer, "node.bootstrap") for peer in config.node.bootstrap]
         self.membership = MembershipService(

@@ -197,6 +197,26 @@ class Finding:
             self.tombstone_version = max(self.tombstone_version, tombstone_version(signed, self.address))
 
 
+async def found(vault: Vault, address: bytes, current_answers: int) -> Finding:
+    """What stands at `address`, as `Finding.first`; where the view is too small to go by, looked up, twice if need be.
+
+    AssetNotFound, PeerUnreachable.
+    """
+    looked_up = await vault.approach(address)
+    finding = Finding(vault, address)
+    try:
+        await finding.first(current_answers)
+    except (AssetNotFound, PeerUnreachable):
+        if finding.tombstone_version >= 0 or not looked_up:
+            raise
+    else:
+        return finding
+    await vault.approach(address, again=True)
+    finding = Finding(vault, address)
+    await finding.first(current_answers)
+    return finding
+
+
 def tombstone_version(signed: Signed, address: bytes) -> int:
     """The version up to which `signed` deletes what stands at `address`; -1 when it is no tombstone of this address."""
     try:

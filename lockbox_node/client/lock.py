@@ -161,10 +161,10 @@ class _Lock:
         plan = self._recipe.plan
         try:
             # Before any work: a network that cannot carry the tier is told.
-            holders = self._holders(self._recipe.address)
+            holders = await self._holders(self._recipe.address)
             if plan.stripes > 1:
                 await self._put_data(plan)
-                holders = self._holders(self._recipe.address)
+                holders = await self._holders(self._recipe.address)
             await self._put(0, holders)
         except BaseException:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + self._vault.params.undo_s) as scope:
@@ -201,7 +201,7 @@ class _Lock:
         self._keys.append(stripe.key)
         if number == 0:
             self._source.check_unchanged()
-        put = StripePut(vault, stripe, holders or self._holders(stripe.address))
+        put = StripePut(vault, stripe, holders or await self._holders(stripe.address))
         if number == 0:
             self._root = put
         else:
@@ -214,7 +214,8 @@ class _Lock:
         put.release()
         self._tell(number)
 
-    def _holders(self, address: Address) -> dict[int, Candidate]:
+    async def _holders(self, address: Address) -> dict[int, Candidate]:
+        await self._vault.approach(address)
         return self._vault.place(self._recipe.tier, address)
 
     def _tell(self, number: int) -> None:

@@ -74,6 +74,7 @@ async def raise_mark(vault: Vault, seen: SeenMark, mark: int) -> None:
 async def _put_mark(vault: Vault, seen: SeenMark, mark: int) -> StripePut:
     key = wallet_key(vault.wallet.master)
     try:
+        await vault.approach(key.address)
         tier, holders = _widest(vault, key)
         version = seen.version + 1
         now_unix_s = int(vault.now_unix_s())

@@ -22,6 +22,7 @@ from protocol.records import NodeRecord, parse
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
 
+    from lockbox_node.services.lookups import Known
     from protocol.messages import MemberUpdate, Signed
 
 ACTIVE = 1
@@ -49,6 +50,7 @@ class MemberView:
     def __init__(self, root: NetworkRoot) -> None:
         self._root = root
         self._members: dict[bytes, Member] = {}
+        self.complete = True  # some node's whole table was read
 
     def __len__(self) -> int:
         return len(self._members)
@@ -85,6 +87,18 @@ class MemberView:
             except RemoteProtocolError:
                 continue
             self._take(node, signed)
+
+    def take_found(self, found: Iterable[Known]) -> None:
+        """Members that a lookup found: verified, and they have just answered. When all is full, others make room."""
+        for one in found:
+            node = one.record.node
+            if node not in self._members and len(self._members) >= MEMBERS_MAX:
+                del self._members[next(iter(self._members))]
+            self._take(node, one.signed)
+            member = self._members.get(node)
+            if member is not None:
+                member.alive, member.shunned_until = True, 0.0
+                member.verified = member.verified or member.signed == one.signed
 
     def _take(self, node: bytes, signed: Signed) -> None:
         have = self._members.get(node)

@@ -101,6 +101,8 @@ class Standing:
     async def ask(self) -> None:
         """Hear the nearest nodes, then the holders that they name."""
         vault = self._vault
+        if await vault.approach(self.finding.address):
+            self.finding = Finding(vault, self.finding.address)
         await self.finding.hear_all()
         holders = self._holders()
         if not holders:

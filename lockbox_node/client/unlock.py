@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from lockbox_node.client.fetching import Fetch
-from lockbox_node.client.finding import Finding
+from lockbox_node.client.finding import Finding, found
 from lockbox_node.client.stripes import key_of_stripe
 from lockbox_node.core.derivation import segment_key_into
 from lockbox_node.core.manifest import SegmentPlan, open_slots, plan_of, segment_context
@@ -107,8 +107,7 @@ class _Unlock:
     async def run(self) -> Manifest:
         """Everything but the commit."""
         tier = tier_numbered(self._asset.tier)
-        finding = Finding(self._vault, self._address)
-        await finding.first(tier.current_answers)
+        finding = await found(self._vault, self._address, tier.current_answers)
         manifest, fetch = await self._read_root(finding, tier)
         plan = plan_of(manifest)
         await self._open(manifest, plan, fetch)
@@ -157,8 +156,8 @@ class _Unlock:
         tier = tier_numbered(root.tier)
         for number in numbers:
             with key_of_stripe(self._vault.wallet.master, self._asset.index, root.asset_salt, number) as key:
-                finding = Finding(self._vault, key.address)
-            await finding.first(0)
+                address = key.address
+            finding = await found(self._vault, address, 0)
             tables = [table for table in finding.tables() if table.version == self._version]
             manifest, fetch = await self._read_any(number, root.asset_salt, tables, tier)
             if (manifest.asset_salt, manifest.stripe, manifest.stripes) != (root.asset_salt, number, root.stripes):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,9 +18,11 @@ from lockbox_node.client.chance import fresh
 from lockbox_node.client.ledger import Ledger
 from lockbox_node.client.members import Member, MemberView
 from lockbox_node.core.derivation import AssetKey, access
+from lockbox_node.core.lookup import LookupParams
 from lockbox_node.core.placement import place
 from lockbox_node.errors import LockboxError, PeerUnreachable
 from lockbox_node.rpc.pool import Contact, Pool, Posted
+from lockbox_node.services.lookups import Known, Lookups
 from protocol.ids import ID_BYTES, NodeId
 from protocol.messages import NUMBERS, Members, MemberUpdate, SyncMembers
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 SYNC_NODES = 3
 PAGES_MAX = 64
+SEEDS = 20  # members that a lookup starts from
 NONCE_BYTES = 16
 NEVER = float("inf")
 CANDIDATES_MAX = 160  # nearest eligible nodes that a placement looks at: twice the 4n of Elite
@@ -62,6 +65,7 @@ class VaultParams:
     undo_s: float = 2.0
     shun_s: float = 10.0  # how long a node that failed us is left out
     refresh_s: float = 1.0  # the view is read again at most this often
+    lookup: LookupParams = field(default_factory=LookupParams)
     window_stripes: int = 3
     window_bytes: int = 96 * 1024 * 1024
 
@@ -87,6 +91,7 @@ class Vault:
         self.local = local
         self.pool = Pool(ports.network, local)
         self.members = MemberView(local.root)
+        self.lookups = Lookups(self.pool, local.root, local.id, self.now_unix_s, self.params.lookup)
         self.ledger = Ledger(self)
         self._clock = ports.clock
         self._usual_s: dict[type[Message], float] = {}
@@ -147,6 +152,21 @@ class Vault:
         except LockboxError:
             return place(tier, address, self.members.candidates(address, NEVER, CANDIDATES_MAX))
 
+    async def approach(self, address: bytes, *, again: bool = False) -> bool:
+        """Make sure that the nearest to `address` are in the view, by a lookup when too much is missing from it.
+
+        Whether that was needed; `again` = with more paths and from others, since what was found last time was no use.
+        """
+        if not self.lookups.needed(len(self.members), self.members.complete):
+            return False
+        now, members = trio.current_time(), self.members
+        near = members.nearest_verified(address, SEEDS, now)
+        if again:
+            near += members.nearest_verified(bytes(fresh(ID_BYTES, self.entropy)), SEEDS, now)
+        seeds = [Known(member.signed, member.record) for member in near]
+        members.take_found(await self.lookups.find(address, seeds, again=again))
+        return True
+
     async def join(self, addresses: Sequence[str]) -> None:
         """Connect to one of `addresses` ("host:port"), the first that answers, and learn the members.
 
@@ -194,6 +214,9 @@ class Vault:
                 assert isinstance(page, Members)
                 updates += page.updates
                 if not page.more or not page.updates:
+                    return updates
+                if len(updates) > self.params.lookup.members_max:
+                    self.members.complete = False  # the rest is looked up when it is needed
                     return updates
                 after = page.updates[-1].state.node
         raise PeerUnreachable("a node does not finish its member list", "try again")

@@ -140,12 +140,20 @@ class Discovery:
 
     def nearest(self, target: bytes, count: int) -> list[Signed]:
         """Their signed records."""
-        return [self._signed(node) for node in self.nearest_nodes(target, count)]
+        return [self.signed(node) for node in self.nearest_nodes(target, count)]
+
+    def signed(self, node: NodeId) -> Signed:
+        """The signed record of a member or of ourselves."""
+        return self._announcer.signed if node == self.own else self._membership.members[node].signed
 
     def nearest_contacts(self, target: bytes, count: int) -> list[Contact]:
         """Contacts of the nearest live nodes other than ourselves."""
         view = self._view()
         return [view.contacts[node] for node in view.nearest(target, count + 1) if node != self.own][:count]
+
+    def nearest_answered(self, target: bytes, count: int) -> list[NodeId]:
+        """The nearest contacts of the routing table: who has answered us."""
+        return [NodeId(contact.id) for contact in self._table.nearest(target, count)]
 
     def heard_from(self, node: NodeId) -> NodeId | None:
         """The node answered us over an authenticated connection: it belongs into its bucket.
@@ -168,12 +176,9 @@ class Discovery:
             self._seen = _View(live, self._membership, own)
         return self._seen
 
-    def _signed(self, node: NodeId) -> Signed:
-        return self._announcer.signed if node == self.own else self._membership.members[node].signed
-
     def _find_node(self, request: Message, _peer: Peer, answer: Answer[Message]) -> None:
         """The nearest; who has answered us stands first, since the asker will try them in this order."""
         assert isinstance(request, FindNode)
         nodes = self.nearest_nodes(request.target, request.count)
         nodes.sort(key=lambda node: node != self.own and node not in self._table)
-        answer(Nodes([self._signed(node) for node in nodes]))
+        answer(Nodes([self.signed(node) for node in nodes]))

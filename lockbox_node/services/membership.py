@@ -112,6 +112,7 @@ class MembershipService:
         self._refusals: set[str] = set()  # why bootstrap peers turned us away, said once each
         self.foreign = Records(machine, announcer, now_unix_s)
         self.dropped = 0  # events that found the inbox or the channel full
+        self.complete = not bootstrap  # some node's whole table was read, or there is none to read
         self.joined = trio.Event()  # another node was reached, or none is needed
         self.changed = trio.Event()  # set, and replaced by a new one, at each change of the members
 
@@ -140,7 +141,7 @@ class MembershipService:
             self._feed(OwnSigned(self._announcer.signed, self._announcer.record))
             for signed in self._remembered:
                 with suppress(RemoteProtocolError):  # it went bad on the disk
-                    self._learn(signed)
+                    self.learn(signed)
             await self._join_once()
             nursery.start_soon(self._join)
             nursery.start_soon(self._keep_record_fresh)
@@ -305,6 +306,7 @@ class MembershipService:
             if reply.wanted and not after:
                 await connection.request(Gossip(self._machine.updates_of(reply.wanted[:PAGE])))
             if not reply.more:
+                self.complete = True
                 break
             last = reply.updates[-1].state.node if reply.updates else b""
             if last <= after:
@@ -331,7 +333,7 @@ class MembershipService:
             try:
                 connection = await self._pool.connect_address(host, port)
                 if connection.peer.record is not None:
-                    self._learn(connection.peer.record)
+                    self.learn(connection.peer.record)
                 await self._exchange(connection)
             except PeerUnreachable:
                 log.debug("join.unreachable")
@@ -352,14 +354,14 @@ class MembershipService:
         """RemoteProtocolError at the first record that does not verify; what stood before it is taken."""
         for update in updates:
             if update.record is not None:
-                self._learn(update.record)
+                self.learn(update.record)
             self._hear(update.state)
 
     def _hear(self, state: MemberState) -> None:
         if state.status != Status.ALIVE:  # that somebody lives is news only with a newer record
             self._feed(StateHeard(state))
 
-    def _learn(self, signed: Signed) -> None:
+    def learn(self, signed: Signed) -> None:
         """Verify a record and hand it to the machine. RemoteProtocolError."""
         record = self.foreign.news(signed)
         if record is not None:
@@ -394,5 +396,5 @@ class MembershipService:
         self.joined.set()
         member = self._machine.members.get(NodeId(peer.id))
         if peer.record is not None and (member is None or member.status is not Status.ALIVE):
-            self._learn(peer.record)
+            self.learn(peer.record)
         self._feed(HeardFrom(NodeId(peer.id)))

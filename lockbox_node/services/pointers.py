@@ -24,13 +24,16 @@ from protocol.ids import NodeId, distance
 from protocol.messages import HolderTable, Message, TellHolders, Told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from lockbox_node.rpc.pool import Contact
 
+    Approach = Callable[[bytes], Awaitable[object]]
     OnTold = Callable[[Told, list[HolderTable], NodeId], None]
 
 TELLERS = 2
+APPROACHES_MAX = 8  # neighbourhoods looked up before one round of telling; the rest goes by the member table
+APPROACH_S = 5.0  # for all of them
 ASKED = 2  # nodes that a holder who is no teller asks whether its slot still stands
 
 
@@ -53,14 +56,18 @@ class PointerSpreader:
         store: ShardStore,
         on_told: OnTold,
         params: StorageParams | None = None,
+        approach: Approach | None = None,
     ) -> None:
-        """`on_told` gets each answer, with the tables that it is about and who gave it."""
+        """`on_told` gets each answer, with the tables that it is about and who gave it; `approach` makes sure that who
+        is nearest to an address is known.
+        """
         self.counts: Counter[str] = Counter()
         self._own = own
         self._pool = pool
         self._nearest_contacts = nearest_contacts
         self._store = store
         self._on_told = on_told
+        self._approach = approach
         self._params = params or StorageParams()
         self._pending: dict[tuple[bytes, bytes], HolderTable] = {}  # in the order of arrival
         self._in_flight = 0
@@ -92,9 +99,17 @@ class PointerSpreader:
             await trio.sleep(self._params.spread_every_s)
             if trio.current_time() >= self._renew_at:
                 await self._renew()
+            await self._approach_pending()
             self._spread()
             if not self._pending:
                 self._wake = trio.Event()
+
+    async def _approach_pending(self) -> None:
+        """Get to know the neighbourhoods of what is told first, where the member table cannot be relied on."""
+        if self._approach is not None:
+            with trio.move_on_after(APPROACH_S):
+                for address, _ in list(self._pending)[:APPROACHES_MAX]:
+                    await self._approach(address)
 
     async def _renew(self) -> None:
         """Walk through all held stripes, a page a round."""

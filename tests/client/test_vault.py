@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from lockbox_node.client.vault import Ports, Vault, open_vault
-from lockbox_node.core.tiers import ELITE
-from lockbox_node.errors import LockboxError, PeerUnreachable
+from lockbox_node.client.finding import found
+from lockbox_node.client.lock import lock
+from lockbox_node.client.members import MemberView
+from lockbox_node.client.sink import MemorySink
+from lockbox_node.client.source import BytesSource
+from lockbox_node.client.unlock import unlock
+from lockbox_node.client.vault import Ports, Vault, VaultParams, open_vault
+from lockbox_node.core.lookup import LookupParams
+from lockbox_node.core.tiers import ELITE, STANDARD
+from lockbox_node.errors import AssetNotFound, LockboxError, PeerUnreachable
+from protocol.ids import distance
 from protocol.messages import FindNode, Members, Message, SyncMembers
 from simulations.world import InlineWorkers, SeededEntropy
 from tests.fakes.cluster import Cluster, a_wallet
@@ -19,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lockbox_node.client.wallet import Wallet
+
+SECRET = b"a secret that must not be lost"
 
 
 def opened(cluster: Cluster, wallet: Wallet, addresses: list[str]) -> AbstractAsyncContextManager[Vault]:
@@ -136,3 +146,45 @@ async def test_who_failed_us_lately_is_chosen_where_the_others_do_not_suffice(cl
     for holder in usual.values():
         vault.shun(holder.node)
     assert set(vault.place(ELITE, address)) == set(range(ELITE.n))
+
+
+def partial_params(members_max: int = 8) -> VaultParams:
+    return VaultParams(lookup=LookupParams(members_max=members_max))
+
+
+async def test_a_small_network_is_read_whole_and_nothing_is_looked_up(vault: Vault) -> None:
+    assert vault.members.complete
+    assert not await vault.approach(bytes(32))
+    assert vault.lookups.figures.lookups == 0
+
+
+async def test_in_a_large_network_the_nearest_are_looked_up(cluster: Cluster, wallet: Wallet) -> None:
+    async with cluster.client(wallet, params=partial_params()) as vault:
+        assert await vault.approach(bytes(32))
+        near = vault.members.nearest_verified(bytes(32), 20, trio.current_time())
+        assert [member.record.node for member in near] == [node.id for node in cluster.nearest(bytes(32), 20)]
+        assert vault.lookups.figures.lookups == 1
+
+
+async def test_a_view_that_lacks_the_nearest_finds_them_and_what_is_locked_there(
+    cluster: Cluster, wallet: Wallet
+) -> None:
+    async with cluster.client(wallet) as whole:
+        asset = (await lock(whole, BytesSource(bytearray(SECRET)), STANDARD)).asset
+        await trio.sleep(2)  # until the pointers are spread
+    async with cluster.client(wallet) as vault:
+        order = sorted(vault.members.all(), key=lambda member: distance(member.record.node, asset.address))
+        vault.members = MemberView(vault.local.root)
+        vault.members.take_records([member.signed for member in order[-3:]])
+        vault.members.complete = False
+        sink = MemorySink()
+        await unlock(vault, asset, sink)
+        assert bytes(sink.content) == SECRET
+        assert len(vault.members) >= 20
+
+
+async def test_what_is_not_there_is_looked_up_twice_and_then_said(cluster: Cluster, wallet: Wallet) -> None:
+    async with cluster.client(wallet, params=partial_params()) as vault:
+        with pytest.raises(AssetNotFound):
+            await found(vault, bytes(32), 3)
+        assert vault.lookups.figures.lookups == 2

@@ -288,3 +288,10 @@ def test_any_replies_end_within_the_limits(seed: int, data: st.DataObject) -> No
 def test_params_that_make_no_sense_are_refused(fields: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="lookup"):
         LookupParams(**fields)  # type: ignore[arg-type]
+
+
+def test_the_candidates_of_a_path_are_bounded() -> None:
+    lookup = Lookup(TARGET, b"", ids(10, 11), LookupParams(k=2, candidates_max=2, paths=1), 0.0)
+    lookup.next_queries(0.0)
+    lookup.on_response(node_id(10), ids(1, 2))
+    assert not lookup.wants(node_id(11), node_id(5)), "two that are nearer are all that is kept"

@@ -91,6 +91,14 @@ def test_a_dead_contact_of_the_buckets_is_not_handed_out(world: World) -> None:
     assert node_id(5) not in world.table
 
 
+def test_who_has_answered_is_told_nearest_first(world: World) -> None:
+    for number in (9, 3, 5):
+        world.discovery.heard_from(node_id(number))
+    wanted = sorted((node_id(number) for number in (9, 3)), key=lambda node: distance(node, node_id(5)))
+    assert world.discovery.nearest_answered(node_id(5), 3)[0] == node_id(5)
+    assert [one for one in world.discovery.nearest_answered(node_id(5), 3) if one != node_id(5)] == wanted
+
+
 def test_contacts_leave_ourselves_out(world: World) -> None:
     contacts = world.discovery.nearest_contacts(OWN, 3)
     assert len(contacts) == 3

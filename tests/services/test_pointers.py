@@ -12,7 +12,7 @@ from lockbox_node.core.storage_params import StorageParams, StoreParams
 from lockbox_node.errors import LockboxError, PeerUnreachable
 from lockbox_node.ports import Answer, settled
 from lockbox_node.rpc.pool import Contact
-from lockbox_node.services.pointers import PointerSpreader
+from lockbox_node.services.pointers import APPROACH_S, PointerSpreader
 from protocol.ids import NodeId, distance
 from protocol.messages import NO_INDEX, Done, HolderEntry, HolderTable, Message, TellHolders, Told
 from simulations.memory_store import MemoryStore
@@ -191,4 +191,29 @@ async def test_held_stripes_are_told_again_every_half_day_and_after_a_join(
     assert told() == everything
     await trio.sleep(12 * 3600)
     assert told() == everything
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_neighbourhood_is_approached_before_it_is_told_and_a_slow_lookup_holds_nothing_up(
+    net: Net, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    stripes = [make_stripe(1), make_stripe(2)]
+    approached: list[tuple[float, bytes]] = []
+
+    async def approach(address: bytes) -> None:
+        approached.append((trio.current_time(), address))
+        if address == stripes[1].signer.address:
+            await trio.sleep_forever()
+
+    store = MemoryStore(StoreParams(), FixedClock())
+    for stripe in stripes:
+        own = NodeId(by_distance(stripe)[0])
+        one = PointerSpreader(own, net, nearest, store, net.take, StorageParams(), approach)
+        await nursery.start(one.run)
+        one.on_stored(stripe.table)
+    await trio.sleep(20)
+    assert {address for _, address in approached} == {stripe.signer.address for stripe in stripes}
+    told = [moment for moment, _, request in net.posts if request.tables[0].address == stripes[1].signer.address]
+    assert told
+    assert min(told) >= approached[0][0] + APPROACH_S
     nursery.cancel_scope.cancel()
