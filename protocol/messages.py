@@ -28,6 +28,9 @@ TOLD_NEWER_MAX = 64  # newer descriptors in its reply
 NO_INDEX = 255  # of a holder table line: this node says itself that it no longer holds what it held
 UPDATES_MAX = 1000
 LEAVES_MAX = 64
+DOCUMENT_BYTES_MAX = 512 * 1024
+DOCUMENTS_MAX = 4  # in one message
+DOCUMENT_KINDS_MAX = 16  # whose versions are told at once
 
 # All that msgspec was seen to raise for foreign bytes: its own errors, text that is not UTF-8, deep nesting.
 UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -133,11 +136,23 @@ class Pong(Message, frozen=True):
     incarnation: U63
 
 
+class DocumentVersion(Message, frozen=True):
+    """Which document of a kind somebody has: the greater (version, digest) is the newer one."""
+
+    kind: U8
+    version: U63
+    digest: Id32  # SHA-256 of its body
+
+
+Versions = Annotated[list[DocumentVersion], Meta(max_length=DOCUMENT_KINDS_MAX)]
+
+
 class SyncMembers(Message, frozen=True):
     """Push-pull of the member table. `known` = the asker's view; clients send it empty and page with `after`."""
 
     known: Annotated[list[MemberState], Meta(max_length=20_000)]
     after: Annotated[bytes, Meta(max_length=32)] = b""
+    documents: Versions = []
 
 
 class MemberUpdate(Message, frozen=True):
@@ -153,6 +168,7 @@ class Members(Message, frozen=True):
     updates: Annotated[list[MemberUpdate], Meta(max_length=RECORDS_MAX)]
     wanted: Annotated[list[Id32], Meta(max_length=RECORDS_MAX)]
     more: bool
+    documents: Versions = []
 
 
 class Gossip(Message, frozen=True):
@@ -321,23 +337,31 @@ class Differing(Message, frozen=True):
     buckets: Annotated[list[BucketNumber], Meta(max_length=BUCKETS)]
 
 
-Request = (
-    Hello
-    | Ping
-    | SyncMembers
-    | Gossip
-    | FindNode
-    | FindHolders
-    | PutStripe
-    | GetShards
-    | GetSlot
-    | Delete
-    | Prove
-    | TellHolders
-    | Renew
-    | CompareHeld
-)
-Reply = Hello | Pong | Members | Done | Nodes | Holders | Stored | Shards | Slots | Proof | Told | Differing
+class SignedDocument(Message, frozen=True):
+    """A network document: its kind, its raw encoded body, the root key's signature (r || s): protocol.documents."""
+
+    kind: U8
+    body: Annotated[bytes, Meta(min_length=1, max_length=DOCUMENT_BYTES_MAX)]
+    signature: Signature64
+
+
+class GetDocuments(Message, frozen=True):
+    """Whatever is newer than what the asker has; to be asked is to hear what it has."""
+
+    known: Versions
+
+
+class Documents(Message, frozen=True):
+    """Of some kinds, the newest that the asked node has."""
+
+    documents: Annotated[list[SignedDocument], Meta(max_length=DOCUMENTS_MAX)]
+
+
+class TellDocuments(Message, frozen=True):
+    """New documents from the authority, by whoever carries them."""
+
+    documents: Annotated[list[SignedDocument], Meta(min_length=1, max_length=DOCUMENTS_MAX)]
+
 
 # number on the wire -> (request, reply)
 TYPES: dict[int, tuple[type[Message], type[Message]]] = {
@@ -355,5 +379,7 @@ TYPES: dict[int, tuple[type[Message], type[Message]]] = {
     12: (TellHolders, Told),
     13: (Renew, Done),
     14: (CompareHeld, Differing),
+    15: (GetDocuments, Documents),
+    16: (TellDocuments, Done),
 }
 NUMBERS: dict[type[Message], int] = {request: number for number, (request, _) in TYPES.items()}

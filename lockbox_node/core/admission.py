@@ -1,7 +1,8 @@
 """May this peer in, and may it ask this now: Hello, roles, downgrades, rates, access claims.
 
-Rules. A wrong chain, network or leaf closes the connection; an expired certificate or a clock that is more than 5 min
-off only downgrades it to reading, renewing and handing over, so that no paperwork ever makes data unreadable.
+Rules. A wrong chain, network or leaf, and a revoked id, close the connection; an expired certificate, a clock that is
+more than 5 min off or software that is not released only downgrade it to reading, renewing and handing over, so that no
+paperwork ever makes data unreadable.
 `ALLOWED` is the one table of who may ask what. All times are passed in. Source: SPEC.md, Hello, Roles and Access.
 """
 
@@ -13,6 +14,7 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING
 
+from lockbox_node.core.documents import NO_RULES, Rules
 from lockbox_node.errors import ConfigError, LockboxError
 from protocol.certificates import NetworkRoot, PeerIdentity, Role, verify_chain, verify_record
 from protocol.errors import ErrorCode, RemoteProtocolError
@@ -23,6 +25,7 @@ from protocol.messages import (
     Delete,
     FindHolders,
     FindNode,
+    GetDocuments,
     GetShards,
     GetSlot,
     Gossip,
@@ -33,6 +36,7 @@ from protocol.messages import (
     PutStripe,
     Renew,
     SyncMembers,
+    TellDocuments,
     TellHolders,
 )
 
@@ -50,6 +54,7 @@ BUCKETS_MAX = 4096  # peers whose rate is remembered
 
 _NODE = frozenset({Role.NODE})
 _STORING = frozenset({Role.NODE, Role.CLIENT})
+_CARRYING = frozenset({Role.NODE, Role.OPERATOR})
 _READING = frozenset({Role.NODE, Role.CLIENT, Role.GUEST})
 _ALL = frozenset(Role)
 
@@ -69,6 +74,8 @@ ALLOWED: dict[type[Message], frozenset[Role]] = {
     TellHolders: _STORING,
     Renew: _STORING,
     CompareHeld: _NODE,
+    GetDocuments: _ALL,
+    TellDocuments: _CARRYING,
 }
 assert set(ALLOWED) == set(NUMBERS)
 
@@ -152,23 +159,30 @@ class Verdict:
         return abs(self.clock_offset_s) > CLOCK_WARN_S
 
 
-def judge_hello(hello: Hello, tls_leaf: bytes, root: NetworkRoot, now_unix_s: float) -> Verdict:
-    """Who says this Hello, and what it may do: every check that needs no network document.
+def judge_hello(
+    hello: Hello, tls_leaf: bytes, root: NetworkRoot, now_unix_s: float, rules: Rules = NO_RULES
+) -> Verdict:
+    """Who says this Hello, and what it may do by its papers and by the network's documents.
 
     RemoteProtocolError: NOT_A_MEMBER for another network, a wrong chain, or a leaf other than the one that TLS proved;
-    UNSUPPORTED without a common protocol version; PROOF_INVALID for a record that is not the peer's own.
+    REVOKED; UNSUPPORTED without a common protocol version; PROOF_INVALID for a record that is not the peer's own.
     """
     if hello.network != root.network_id:
         raise RemoteProtocolError("this node belongs to another network", ErrorCode.NOT_A_MEMBER)
     if hello.chain[0] != tls_leaf:
         raise RemoteProtocolError("the leaf in Hello is not the one that TLS proved", ErrorCode.NOT_A_MEMBER)
     identity = verify_chain(root, hello.chain)
+    if identity.id in rules.revoked:
+        raise RemoteProtocolError("the network's authority has revoked this certificate", ErrorCode.REVOKED)
     version = max(set(VERSIONS) & set(hello.versions), default=0)
     if version == 0:
         raise RemoteProtocolError(f"no common protocol version; spoken here: {VERSIONS}", ErrorCode.UNSUPPORTED)
     _check_claims(hello, identity, root)
     offset_s = hello.clock_unix_ms / 1000 - now_unix_s
-    return Verdict(identity, version, _downgrade(identity, offset_s, now_unix_s), offset_s)
+    reads_only = _downgrade(identity, offset_s, now_unix_s)
+    if not reads_only and identity.role is Role.NODE and rules.refuses(hello.software, now_unix_s):
+        reads_only = Downgrade.SOFTWARE
+    return Verdict(identity, version, reads_only, offset_s)
 
 
 def _check_claims(hello: Hello, identity: PeerIdentity, root: NetworkRoot) -> None:

@@ -23,6 +23,7 @@ from lockbox_node.core.admission import (
     rate_limited,
     refusal_reason,
 )
+from lockbox_node.core.documents import Rules
 from lockbox_node.errors import ConfigError, LockboxError
 from protocol.certificates import Role
 from protocol.errors import ErrorCode, RemoteProtocolError
@@ -151,20 +152,51 @@ def test_a_clock_is_warned_above_a_minute_and_only_reads_above_five(
     assert (verdict.clock_warned, verdict.reads_only, verdict.clock_offset_s) == (warned, reads_only, offset_s)
 
 
+@pytest.mark.parametrize("kind", ["node", "client", "operator", "guest"])
+def test_whoever_is_revoked_is_refused_whatever_its_role(network: FakeNetwork, kind: str) -> None:
+    identity = network.guest() if kind == "guest" else getattr(network, kind)(1)
+    rules = Rules(revoked={identity.id: "key lost"})
+    with pytest.raises(RemoteProtocolError) as caught:
+        judge_hello(identity.hello(), identity.leaf(), identity.root, NOW_UNIX_S, rules)
+    assert caught.value.code is ErrorCode.REVOKED
+    other = network.node(2)
+    assert judge_hello(other.hello(), other.leaf(), other.root, NOW_UNIX_S, rules).reads_only is Downgrade.NONE
+
+
+def test_software_that_is_not_released_only_reads(network: FakeNetwork) -> None:
+    node, client, ended = network.node(1), network.client(1), int(NOW_UNIX_S)
+    for releases, expected in (
+        ({}, Downgrade.NONE),
+        ({node.software: 0}, Downgrade.NONE),
+        ({node.software: ended + 1}, Downgrade.NONE),
+        ({node.software: ended}, Downgrade.SOFTWARE),
+        ({bytes(32): 0}, Downgrade.SOFTWARE),
+    ):
+        rules = Rules(releases=releases)
+        assert judge_hello(node.hello(), node.leaf(), node.root, NOW_UNIX_S, rules).reads_only is expected
+        assert not judge_hello(client.hello(), client.leaf(), client.root, NOW_UNIX_S, rules).reads_only
+
+
+def test_a_wrong_clock_is_told_before_refused_software(network: FakeNetwork) -> None:
+    late = dataclasses.replace(network.node(1), now_unix_s=NOW_UNIX_S - 301)
+    verdict = judge_hello(late.hello(), late.leaf(), late.root, NOW_UNIX_S, Rules(releases={bytes(32): 0}))
+    assert verdict.reads_only is Downgrade.CLOCK
+
+
 def test_the_table_names_every_request() -> None:
     assert set(ALLOWED) == set(NUMBERS)
 
 
 def test_roles_may_ask_what_the_table_says() -> None:
     names = {role: {kind.__name__ for kind in permitted(role, Downgrade.NONE)} for role in Role}
-    asking = {"Ping", "SyncMembers", "FindNode", "FindHolders"}
+    asking = {"Ping", "SyncMembers", "FindNode", "FindHolders", "GetDocuments"}
     reading = asking | {"GetShards", "GetSlot", "Prove"}
     storing = reading | {"PutStripe", "Delete", "TellHolders", "Renew"}
     assert names == {
-        Role.OPERATOR: asking,
+        Role.OPERATOR: asking | {"TellDocuments"},
         Role.GUEST: reading,
         Role.CLIENT: storing,
-        Role.NODE: storing | {"Gossip", "CompareHeld"},
+        Role.NODE: storing | {"Gossip", "CompareHeld", "TellDocuments"},
     }
 
 

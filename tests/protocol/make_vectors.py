@@ -15,6 +15,7 @@ import msgspec
 from cryptography import x509
 
 from lockbox_node.isal import coefficient, product
+from protocol import documents as network_documents
 from protocol.certificates import Role, spki_of, spki_of_ed25519, uri_of, verify_chain
 from protocol.codec import encode_call, encode_refusal, encode_reply
 from protocol.framing import FRAME_BYTES_MAX, encode_frame
@@ -22,7 +23,7 @@ from protocol.held import bucket_of, held_digest, sum_bytes
 from protocol.ids import address_of, client_id_of, distance, node_id_of
 from protocol.issuing import build_operational_leaf, build_role_leaf
 from protocol.merkle import drawn_leaves, prove, root
-from protocol.messages import NUMBERS, Message, Signed
+from protocol.messages import NUMBERS, Message, Signed, SignedDocument
 from protocol.records import DOMAINS, Descriptor, descriptor_hash
 from tests.protocol import samples
 
@@ -154,6 +155,30 @@ def records() -> object:
     return {"records": cases, "refused": [{"why": "an int not in its shortest form", "access": plain(bad)}]}
 
 
+def documents() -> object:
+    """Every kind of document, signed by the root; and some that must be refused."""
+    cases = []
+    for name, document in samples.documents().items():
+        signed = samples.signed_document(name)
+        kind = network_documents.Kind(signed.kind)
+        case = {
+            "document": type(document).__name__,
+            "kind": int(kind),
+            "domain": plain(network_documents.DOMAINS[kind]),
+        }
+        case |= {"fields": plain(document), "body": plain(signed.body), "signature": plain(signed.signature)}
+        cases.append(case | {"digest": plain(samples.document_version(name).digest)})
+    policy, revocations = samples.signed_document("policy"), samples.signed_document()
+    refused = {
+        "signed for another kind": SignedDocument(1, policy.body, policy.signature),
+        "cut short": SignedDocument(1, revocations.body[:-1], revocations.signature),
+        "signed by another key": network_documents.sign_document(samples.documents()["policy"], samples.p256("node")),
+        "of an unknown kind": SignedDocument(9, policy.body, policy.signature),
+    }
+    bad = [{"why": why, "document": plain(signed)} for why, signed in refused.items()]
+    return {"root": plain(samples.network().der), "documents": cases, "refused": bad}
+
+
 def held() -> object:
     """What slot identities add to the sums of their buckets, and the buckets that they make."""
     slots = [(samples.digest(f"address {number}"), number, samples.digest(f"hash {number}")) for number in range(3)]
@@ -237,7 +262,7 @@ def erasure() -> object:
 
 def texts() -> dict[str, str]:
     """File name -> its whole text."""
-    makers = (framing, codec, merkle, records, held, ids, certificates, erasure)
+    makers = (framing, codec, merkle, records, documents, held, ids, certificates, erasure)
     return {f"{maker.__name__}.json": json.dumps(maker(), indent=1, ensure_ascii=False) + "\n" for maker in makers}
 
 

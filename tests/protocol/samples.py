@@ -11,6 +11,19 @@ from functools import cache
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from protocol.certificates import NetworkRoot, Role, verify_chain
+from protocol.documents import (
+    Document,
+    Place,
+    Policy,
+    Regions,
+    Release,
+    Releases,
+    Revocation,
+    Revocations,
+    Setting,
+    sign_document,
+    version_of,
+)
 from protocol.ids import address_of
 from protocol.issuing import (
     Terms,
@@ -28,9 +41,12 @@ from protocol.messages import (
     CompareHeld,
     Delete,
     Differing,
+    Documents,
+    DocumentVersion,
     Done,
     FindHolders,
     FindNode,
+    GetDocuments,
     GetShards,
     GetSlot,
     Gossip,
@@ -52,10 +68,12 @@ from protocol.messages import (
     Renew,
     Shards,
     Signed,
+    SignedDocument,
     Slots,
     SlotState,
     Stored,
     SyncMembers,
+    TellDocuments,
     TellHolders,
     Told,
 )
@@ -69,6 +87,11 @@ TERMS = Terms(serial=7, not_before_unix_s=NOW_UNIX_S - 3600, not_after_unix_s=NO
 def digest(name: str) -> bytes:
     """32 bytes for a name."""
     return hashlib.sha256(name.encode()).digest()
+
+
+def hashed(body: bytes) -> bytes:
+    """SHA-256."""
+    return hashlib.sha256(body).digest()
 
 
 def stretched(name: str, size: int) -> bytes:
@@ -208,6 +231,30 @@ def signed_tombstone() -> Signed:
     return sign(tombstone(), ed("asset"))
 
 
+@cache
+def documents() -> dict[str, Document]:
+    """One document of every kind."""
+    revoked = sorted(digest(name) for name in ("revoked node", "revoked client"))
+    released = sorted((digest("software"), digest("old software")))
+    return {
+        "revocations": Revocations(3, NOW_UNIX_S, [Revocation(one, NOW_UNIX_S, "key lost") for one in revoked]),
+        "releases": Releases(1, NOW_UNIX_S, [Release(one, "1.0", NOW_UNIX_S * at) for at, one in enumerate(released)]),
+        "regions": Regions(2**63 - 1, 0, [Place("eu-helsinki", 60_170_000, 24_940_000), Place("sa-east-1", -1, -1)]),
+        "policy": Policy(7, NOW_UNIX_S, [Setting("guard", "60"), Setting("healing", "on")]),
+    }
+
+
+@cache
+def signed_document(kind: str = "revocations") -> SignedDocument:
+    """That document, signed by the root."""
+    return sign_document(documents()[kind], p256("root"))
+
+
+def document_version(kind: str = "revocations") -> DocumentVersion:
+    """How it is named."""
+    return version_of(signed_document(kind), documents()[kind])
+
+
 ENTRIES = [HolderEntry(index, digest(f"holder {index}"), NOW_UNIX_S) for index in range(5)]
 ADDRESS = address_of(raw("asset"))
 
@@ -252,6 +299,10 @@ def requests() -> dict[str, Message]:
         "renew": Renew(signed_renewal()),
         "compare_held": CompareHeld([BucketDigest(0, 1, digest("sum")), BucketDigest(4095, 2**32 - 1, bytes(32))]),
         "compare_held, nothing here": CompareHeld([]),
+        "sync_members with documents": SyncMembers([], b"", [document_version()]),
+        "get_documents": GetDocuments([document_version(), document_version("policy")]),
+        "get_documents of one who has none": GetDocuments([]),
+        "tell_documents": TellDocuments([signed_document(kind) for kind in documents()]),
     }
 
 
@@ -282,6 +333,9 @@ def replies() -> dict[str, tuple[type[Message], Message]]:
         "told": (TellHolders, Told([signed_tombstone()], [signed_descriptor()], [digest("descriptor")])),
         "done of renew": (Renew, Done()),
         "differing": (CompareHeld, Differing([0, 4095])),
+        "members and documents": (SyncMembers, Members([], [], False, [document_version("policy")])),
+        "documents": (GetDocuments, Documents([signed_document("policy")])),
+        "done of tell_documents": (TellDocuments, Done()),
     }
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import messages, records
+from protocol import documents, messages, records
 from protocol.messages import NUMBERS, TYPES, UNDECODABLE, Message
 from tests.protocol import samples
 
@@ -22,7 +22,7 @@ EVERY: dict[str, Message] = {
 }
 KINDS = [
     kind
-    for module in (messages, records)
+    for module in (messages, records, documents)
     for _, kind in inspect.getmembers(module, inspect.isclass)
     if issubclass(kind, Message) and kind.__module__ == module.__name__ and kind is not Message
 ]
@@ -51,7 +51,7 @@ def test_every_struct_is_positional_frozen_and_closed(kind: type[Message]) -> No
 
 
 def test_every_request_has_one_number_and_one_reply() -> None:
-    assert sorted(TYPES) == list(range(1, 15))
+    assert sorted(TYPES) == list(range(1, 17))
     assert len(NUMBERS) == len(TYPES)
     assert all(TYPES[number][0] is request for request, number in NUMBERS.items())
     assert {type(request) for request in samples.requests().values()} == set(NUMBERS)
@@ -96,6 +96,8 @@ STATE = [ID, 0, 0]
 SIGNED = [b"body", bytes(64)]
 ENTRY = [0, ID, 0]
 TABLE = [ID, 0, ID, []]
+VERSION = [1, 1, ID]
+DOCUMENT = [1, b"body", bytes(64)]
 LIMITS: list[tuple[type[Message], list[Any], int, list[Any]]] = [
     # kind, good fields, field, [values beyond the limit]
     (messages.Signed, SIGNED, 0, [b"", bytes(32 * 1024 + 1)]),
@@ -139,6 +141,22 @@ LIMITS: list[tuple[type[Message], list[Any], int, list[Any]]] = [
     (messages.BucketDigest, [0, 1, ID], 2, [bytes(31), bytes(33)]),
     (messages.CompareHeld, [[]], 0, [[[0, 1, ID]] * 4097]),
     (messages.Differing, [[]], 0, [[0] * 4097, [4096]]),
+    (messages.SyncMembers, [[], b"", []], 2, [[VERSION] * 17]),
+    (messages.Members, [[], [], False, []], 3, [[VERSION] * 17]),
+    (messages.DocumentVersion, VERSION, 2, [bytes(31), bytes(33)]),
+    (messages.SignedDocument, DOCUMENT, 1, [b"", bytes(512 * 1024 + 1)]),
+    (messages.SignedDocument, DOCUMENT, 2, [bytes(63), bytes(65)]),
+    (messages.GetDocuments, [[]], 0, [[VERSION] * 17]),
+    (messages.Documents, [[]], 0, [[DOCUMENT] * 5]),
+    (messages.TellDocuments, [[DOCUMENT]], 0, [[], [DOCUMENT] * 5]),
+    (documents.Revocation, [ID, 0, ""], 2, ["x" * 65]),
+    (documents.Revocations, [1, 0, []], 0, [0, 2**63]),
+    (documents.Revocations, [1, 0, []], 2, [[[ID, 0, ""]] * 4097]),
+    (documents.Releases, [1, 0, []], 2, [[[ID, "", 0]] * 513]),
+    (documents.Place, ["", 0, 0], 1, [180_000_001, -180_000_001]),
+    (documents.Place, ["", 0, 0], 2, [180_000_001, -180_000_001]),
+    (documents.Regions, [1, 0, []], 2, [[["", 0, 0]] * 513]),
+    (documents.Policy, [1, 0, []], 2, [[["", ""]] * 65]),
 ]
 
 

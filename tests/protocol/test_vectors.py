@@ -10,16 +10,21 @@ from typing import Any
 
 import msgpack
 import pytest
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from lockbox_node.core.erasure import code
 from protocol.certificates import NetworkRoot, verify_chain
 from protocol.codec import decode_envelope, decode_reply, decode_request
+from protocol.documents import open_document
 from protocol.errors import RemoteProtocolError
 from protocol.framing import FrameDecoder
 from protocol.merkle import check, drawn_leaves
-from protocol.messages import TYPES, LeafProof, Message, Signed
+from protocol.messages import TYPES, LeafProof, Message, Signed, SignedDocument
 from protocol.records import open_access
 from tests.protocol.make_vectors import FOLDER, texts
 from tests.protocol.samples import stretched
@@ -116,6 +121,24 @@ def test_another_library_signs_the_records_to_the_same_bytes() -> None:
         assert msgpack.unpackb(case["access"][0])[1] == 8
         with pytest.raises(RemoteProtocolError, match="another encoding"):
             open_access(Signed(*case["access"]))
+
+
+def test_openssl_alone_verifies_the_documents() -> None:
+    vectors = read("documents")
+    root = x509.load_der_x509_certificate(vectors["root"])
+    key = root.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    for case in vectors["documents"]:
+        assert msgpack.packb(case["fields"]) == case["body"]
+        assert hashlib.sha256(case["body"]).digest() == case["digest"]
+        assert case["domain"] == b"lockbox/1 " + case["document"].lower().encode() + b"\0"
+        r, s = (int.from_bytes(case["signature"][at : at + 32], "big") for at in (0, 32))
+        key.verify(encode_dss_signature(r, s), case["domain"] + case["body"], ec.ECDSA(hashes.SHA256()))
+        signed = SignedDocument(case["kind"], case["body"], case["signature"])
+        assert type(open_document(signed, root)).__name__ == case["document"]
+    for case in vectors["refused"]:
+        with pytest.raises(RemoteProtocolError):
+            open_document(SignedDocument(*case["document"]), root)
 
 
 def test_held_digests_are_sums_of_plain_hashes() -> None:
