@@ -9,6 +9,7 @@ outside: STYLE, trio.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -18,15 +19,18 @@ import trio
 from lockbox_node.config import Config, host_port
 from lockbox_node.core.member_events import MemberAlive, MemberDead
 from lockbox_node.core.membership import Membership
+from lockbox_node.core.policy import Governed
 from lockbox_node.core.repair import Guard
 from lockbox_node.core.routing_table import RoutingTable
 from lockbox_node.rpc.dispatch import Dispatcher
 from lockbox_node.rpc.pool import Pool
 from lockbox_node.rpc.server import Server
-from lockbox_node.services.announcing import Announcer, NodeState, Operational, Standing
+from lockbox_node.services.announcing import Announcer, NodeState, Operational, Standing, free_tenths
 from lockbox_node.services.approaching import Approaching
 from lockbox_node.services.comparing import Comparing
-from lockbox_node.services.discovery import Discovery
+from lockbox_node.services.discovery import Discovery, contacts_of
+from lockbox_node.services.documents import DocumentService
+from lockbox_node.services.enforcing import Enforcing
 from lockbox_node.services.healing import Healing
 from lockbox_node.services.lookups import Lookups
 from lockbox_node.services.membership import MembershipService
@@ -40,7 +44,7 @@ if TYPE_CHECKING:
 
     from lockbox_node.ports import Entropy, Network, ShardStore, WallClock, Workers
     from protocol.certificates import NetworkRoot
-    from protocol.messages import Signed
+    from protocol.messages import Signed, SignedDocument
 
 log = structlog.get_logger()
 
@@ -74,8 +78,9 @@ class Node:
         rng: Random,
         remembered: Sequence[Signed] = (),
         epoch: int = 1,
+        documents: Sequence[SignedDocument] = (),
     ) -> None:
-        """`epoch` is the store's: above that of every earlier life of this node."""
+        """`epoch` is the store's: above that of every earlier life of this node; `documents` are what it kept."""
         own = identity.node_id
         self.config = config
         self.store = ports.store
@@ -83,7 +88,8 @@ class Node:
         ports.entropy.fill(instance := bytearray(INSTANCE_BYTES))
         capacity_bytes, addresses = config.store.capacity_bytes, (config.node.advertised,)
         standing = Standing(addresses, config.node.region, capacity_bytes, software, epoch, bytes(instance))
-        self.announcer = Announcer(identity, root, standing, ports.clock, self._free_tenths)
+        free = partial(free_tenths, ports.store, capacity_bytes)
+        self.announcer = Announcer(identity, root, standing, ports.clock, free)
         self.machine = Membership(own, config.membership, Random(rng.getrandbits(64)))
         self.discovery = Discovery(self.announcer, self.machine, RoutingTable(own, config.routing))
         self.guard = Guard(config.guard)
@@ -110,19 +116,12 @@ class Node:
             self.pointers.on_joined,
             remembered,
         )
+        nearest, nearest_nodes, on_stored = discovery.nearest, discovery.nearest_nodes, self.pointers.on_stored
+        unconfirmed = self.rejoining.unconfirmed
         self.storage = Storage(
-            ports.store,
-            own,
-            ports.clock,
-            discovery.nearest,
-            discovery.nearest_nodes,
-            self.pointers.on_stored,
-            config.storage,
-            self.rejoining.unconfirmed,
+            ports.store, own, ports.clock, nearest, nearest_nodes, on_stored, config.storage, unconfirmed
         )
-        self.comparing = Comparing(
-            ports.store, own, ports.clock, discovery.nearest_nodes, self.rejoining, config.storage
-        )
+        self.comparing = Comparing(ports.store, own, ports.clock, nearest_nodes, self.rejoining, config.storage)
         rebuilder, mender = self.rejoining.rebuilder, self.rejoining.mender
         self.healing = Healing(ports.store, discovery, rebuilder, mender, config.repair, self.guard, changes)
         self.rejoining.repair_with(self.healing)
@@ -134,19 +133,19 @@ class Node:
             *self.membership.routes(), *self.discovery.routes(), *self.storage.routes(), *self.comparing.routes()
         )
         self.server = Server(ports.network, self.pool, self.announcer, self.dispatcher)
+        told = (self.dispatcher, self.pool, self.server, self.membership, self.healing, self.guard)
+        enforcing = Enforcing(own, ports.clock.now_unix_s, *told, Governed(config.repair, config.guard))
+        self._known = bootstrap, contacts_of(remembered)
+        rng = Random(rng.getrandbits(64))
+        self.documents = DocumentService(root, self.pool, discovery, rng, documents, enforcing.obey)
+        exchanging = self.membership.exchanging
+        exchanging.documents, exchanging.on_documents = self.documents.versions, self.documents.heard
+        self.dispatcher.add(*self.documents.routes())
 
     @property
     def joined(self) -> bool:
         """Whether another node was reached since the start, or none is needed."""
         return self.membership.joined.is_set()
-
-    def _free_tenths(self) -> int:
-        """Tenths of the capacity that are free; 0 when nothing more should come: full, or the store is broken."""
-        if self.store.broken:
-            return 0
-        capacity_bytes = self.config.store.capacity_bytes
-        free_bytes = max(0, capacity_bytes - self.store.figures().logical_bytes)
-        return min(10, 10 * free_bytes // max(1, capacity_bytes))
 
     def _on_broken(self, why: str) -> None:
         """The store is read-only until a restart: it refuses puts itself, and our siblings take over what we hold."""
@@ -160,6 +159,8 @@ class Node:
         """
         async with trio.open_nursery() as infrastructure:
             await infrastructure.start(self.pool.run)
+            await infrastructure.start(self.documents.run)
+            await self.documents.catch_up(*self._known)  # what was said while we were away counts before we serve
             port = await infrastructure.start(self.server.run)
             await self._join(infrastructure)
             async with trio.open_nursery() as work:

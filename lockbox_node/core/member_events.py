@@ -108,12 +108,28 @@ class ConnectionLost:
 
 
 @dataclass(frozen=True, slots=True)
+class Barred:
+    """These nodes, and no others, are revoked: they are dead, whatever they sign."""
+
+    nodes: frozenset[NodeId]
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """The deadline passed."""
 
 
 Event = (
-    OwnSigned | RecordLearned | TwinMet | StateHeard | HeardFrom | ProbeAnswered | ProbeFailed | ConnectionLost | Tick
+    OwnSigned
+    | RecordLearned
+    | TwinMet
+    | StateHeard
+    | HeardFrom
+    | ProbeAnswered
+    | ProbeFailed
+    | ConnectionLost
+    | Barred
+    | Tick
 )
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from lockbox_node.core.member_events import (
     Action,
+    Barred,
     ConnectionLost,
     Declare,
     Event,
@@ -105,6 +106,7 @@ class Membership:
         self._suspects: dict[NodeId, float] = {}  # -> deadline
         self._accused: set[NodeId] = set()  # said to be dead: our own probe decides
         self._dead: dict[NodeId, None] = {}  # oldest first
+        self._barred: frozenset[NodeId] = frozenset()
         self._rumours: dict[NodeId, int] = {}  # -> times passed on
         self._probing: dict[NodeId, float] = {}  # -> when we stop waiting for the outcome
         self._told: dict[NodeId, float] = {}
@@ -160,6 +162,8 @@ class Membership:
                 actions += self._failed(node, now)
             case ConnectionLost(node):
                 actions += self._probe(node, now)
+            case Barred(nodes):
+                actions += self._bar(nodes, now)
             case Tick():
                 pass
             case _:
@@ -208,6 +212,8 @@ class Membership:
         node = NodeId(record.node)
         if node == self._own:
             return self._meet(record, in_person=False)
+        if node in self._barred:
+            return []
         member = self._members.get(node)
         if member is not None and record.sequence <= member.incarnation:
             return []
@@ -239,6 +245,11 @@ class Membership:
         self._accused.add(node)
         suspected = self._demote(node, Status.SUSPECT, now) if member.status is Status.ALIVE else []
         return suspected + self._probe(node, now)
+
+    def _bar(self, nodes: frozenset[NodeId], now: float) -> list[Action]:
+        self._barred = nodes
+        living = [node for node in self.alive() if node in nodes]
+        return [action for node in living for action in self._demote(node, Status.DEAD, now)]
 
     def _refute(self, incarnation: int) -> list[Action]:
         if incarnation <= self._refuted:
@@ -348,7 +359,7 @@ class Membership:
     def _push_pull_round(self, now: float) -> list[Action]:
         for node in [node for node in self._dead if self._members[node].since <= now - self._params.dead_kept_s]:
             self._forget(node)
-        alive, dead = self.alive(), list(self._dead)
+        alive, dead = self.alive(), [node for node in self._dead if node not in self._barred]
         return [PushPull(self._rng.choice(nodes)) for nodes in (alive, dead) if nodes]
 
     def _gossip_round(self) -> list[Action]:

@@ -261,6 +261,10 @@ class Guard:
         elif now - self._last_loss >= self._params.quiet_s and 2 * len(current & self._stable) > len(self._stable):
             self._trust()
 
+    def obey(self, params: GuardParams) -> None:
+        """Judge by these from now on."""
+        self._params = params
+
     def resume(self) -> None:
         """The operator's word: what is reachable now is the network."""
         self._trust()

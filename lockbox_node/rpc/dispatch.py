@@ -20,6 +20,7 @@ import trio
 
 from lockbox_node.core import admission
 from lockbox_node.core.admission import AdmissionParams, Rates, permitted, rate_limited, refusal_reason
+from lockbox_node.core.documents import NO_RULES
 from lockbox_node.errors import LockboxError
 from lockbox_node.ports import Answer
 from lockbox_node.rpc.hello import Peer
@@ -54,6 +55,7 @@ class Dispatcher:
 
     def __init__(self, params: AdmissionParams = admission.DEFAULTS) -> None:
         self._rates = Rates(params)
+        self.rules = NO_RULES  # of the network's documents: what who comes or is dialled from now on is judged by
         self._sync: dict[type[Message], SyncHandler] = {}
         self._tasks: dict[type[Message], TaskHandler] = {}
         self.served: Counter[str] = Counter()  # request type

@@ -16,6 +16,7 @@ import trio
 from msgspec import structs
 
 from lockbox_node.core.admission import Downgrade, Verdict, judge_hello
+from lockbox_node.core.documents import NO_RULES, Rules
 from lockbox_node.errors import LockboxError, PeerUnreachable
 from lockbox_node.rpc.refusals import error_of, refusal_of
 from protocol.certificates import NetworkRoot, Role
@@ -91,7 +92,7 @@ class SameNode(RemoteProtocolError):
         self.record = record
 
 
-async def hello_out(frames: Frames, local: LocalIdentity) -> Peer:
+async def hello_out(frames: Frames, local: LocalIdentity, rules: Rules = NO_RULES) -> Peer:
     """Say Hello as the dialler.
 
     RequestRefused (with the peer's code), SameNode, PeerUnreachable, RemoteProtocolError.
@@ -109,14 +110,14 @@ async def hello_out(frames: Frames, local: LocalIdentity) -> Peer:
         raise error_of(theirs)
     assert isinstance(theirs, Hello)
     # Our wall clock now: what it was in our own Hello, and the time since.
-    return _judged(frames, local, theirs, mine.clock_unix_ms / 1000 + trio.current_time() - said_at)
+    return _judged(frames, local, theirs, mine.clock_unix_ms / 1000 + trio.current_time() - said_at, rules)
 
 
-async def hello_in(frames: Frames, local: LocalIdentity) -> Peer:
+async def hello_in(frames: Frames, local: LocalIdentity, rules: Rules = NO_RULES) -> Peer:
     """Answer the Hello of a peer that dialled. A peer that is refused is told why; RemoteProtocolError then too."""
     mine = local.hello()
     try:
-        peer = _judged(frames, local, _asked(await frames.receive_first()), mine.clock_unix_ms / 1000)
+        peer = _judged(frames, local, _asked(await frames.receive_first()), mine.clock_unix_ms / 1000, rules)
         if peer.id == local.id:
             raise SameNode(peer.record)
     except RemoteProtocolError as error:
@@ -147,8 +148,8 @@ async def refuse_hello(
         await stream.send_all(frame)
 
 
-def _judged(frames: Frames, local: LocalIdentity, hello: Hello, now_unix_s: float) -> Peer:
-    verdict = judge_hello(hello, frames.stream.peer_leaf, local.root, now_unix_s)
+def _judged(frames: Frames, local: LocalIdentity, hello: Hello, now_unix_s: float, rules: Rules) -> Peer:
+    verdict = judge_hello(hello, frames.stream.peer_leaf, local.root, now_unix_s, rules)
     identity = verdict.identity
     peer = Peer(
         identity.id,

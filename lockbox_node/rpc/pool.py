@@ -168,6 +168,13 @@ class Pool:
         if connection is not None:
             self._retire(connection)
 
+    def cut(self, doomed: Callable[[Peer], bool], why: str) -> int:
+        """End every connection whose peer is `doomed`, at once; how many."""
+        cut = [one for one in [*self._ready.values(), *self._retired] if not one.closed and doomed(one.peer)]
+        for connection in cut:
+            connection.abort(why)
+        return len(cut)
+
     def pin(self, nodes: Iterable[bytes]) -> None:
         """These connections, and no others, are never let go for room."""
         self._pinned = frozenset(nodes)
@@ -265,7 +272,7 @@ class Pool:
             stream = await self._network.dial(host, port)
             try:
                 frames = Frames(stream)
-                peer = await hello_out(frames, self._local)
+                peer = await hello_out(frames, self._local, self._dispatcher.rules)
                 self._check(peer, wanted, where)
                 return Connection(frames, peer, self._dispatcher.session(peer), self._params.connection, dialled=True)
             except SameNode as error:

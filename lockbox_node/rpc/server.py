@@ -24,6 +24,8 @@ from protocol.certificates import Role
 from protocol.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lockbox_node.ports import Network, PeerStream
     from lockbox_node.rpc.pool import Pool
 
@@ -70,6 +72,13 @@ class Server:
         """Open connections of clients, operators and guests."""
         return len(self._visitors)
 
+    def cut(self, doomed: Callable[[Peer], bool], why: str) -> int:
+        """End every visitor's connection whose peer is `doomed`, at once; how many."""
+        cut = [visitor for visitor in self._visitors if not visitor.closed and doomed(visitor.peer)]
+        for visitor in cut:
+            visitor.abort(why)
+        return len(cut)
+
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Accept for ever; started with the port."""
         async with trio.open_nursery() as nursery:
@@ -96,7 +105,7 @@ class Server:
         frames = Frames(stream, HELLO_BYTES_MAX)
         try:
             with trio.move_on_after(self._params.hello_timeout_s) as scope:
-                peer = await hello_in(frames, self._local)
+                peer = await hello_in(frames, self._local, self._dispatcher.rules)
         except RemoteProtocolError as error:
             if isinstance(error, SameNode) and error.record is not None:
                 self._pool.on_same(error.record, stream.peer_leaf)
@@ -110,6 +119,9 @@ class Server:
             self._greeting -= 1
         if scope.cancelled_caught:
             self.turned_away["SLOW"] += 1
+            return None
+        if peer.id in self._dispatcher.rules.revoked:  # while our Hello went out
+            self.turned_away["REVOKED"] += 1
             return None
         return Connection(frames, peer, self._dispatcher.session(peer), self._params.connection)
 

@@ -19,7 +19,7 @@ from protocol.records import NodeRecord, sign
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lockbox_node.ports import WallClock
+    from lockbox_node.ports import ShardStore, WallClock
     from protocol.ids import NodeId
 
 PROTOCOL_VERSIONS = [1]
@@ -70,6 +70,14 @@ class Standing:
     software: bytes
     epoch: int
     instance: bytes
+
+
+def free_tenths(store: ShardStore, capacity_bytes: int) -> int:
+    """Tenths of the capacity that are free; 0 when nothing more should come: full, or the store is broken."""
+    if store.broken:
+        return 0
+    free_bytes = max(0, capacity_bytes - store.figures().logical_bytes)
+    return min(10, 10 * free_bytes // max(1, capacity_bytes))
 
 
 class Announcer:

@@ -9,6 +9,7 @@ answer can hide a node but neither invent nor alter one. Source: DESIGN section 
 from __future__ import annotations
 
 from bisect import bisect_left
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -19,17 +20,18 @@ from lockbox_node.errors import ConfigError
 from lockbox_node.rpc.dispatch import Route
 from lockbox_node.rpc.pool import Contact
 from lockbox_node.services.announcing import Announcer, NodeState
+from protocol.errors import RemoteProtocolError
 from protocol.ids import ID_BYTES, NodeId
 from protocol.messages import FindNode, Message, Nodes, Signed
+from protocol.records import NodeRecord, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from lockbox_node.core.membership import Membership
     from lockbox_node.core.routing_table import RoutingTable
     from lockbox_node.ports import Answer
     from lockbox_node.rpc.hello import Peer
-    from protocol.records import NodeRecord
 
 ID_BITS = 8 * ID_BYTES
 
@@ -37,6 +39,17 @@ ID_BITS = 8 * ID_BYTES
 def contact_of(record: NodeRecord) -> Contact:
     """Where the node of a record is dialled."""
     return Contact(NodeId(record.node), tuple(record.addresses))
+
+
+def contacts_of(records: Iterable[Signed]) -> list[Contact]:
+    """Where the nodes of these records, which nobody verified yet, may be dialled; what cannot be is left out."""
+    found = []
+    for signed in records:
+        with suppress(RemoteProtocolError):
+            record = parse(signed, NodeRecord)
+            if is_dialable(record):
+                found.append(contact_of(record))
+    return found
 
 
 def is_dialable(record: NodeRecord) -> bool:

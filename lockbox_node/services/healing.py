@@ -129,6 +129,15 @@ class Healing:
         self._guard.resume()
         self._wake()
 
+    def obey(self, params: RepairParams) -> None:
+        """Work by these from now on. Of the operator's word and a change of `enabled` the later one counts."""
+        if params.enabled != self._params.enabled:
+            self._enabled = params.enabled
+        self._params = params
+        if self._next_sweep < math.inf:
+            self._next_sweep = min(self._next_sweep, trio.current_time() + self._sweep_interval(TIERS))
+        self._wake()
+
     def sweep_soon(self) -> None:
         """Look at all stripes now: something was found damaged."""
         self._next_sweep = -math.inf

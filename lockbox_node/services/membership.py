@@ -1,4 +1,4 @@
-"""Drives the membership machine: probes, rumours, push-pull; joins through bootstrap peers; publishes who dies.
+"""Drives the membership machine: probes, rumours, exchanges; joins through bootstrap peers; publishes who dies.
 
 All policy is `core.membership`; here records are verified before the machine sees them, actions become requests, and
 outcomes become events. The inbox is bounded: a rumour that finds its share of it full is dropped and counted, since
@@ -17,6 +17,7 @@ import trio
 
 from lockbox_node.core.member_events import (
     Action,
+    Barred,
     ConnectionLost,
     Declare,
     Event,
@@ -37,9 +38,11 @@ from lockbox_node.core.member_events import (
     TwinMet,
     Yield,
 )
-from lockbox_node.errors import LockboxError, PeerUnreachable, RequestRefused, Superseded
+from lockbox_node.errors import LockboxError, RequestRefused, Superseded
 from lockbox_node.rpc.dispatch import Route
 from lockbox_node.services.announcing import Announcer, NodeState
+from lockbox_node.services.exchanging import Exchanging
+from lockbox_node.services.joining import Joining
 from lockbox_node.services.records import Records
 from protocol.certificates import Role
 from protocol.errors import RemoteProtocolError
@@ -48,7 +51,6 @@ from protocol.messages import (
     UPDATES_MAX,
     Done,
     Gossip,
-    Members,
     MemberState,
     MemberUpdate,
     Message,
@@ -70,14 +72,9 @@ if TYPE_CHECKING:
 
 INBOX_MAX = 4096
 RUMOURS_MAX = 3072  # of the inbox
-PAGE = 400  # records in one message: 1.6 kB each, at most 9.3 kB, and a frame holds 4 MiB
-PAGES_MAX = 64  # of one exchange
-KNOWN_MAX = 20_000  # members named in one request
 PUSH_PULL_TIMEOUT_S = 10.0
-JOIN_TIMEOUT_S = 5.0
 JOIN_EVERY_S = 3.0  # while nobody answers
 RENEW_LOOK_S = 60.0  # how often our record is looked at
-CLIENT_PAGE = 200
 REMEMBERED_MAX = 1000
 
 log = structlog.get_logger()
@@ -102,17 +99,16 @@ class MembershipService:
         self._announcer = announcer
         self._discovery = discovery
         self._pool = pool
-        self._bootstrap = bootstrap
+        self._joining = Joining(pool, bootstrap, self._met)
         self._changes = changes
         self._on_joined = on_joined
         self._remembered = remembered[:REMEMBERED_MAX]
         self._inbox_send, self._inbox = trio.open_memory_channel[Event](INBOX_MAX)
         self._nonce = 0
         self._present: set[NodeId] = set()  # published as alive
-        self._refusals: set[str] = set()  # why bootstrap peers turned us away, said once each
         self.foreign = Records(machine, announcer, now_unix_s)
+        self.exchanging = Exchanging(machine, self._take, self._hear, complete=not bootstrap)
         self.dropped = 0  # events that found the inbox or the channel full
-        self.complete = not bootstrap  # some node's whole table was read, or there is none to read
         self.joined = trio.Event()  # another node was reached, or none is needed
         self.changed = trio.Event()  # set, and replaced by a new one, at each change of the members
 
@@ -142,10 +138,17 @@ class MembershipService:
             for signed in self._remembered:
                 with suppress(RemoteProtocolError):  # it went bad on the disk
                     self.learn(signed)
-            await self._join_once()
+            if self._joining.alone:
+                self.joined.set()
+            await self._joining.once()
             nursery.start_soon(self._join)
             nursery.start_soon(self._keep_record_fresh)
             task_status.started()
+
+    @property
+    def complete(self) -> bool:
+        """Whether some node's whole table was read, or there is none to read."""
+        return self.exchanging.complete
 
     def records(self) -> list[Signed]:
         """Records of the members believed alive: what a restart should remember, so that it needs no bootstrap."""
@@ -156,6 +159,10 @@ class MembershipService:
         """Announce another state of ours."""
         self._announcer.state = state
         self.renew_record()
+
+    def bar(self, nodes: frozenset[NodeId]) -> None:
+        """These nodes, and no others, are revoked."""
+        self._feed(Barred(nodes))
 
     def renew_record(self) -> None:
         """Sign our record anew: the leaf or what it says has changed."""
@@ -295,23 +302,7 @@ class MembershipService:
                 log.debug("push_pull.failed", node=node.hex()[:8], reason=str(error.code))
 
     async def _exchange(self, connection: Connection) -> None:
-        """One push-pull, page by page. RemoteProtocolError when the peer's pages do not go forward or do not verify."""
-        after = b""
-        for _ in range(PAGES_MAX):
-            reply = await connection.request(SyncMembers(self._machine.known()[:KNOWN_MAX], after))
-            assert isinstance(reply, Members), "the codec checked the type of the reply"
-            for update in reply.updates:
-                self._take([update])
-                await trio.lowlevel.checkpoint()  # to verify a page takes long: the others get their turn
-            if reply.wanted and not after:
-                await connection.request(Gossip(self._machine.updates_of(reply.wanted[:PAGE])))
-            if not reply.more:
-                self.complete = True
-                break
-            last = reply.updates[-1].state.node if reply.updates else b""
-            if last <= after:
-                raise RemoteProtocolError("pages of members that do not go forward")
-            after = last
+        await self.exchanging.through(connection)
         self._reached(NodeId(connection.peer.id))
 
     async def _join(self) -> None:
@@ -319,28 +310,13 @@ class MembershipService:
         while True:
             await trio.sleep(JOIN_EVERY_S)
             if not self.joined.is_set() or not self._machine.alive():
-                await self._join_once()
+                await self._joining.once()
 
-    async def _join_once(self) -> None:
-        if not self._bootstrap:
-            self.joined.set()
-        async with trio.open_nursery() as nursery:
-            for host, port in self._bootstrap:
-                nursery.start_soon(self._join_through, host, port)
-
-    async def _join_through(self, host: str, port: int) -> None:
-        with trio.move_on_after(JOIN_TIMEOUT_S):
-            try:
-                connection = await self._pool.connect_address(host, port)
-                if connection.peer.record is not None:
-                    self.learn(connection.peer.record)
-                await self._exchange(connection)
-            except PeerUnreachable:
-                log.debug("join.unreachable")
-            except (LockboxError, RemoteProtocolError) as error:
-                if error.code.value not in self._refusals:
-                    self._refusals.add(error.code.value)
-                    log.warning("join.refused", reason=error.code.value)
+    async def _met(self, connection: Connection) -> None:
+        """A bootstrap peer answered. LockboxError, RemoteProtocolError."""
+        if connection.peer.record is not None:
+            self.learn(connection.peer.record)
+        await self._exchange(connection)
 
     async def _keep_record_fresh(self) -> None:
         while True:
@@ -350,12 +326,11 @@ class MembershipService:
 
     # What comes in
 
-    def _take(self, updates: Sequence[MemberUpdate]) -> None:
-        """RemoteProtocolError at the first record that does not verify; what stood before it is taken."""
-        for update in updates:
-            if update.record is not None:
-                self.learn(update.record)
-            self._hear(update.state)
+    def _take(self, update: MemberUpdate) -> None:
+        """RemoteProtocolError when its record does not verify."""
+        if update.record is not None:
+            self.learn(update.record)
+        self._hear(update.state)
 
     def _hear(self, state: MemberState) -> None:
         if state.status != Status.ALIVE:  # that somebody lives is news only with a newer record
@@ -374,19 +349,14 @@ class MembershipService:
 
     def _on_sync(self, request: Message, peer: Peer, answer: Answer[Message]) -> None:
         assert isinstance(request, SyncMembers)
-        if peer.role is Role.NODE:
-            self._heard(peer)
-            if not request.after:  # every page of one exchange brings the same view
-                for state in request.known:
-                    self._hear(state)
-            answer(self._machine.compare(request.known, request.after, PAGE))
-        else:
-            answer(self._machine.compare([], request.after, CLIENT_PAGE))
+        self._heard(peer)
+        answer(self.exchanging.answer_to(request, peer))
 
     def _on_gossip(self, request: Message, peer: Peer, answer: Answer[Message]) -> None:
         assert isinstance(request, Gossip)
         self._heard(peer)
-        self._take(request.updates)
+        for update in request.updates:  # ends at the first record that does not verify; what stood before it is taken
+            self._take(update)
         answer(Done())
 
     def _heard(self, peer: Peer) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from lockbox_node.core.member_events import (
     Action,
+    Barred,
     ConnectionLost,
     Declare,
     HeardFrom,
@@ -352,3 +353,29 @@ def test_a_quiet_network_gossips_nothing() -> None:
     swarm = Swarm(24, 2)
     swarm.run(60)
     assert all(not made._rumours for made in swarm.machines.values())
+
+
+def test_a_barred_member_is_dead_at_once_and_stays_so_whatever_it_signs() -> None:
+    made = machine(A, B)
+    assert of(Declare, made.handle(Barred(frozenset({A})), 1.0)) == [Declare(MemberDead(A))]
+    assert made.alive() == [B]
+    assert not of(Declare, made.handle(learned(A, 99), 2.0))
+    assert made.members[A].status is Status.DEAD
+    assert not of(Declare, made.handle(Barred(frozenset({A})), 3.0)), "it is dead already"
+
+
+def test_a_barred_stranger_never_becomes_a_member_and_is_one_when_it_is_no_longer_barred() -> None:
+    made = machine(B)
+    made.handle(Barred(frozenset({A})), 0.0)
+    made.handle(learned(A, 5), 1.0)
+    assert A not in made.members
+    made.handle(Barred(frozenset()), 2.0)
+    assert of(Declare, made.handle(learned(A, 5), 3.0)) == [Declare(MemberAlive(A))]
+
+
+def test_nobody_exchanges_tables_with_the_barred() -> None:
+    made = machine(A)
+    made.handle(Barred(frozenset({A})), 0.0)
+    actions = [action for now in range(1, 200) for action in made.handle(Tick(), float(now))]
+    assert not of(PushPull, actions)
+    assert not of(SendProbe, actions)

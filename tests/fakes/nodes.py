@@ -35,8 +35,10 @@ from tests.fakes.memory_store import BreakingStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     from lockbox_node.ports import WallClock
-    from protocol.messages import Signed
+    from protocol.messages import Signed, SignedDocument
     from simulations.identities import FakeIdentity
     from simulations.streams import MemoryStream
 
@@ -78,6 +80,11 @@ class Town:
     hub: MemoryHub = field(default_factory=MemoryHub)
     clock: TownClock = field(default_factory=TownClock)
 
+    @property
+    def root_key(self) -> ec.EllipticCurvePrivateKey:
+        """What the authority signs documents with."""
+        return self.authority._key
+
     def papers(self, number: int) -> Papers:
         return Papers(self.authority.node(number))
 
@@ -100,6 +107,7 @@ class Town:
         epoch: int = 1,
         seed: int = 0,
         clock: TownClock | None = None,
+        documents: Sequence[SignedDocument] = (),
     ) -> Node:
         """Node `number`. Another `host` and `seed` make another process of the same node."""
         papers, host, clock = self.papers(number), host or f"node{number}", clock or self.clock
@@ -113,7 +121,8 @@ class Town:
             SeededEntropy(number + seed),
             clock,
         )
-        return Node(config, ports, papers, self.authority.root, SOFTWARE, random.Random(number), remembered, epoch)
+        root, rng = self.authority.root, random.Random(number)
+        return Node(config, ports, papers, root, SOFTWARE, rng, remembered, epoch, documents)
 
     def cut(self, number: int) -> None:
         """The node's cables are pulled: its connections break, nobody reaches it, it reaches nobody."""

@@ -10,11 +10,11 @@ import trio
 import trio.lowlevel
 
 from lockbox_node.core.member_events import MemberAlive, MemberDead, Status
-from lockbox_node.errors import LockboxError, RequestRefused
+from lockbox_node.errors import RequestRefused
 from lockbox_node.services import membership
 from lockbox_node.services.announcing import NodeState
 from protocol.ids import NodeId
-from protocol.messages import Gossip, Members, MemberState, MemberUpdate, Message, Ping, Pong, Signed, SyncMembers
+from protocol.messages import Gossip, MemberState, MemberUpdate, Signed, SyncMembers
 from protocol.records import NodeRecord, parse, sign
 from simulations.identities import NOW_UNIX_S, FakeNetwork, Papers
 from tests.fakes.nodes import Member, StoppedClock, Town, announcer_of
@@ -217,48 +217,6 @@ async def test_a_rumour_about_ourselves_is_refuted(
     assert second.machine.members[first.id].status is Status.ALIVE
 
 
-async def test_push_pull_goes_on_over_pages_and_gives_what_the_other_wants(
-    town: Town, autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(membership, "PAGE", 3)
-    known = [town.record(number) for number in range(20, 30)]
-    first = Member(town, 1, remembered=known)
-    second = Member(town, 2, [1], [town.record(40)])
-    await started(nursery, first, second)
-    await trio.sleep(0.1)
-    assert {town.papers(number).node_id for number in range(20, 30)} <= set(second.machine.members)
-    assert town.papers(40).node_id in first.machine.members
-
-
-async def test_clients_get_pages_of_records_and_leave_no_trace(
-    town: Town, autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(membership, "CLIENT_PAGE", 4)
-    member = Member(town, 1, remembered=[town.record(number) for number in range(20, 26)])
-    await started(nursery, member)
-    unknown = MemberState(b"\x55" * 32, 1, int(Status.DEAD))
-    seen: list[bytes] = []
-    async with town.asker(town.authority.client(1)) as pool:
-        connection = await pool.connection(member.contact)
-        after = b""
-        while True:
-            reply = await connection.request(SyncMembers([unknown], after))
-            assert isinstance(reply, Members)
-            assert reply.wanted == []
-            assert len(reply.updates) <= 4
-            assert all(update.record is not None for update in reply.updates)
-            seen += [update.state.node for update in reply.updates]
-            if not reply.more:
-                break
-            after = seen[-1]
-        assert isinstance(pong := await connection.request(Ping(7)), Pong)
-        assert (pong.nonce, pong.incarnation) == (7, member.announcer.record.sequence)
-        with pytest.raises(LockboxError):
-            await connection.request(Gossip([rumour(town.record(5))]))
-    assert seen == sorted([member.id, *(town.papers(number).node_id for number in range(20, 26))])
-    assert unknown.node not in member.machine.members
-
-
 async def test_a_full_inbox_drops_and_counts_rumours_but_not_our_own_word(
     town: Town, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, rng: random.Random
 ) -> None:
@@ -331,18 +289,3 @@ async def test_the_record_is_signed_anew_before_it_grows_old(
     await trio.sleep(120)
     assert member.announcer.record.sequence > first
     assert member.machine.known()[0].incarnation == member.announcer.record.sequence
-
-
-async def test_pages_that_do_not_go_forward_end_the_exchange(
-    town: Town, autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    liar = Member(town, 1)
-    asked = []
-
-    def compare(*_: object) -> Message:
-        asked.append(trio.current_time())
-        return Members([rumour(town.record(5))], [], True)
-
-    liar.machine.compare = compare  # type: ignore[method-assign,assignment]
-    await started(nursery, liar, Member(town, 2, [1]))
-    assert len(asked) == 2

@@ -1,0 +1,84 @@
+"""Push-pull: two nodes compare their whole member tables, page by page, and tell which network documents they have.
+
+It mends what rumours lost and is how a newcomer learns the network. A peer whose pages do not go forward, or name a
+record that does not verify, is not listened to further. Clients read the same pages and tell nothing. How often and
+with whom is `core.membership`'s; what the documents mean is not ours. Source: DESIGN, Membership.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio.lowlevel
+from msgspec import structs
+
+from protocol.certificates import Role
+from protocol.errors import RemoteProtocolError
+from protocol.ids import NodeId
+from protocol.messages import Gossip, Members, SyncMembers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lockbox_node.core.membership import Membership
+    from lockbox_node.rpc.connection import Connection
+    from lockbox_node.rpc.hello import Peer
+    from protocol.messages import DocumentVersion, MemberState, MemberUpdate
+
+PAGE = 400  # records in one message: 1.6 kB each, at most 9.3 kB, and a frame holds 4 MiB
+PAGES_MAX = 64  # of one exchange
+KNOWN_MAX = 20_000  # members named in one request
+CLIENT_PAGE = 200
+
+
+class Exchanging:
+    """Compares `machine` with others; `take` and `hear` are given what they say, and may raise RemoteProtocolError."""
+
+    def __init__(
+        self,
+        machine: Membership,
+        take: Callable[[MemberUpdate], None],
+        hear: Callable[[MemberState], None],
+        *,
+        complete: bool,
+    ) -> None:
+        self._machine = machine
+        self._take, self._hear = take, hear
+        self.complete = complete  # some node's whole table was read, or there is none to read
+        # What network documents we have, and what a node that we exchanged tables with has.
+        self.documents: Callable[[], list[DocumentVersion]] = list
+        self.on_documents: Callable[[list[DocumentVersion], NodeId], None] = lambda _versions, _node: None
+
+    async def through(self, connection: Connection) -> None:
+        """Ask a peer for all that it knows. LockboxError, and RemoteProtocolError as above."""
+        after = b""
+        for _ in range(PAGES_MAX):
+            known = self._machine.known()[:KNOWN_MAX]
+            reply = await connection.request(SyncMembers(known, after, self.documents()))
+            assert isinstance(reply, Members), "the codec checked the type of the reply"
+            self.on_documents(reply.documents, NodeId(connection.peer.id))
+            for update in reply.updates:
+                self._take(update)
+                await trio.lowlevel.checkpoint()  # to verify a page takes long: the others get their turn
+            if reply.wanted and not after:
+                await connection.request(Gossip(self._machine.updates_of(reply.wanted[:PAGE])))
+            if not reply.more:
+                self.complete = True
+                return
+            last = reply.updates[-1].state.node if reply.updates else b""
+            if last <= after:
+                raise RemoteProtocolError("pages of members that do not go forward")
+            after = last
+
+    def answer_to(self, request: SyncMembers, peer: Peer) -> Members:
+        """Our page, and what we lack of a node's."""
+        if peer.role is not Role.NODE:
+            return self._page([], request.after, CLIENT_PAGE)
+        self.on_documents(request.documents, NodeId(peer.id))
+        if not request.after:  # every page of one exchange brings the same view
+            for state in request.known:
+                self._hear(state)
+        return self._page(request.known, request.after, PAGE)
+
+    def _page(self, known: list[MemberState], after: bytes, size: int) -> Members:
+        return structs.replace(self._machine.compare(known, after, size), documents=self.documents())

@@ -1,0 +1,212 @@
+"""What documents do in whole nodes over a memory network: cut off, dead, healed around, governed."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from lockbox_node.config import Config
+from lockbox_node.core.admission import Downgrade
+from lockbox_node.core.member_events import Status
+from lockbox_node.core.repair import GuardParams, RepairParams
+from lockbox_node.errors import LockboxError, RequestRefused
+from lockbox_node.rpc.pool import Contact, Pool
+from lockbox_node.services.documents import CATCH_UP_S
+from lockbox_node.services.joining import JOIN_TIMEOUT_S
+from protocol.documents import Policy, Release, Releases, Revocation, Revocations, Setting, sign_document
+from protocol.errors import ErrorCode
+from protocol.messages import FindNode, GetDocuments, Nodes, Ping, Pong, SignedDocument
+from tests.fakes.nodes import SOFTWARE, Town
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from trio.testing import MockClock
+
+    from lockbox_node.node import Node
+
+
+@pytest.fixture
+def town() -> Town:
+    return Town()
+
+
+def revoked(town: Town, version: int, *ids: bytes) -> SignedDocument:
+    entries = [Revocation(one, 0, "test") for one in sorted(ids)]
+    return sign_document(Revocations(version, 0, entries), town.root_key)
+
+
+def released(town: Town, version: int, *software: bytes) -> SignedDocument:
+    entries = [Release(one, "test", 0) for one in sorted(software)]
+    return sign_document(Releases(version, 0, entries), town.root_key)
+
+
+def policy(town: Town, version: int, **settings: str) -> SignedDocument:
+    entries = [Setting(key.replace("_", "-"), value) for key, value in sorted(settings.items())]
+    return sign_document(Policy(version, 0, entries), town.root_key)
+
+
+@asynccontextmanager
+async def running(nodes: Sequence[Node]) -> AsyncIterator[None]:
+    with trio.fail_after(3600):
+        async with trio.open_nursery() as nursery:
+            for node in nodes:
+                await nursery.start(node.run)
+            yield
+            for node in nodes:
+                node.stop.set()
+
+
+def contact(node: Node) -> Contact:
+    return Contact(node.announcer.id, tuple(node.announcer.record.addresses))
+
+
+async def test_a_revoked_node_is_cut_off_everywhere_within_10_s_and_counts_as_dead(
+    town: Town, autojump_clock: MockClock
+) -> None:
+    nodes = [town.node(number, [1] if number > 1 else []) for number in range(1, 21)]
+    async with running(nodes):
+        await trio.sleep(60)
+        out = nodes[7]
+        others = [node for node in nodes if node is not out]
+        assert any(node.pool.ready(out.announcer.id) for node in others)
+        nodes[3].documents.take([revoked(town, 1, out.announcer.id)])
+        await trio.sleep(10)
+        for node in others:
+            assert node.documents.rules.revoked == {out.announcer.id: "test"}
+            assert node.pool.ready(out.announcer.id) is None
+            assert node.machine.members[out.announcer.id].status is Status.DEAD
+            assert out.announcer.id not in {one.node for one in node.discovery.candidates()}
+            with pytest.raises(RequestRefused) as caught:
+                await out.pool.request(contact(node), Ping(1))
+            assert caught.value.code is ErrorCode.REVOKED
+        await trio.sleep(600)
+        assert all(out.announcer.id not in node.machine.alive() for node in others), "whatever it signs"
+        assert all(set(node.machine.alive()) < set(nodes[3].discovery.alive()) for node in others)
+
+
+async def test_a_list_without_a_node_lets_it_in_again(town: Town, autojump_clock: MockClock) -> None:
+    first, second = town.node(1), town.node(2, [1])
+    async with running([first, second]):
+        await trio.sleep(5)
+        first.documents.take([revoked(town, 1, second.announcer.id)])
+        await trio.sleep(5)
+        assert not first.machine.alive()
+        first.documents.take([revoked(town, 2)])
+        await trio.sleep(60)
+        assert first.machine.alive() == [second.announcer.id]
+
+
+async def test_a_revoked_client_loses_its_connections_and_is_told_why(town: Town, autojump_clock: MockClock) -> None:
+    node, client, other = town.node(1), town.authority.client(1), town.authority.client(2)
+    async with running([node]), town.asker(client) as pool, town.asker(other) as staying:
+        assert isinstance(await pool.request(contact(node), Ping(1)), Pong)
+        assert isinstance(await staying.request(contact(node), Ping(1)), Pong)
+        assert node.server.visitors == 2
+        node.documents.take([revoked(town, 1, client.id)])
+        await trio.sleep(0.1)
+        assert node.server.visitors == 1
+        with pytest.raises(RequestRefused) as caught:
+            await pool.request(contact(node), Ping(2))
+        assert caught.value.code is ErrorCode.REVOKED
+        assert isinstance(await staying.request(contact(node), Ping(2)), Pong)
+
+
+async def test_who_is_revoked_while_it_says_hello_is_not_let_in(town: Town, autojump_clock: MockClock) -> None:
+    node, client = town.node(1), town.authority.client(1)
+    async with running([node]), town.asker(client) as pool:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_try_in, pool, node)
+            node.documents.take([revoked(town, 1, client.id)])
+        await trio.sleep(1)
+        assert node.server.visitors == 0
+
+
+async def _try_in(pool: Pool, node: Node) -> None:
+    with pytest.raises(LockboxError):
+        await pool.request(contact(node), Ping(1))
+
+
+async def test_refused_software_only_reads_and_released_software_is_whole_again(
+    town: Town, autojump_clock: MockClock
+) -> None:
+    first, second = town.node(1), town.node(2, [1])
+    async with running([first, second]):
+        await trio.sleep(5)
+        first.documents.take([released(town, 1, b"x" * 32)])
+        await trio.sleep(10)
+        for one, other in ((first, second), (second, first)):
+            connection = await one.pool.connection(contact(other))
+            assert connection.peer.reads_only is Downgrade.SOFTWARE
+            assert isinstance(await connection.request(FindNode(bytes(32), 3)), Nodes)
+        assert first.machine.alive() == [second.announcer.id], "who may only read still counts"
+        first.documents.take([released(town, 2, b"x" * 32, SOFTWARE)])
+        await trio.sleep(10)
+        connection = await first.pool.connection(contact(second))
+        assert connection.peer.reads_only is Downgrade.NONE
+
+
+async def test_a_policy_is_in_force_until_another_is_and_the_configuration_holds_where_it_is_silent(
+    town: Town, autojump_clock: MockClock
+) -> None:
+    base = replace(Config(), repair=RepairParams(hold_off_s=9.0), guard=GuardParams(quiet_s=8.0))
+    first, second = town.node(1, base=base), town.node(2, [1], base=base)
+    async with running([first, second]):
+        await trio.sleep(5)
+        first.documents.take([policy(town, 1, healing="off", hold_off="2", guard="1", colour="red")])
+        await trio.sleep(5)
+        for node in (first, second):
+            assert not node.healing.active
+            assert (node.healing._params.hold_off_s, node.guard._params.quiet_s) == (2.0, 1.0)
+        second.documents.take([policy(town, 2, guard="1")])
+        await trio.sleep(5)
+        for node in (first, second):
+            assert node.healing.active
+            assert (node.healing._params.hold_off_s, node.guard._params.quiet_s) == (9.0, 1.0)
+
+
+class Listeners(dict[tuple[str, int], Any]):
+    """The listeners of a hub; what each node's documents were when it began to listen."""
+
+    def __init__(self, nodes: Mapping[str, Node]) -> None:
+        self.nodes = nodes
+        self.seen: dict[str, int] = {}
+
+    def __setitem__(self, key: tuple[str, int], value: Any) -> None:  # noqa: ANN401  # a hub's own
+        self.seen[key[0]] = len(self.nodes[key[0]].documents.versions())
+        super().__setitem__(key, value)
+
+
+async def test_a_node_learns_what_was_said_while_it_was_away_before_it_serves(
+    town: Town, autojump_clock: MockClock
+) -> None:
+    first, away = town.node(1), town.node(2, [1])
+    known_by_cache = town.node(3, remembered=[town.record(1)])
+    town.hub.listeners = Listeners({"node1": first, "node2": away, "node3": known_by_cache})
+    async with running([first]):
+        first.documents.take([revoked(town, 3, town.authority.client(1).id)])
+        async with running([away, known_by_cache]):
+            assert town.hub.listeners.seen == {"node1": 0, "node2": 1, "node3": 1}
+
+
+async def test_nobody_to_learn_from_keeps_no_node_from_serving(town: Town, autojump_clock: MockClock) -> None:
+    town.hub.silent.add("node8")
+    node = town.node(1, [8, 9])
+    async with running([node]):
+        assert trio.current_time() <= CATCH_UP_S + JOIN_TIMEOUT_S
+
+
+async def test_what_was_kept_holds_without_anybody_to_ask(town: Town, autojump_clock: MockClock) -> None:
+    client = town.authority.client(1)
+    kept = [revoked(town, 3, client.id), SignedDocument(1, b"\x93\x04\x00\x90", bytes(64))]
+    node = town.node(1, documents=kept)
+    async with running([node]), town.asker(client) as pool, town.asker(town.authority.guest()) as guests:
+        with pytest.raises(RequestRefused) as caught:
+            await pool.request(contact(node), Ping(1))
+        assert caught.value.code is ErrorCode.REVOKED
+        found = await guests.request(contact(node), GetDocuments([]))
+        assert found.documents == kept[:1]  # type: ignore[attr-defined]
