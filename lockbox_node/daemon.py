@@ -1,9 +1,9 @@
 """The daemon: builds the adapters and the Node, listens to signals, tells systemd, and runs trio.
 
-SIGTERM and SIGINT end it in order; SIGHUP renews the operational certificate from the files. READY=1 goes out when the
-store is open, the port is bound and the first attempt to join is over (sd_notify(3)). Core dumps are off, so that no
-key reaches a disk that way. What is wrong with the files is one ConfigError before anything is bound; a defect of ours
-is logged with its traceback and ends the process.
+SIGTERM and SIGINT end it in order; SIGHUP renews the operational certificate and takes network documents, both from the
+files. READY=1 goes out when the store is open, the port is bound and the first attempt to join is over (sd_notify(3)).
+Core dumps are off, so that no key reaches a disk that way. What is wrong with the files is one ConfigError before
+anything is bound; a defect of ours is logged with its traceback and ends the process.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import trio
 from lockbox_node import control
 from lockbox_node.adapters.backups import Backups
 from lockbox_node.adapters.clock import OsEntropy, SystemClock
+from lockbox_node.adapters.document_files import load_documents, save_documents
 from lockbox_node.adapters.identity import NetworkFile, NodeIdentity
 from lockbox_node.adapters.keystores import FileKeyStore
 from lockbox_node.adapters.member_cache import load_members, save_members
@@ -43,6 +44,7 @@ from lockbox_node.errors import ConfigError, LockboxError
 from lockbox_node.node import Node, Ports
 from lockbox_node.observe.backups import BackupVerbs
 from lockbox_node.observe.watch import Watch
+from protocol.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
+DOCUMENTS = "network"  # in data_dir, beside network.pem
 RENEW_EVERY_S = 12 * 3600.0
 RENEW_RETRY_S = 600.0  # after a failure: the leaf lives for 24 h
 REMEMBER_EVERY_S = 5.0
@@ -141,7 +144,9 @@ async def serve(config: Config, config_path: Path) -> None:
         members = data_dir / "members"
         rng = Random(int.from_bytes(seed, "big"))
         remembered = load_members(members)
-        node = Node(config, ports, identity, network_file.root, software, rng, remembered, store.epoch)
+        papers = data_dir / DOCUMENTS
+        root, documents = network_file.root, load_documents(papers)
+        node = Node(config, ports, identity, root, software, rng, remembered, store.epoch, documents)
         watch = Watch(node, identity, clock.now_unix_s)
         sources = Sources(data_dir, config_path, directory / config.node.network)
         backups = BackupVerbs(Backups(store, sources, clock), store)
@@ -149,7 +154,8 @@ async def serve(config: Config, config_path: Path) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 await nursery.start(store.run)
-                nursery.start_soon(_obey, signals, node, identity)
+                nursery.start_soon(_obey, signals, node, identity, papers)
+                nursery.start_soon(_keep_documents, node, papers, workers)
                 nursery.start_soon(_renew, node, identity)
                 nursery.start_soon(_remember, node, members, workers)
                 async with trio.open_nursery() as surroundings:
@@ -167,9 +173,10 @@ async def serve(config: Config, config_path: Path) -> None:
     log.info("node.stopped")
 
 
-async def _obey(signals: AsyncIterator[int], node: Node, identity: NodeIdentity) -> None:
+async def _obey(signals: AsyncIterator[int], node: Node, identity: NodeIdentity, papers: Path) -> None:
     async for number in signals:
         if number == signal.SIGHUP:
+            _reload_documents(node, papers)
             await _renewed(node, identity)
         else:
             log.info("node.stopping", signal=signal.Signals(number).name)
@@ -197,6 +204,25 @@ async def _remember(node: Node, path: Path, workers: ThreadWorkers) -> None:
                 log.warning("members.not_saved", reason=error.strerror)
             else:
                 saved = records
+
+
+def _reload_documents(node: Node, papers: Path) -> None:
+    """What somebody put there by hand counts as if it had come from the network."""
+    try:
+        node.documents.take(load_documents(papers))
+    except RemoteProtocolError as error:
+        log.warning("documents.not_reloaded", reason=str(error))
+
+
+async def _keep_documents(node: Node, papers: Path, workers: ThreadWorkers) -> None:
+    """Write down every document that was taken, so that it holds after a restart with nobody to ask."""
+    while True:
+        changed = node.documents.changed
+        try:
+            await workers.run(partial(save_documents, papers, node.documents.all()))
+        except ConfigError as error:
+            log.warning("documents.not_saved", reason=error.message)
+        await changed.wait()
 
 
 async def _renewed(node: Node, identity: NodeIdentity) -> bool:

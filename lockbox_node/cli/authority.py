@@ -23,9 +23,10 @@ from lockbox_node.adapters.clock import OsEntropy, SystemClock
 from lockbox_node.adapters.identity import NetworkFile, drawn_serial, pem_of
 from lockbox_node.adapters.keystores import load_private_key, save_private_key, write_public
 from lockbox_node.cli.output import emit, json_option, reporting
+from lockbox_node.cli.signing import Signing
 from lockbox_node.config import Config, NodeSettings, host_port, to_toml
 from lockbox_node.core.regions import REGIONS
-from lockbox_node.errors import AssetNotFound, ConfigError, UsageError
+from lockbox_node.errors import AssetNotFound, ConfigError, LockboxError, UsageError
 from protocol.certificates import NetworkRoot, Role, spki_of_ed25519
 from protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
 from protocol.ids import SALT_BYTES, client_id_of, node_id_of
@@ -59,6 +60,7 @@ def create_authority(directory: Path, name: str) -> str:
     write_public(directory / ROOT_NAME, pem_of(root.der))
     write_public(directory / NETWORK_NAME, NetworkFile(root, guest, guest_key).to_pem())
     write_public(directory / ISSUED_NAME, _encoded({}))
+    Signing(directory, root, key).sign_first()
     return root.network_id.hex()
 
 
@@ -67,10 +69,10 @@ def issue(directory: Path, request: Path, role: str, certificate: Path, days: in
 
     A node's key that was signed before keeps its salt, and so its id. ConfigError, AssetNotFound.
     """
-    root, key = _authority(directory)
+    root, key = open_authority(directory)
     csr = _request(request)
     _refuse_to_overwrite(certificate, "CERTIFICATE")
-    with _locked(directory):
+    with locked(directory):
         return _issue(directory, root, key, csr, Role(role), certificate, days)
 
 
@@ -101,6 +103,8 @@ def _issue(
         raw = csr.public_key.public_bytes_raw()
         der = build_role_leaf(root, key, role, raw, terms)
         peer = client_id_of(spki_of_ed25519(raw))
+    if peer in Signing(directory, root, key).revoked():
+        raise LockboxError(f"{peer.hex()[:8]} is revoked", "have a request made with a new key", ErrorCode.REVOKED)
     # The list first: a certificate must never exist whose salt is forgotten.
     write_public(directory / ISSUED_NAME, _encoded(issued | {csr.spki.hex(): entry | {"id": peer.hex()}}))
     write_public(certificate, pem_of(der))
@@ -151,7 +155,8 @@ def _drawn_salt(entropy: OsEntropy) -> bytes:
     return bytes(salt)
 
 
-def _authority(directory: Path) -> tuple[NetworkRoot, ec.EllipticCurvePrivateKey]:
+def open_authority(directory: Path) -> tuple[NetworkRoot, ec.EllipticCurvePrivateKey]:
+    """The root and its key. ConfigError."""
     key = load_private_key(directory / ROOT_KEY_NAME)
     root = NetworkFile.load(directory / NETWORK_NAME).root
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != root.certificate.public_key():
@@ -185,7 +190,7 @@ def _refuse_to_overwrite(path: Path, kind: str) -> None:
 
 
 @contextmanager
-def _locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path) -> Iterator[None]:
     """One authority process at a time: two would forget each other's salts."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -205,25 +210,30 @@ def _issued(directory: Path) -> dict[str, dict[str, Any]]:
     return issued
 
 
+def issued_ids(directory: Path) -> set[bytes]:
+    """Everybody to whom a certificate was issued. ConfigError."""
+    return {bytes.fromhex(entry["id"]) for entry in _issued(directory).values()}
+
+
 def _encoded(issued: dict[str, dict[str, Any]]) -> bytes:
     return json.dumps(issued, indent=1, sort_keys=True).encode() + b"\n"
 
 
-_DIRECTORY = click.option(
+directory_option = click.option(
     "--dir", "directory", required=True, type=click.Path(path_type=Path, file_okay=False), help="Where its files are."
 )
 
 
 @click.group()
 def ca() -> None:
-    """The network's authority: make a network, sign its certificates.
+    """The network's authority: make a network, sign its certificates and its documents.
 
     Example: lockbox-node ca init --dir ca --network example
     """
 
 
 @ca.command(name="init")
-@_DIRECTORY
+@directory_option
 @click.option("--network", "name", required=True, help="The network's name, for people to read.")
 @json_option
 @reporting
@@ -244,7 +254,7 @@ def ca_init(directory: Path, name: str, as_json: bool) -> None:
 
 
 @ca.command(name="issue")
-@_DIRECTORY
+@directory_option
 @click.option("--csr", "request", required=True, type=click.Path(path_type=Path), help="The request to sign.")
 @click.option("--role", required=True, type=click.Choice(["node", "client", "operator"]), help="What it may do.")
 @click.option(
@@ -263,7 +273,7 @@ def ca_issue(directory: Path, request: Path, role: str, days: int, certificate: 
 
 
 @click.command(name="init")
-@_DIRECTORY
+@directory_option
 @click.option("--network", required=True, type=click.Path(path_type=Path), help="The network's network.pem.")
 @click.option("--region", required=True, help="Where this machine stands, for example eu-west-1.")
 @click.option("--operator", required=True, help="Who runs it; all nodes of one operator give the same name.")

@@ -21,14 +21,17 @@ from lockbox_node.observe import logging  # before whatever imports structlog: i
 # isort: split
 
 from lockbox_node import control
-from lockbox_node.cli.authority import create_authority, create_client, create_node, issue
+from lockbox_node.adapters.document_files import load_documents, save_documents
+from lockbox_node.cli.authority import create_authority, create_client, create_node, issue, open_authority
 from lockbox_node.cli.processes import Daemon
-from lockbox_node.config import Config, NodeSettings
+from lockbox_node.cli.publishing import hand_over
+from lockbox_node.cli.signing import FOLDER, Signing, check_setting
+from lockbox_node.config import Config, NodeSettings, host_port
 from lockbox_node.core.regions import REGIONS, spread_regions
-from lockbox_node.errors import ConfigError, LockboxError, PeerUnreachable, UsageError
+from lockbox_node.errors import LockboxError, PeerUnreachable, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from pathlib import Path
 
 STATE_NAME = "testnet.json"
@@ -39,6 +42,7 @@ OPERATORS_MIN = 5
 BOOTSTRAP_NODES = 7
 KNOWN_TIMEOUT_S = 60.0
 STARTS_AT_ONCE = 8
+OBEY_TIMEOUT_S = 15.0  # for a running node to have the documents that another was given
 END_TIMEOUT_S = 30.0  # all daemons together, after which they go as we go
 
 # Short times, so that a test sees in seconds what a real network does in minutes (--real-times leaves the tiers' own).
@@ -61,6 +65,7 @@ class TestnetPlan:
     regions: tuple[str, ...]
     operators: int
     config: Config
+    policy: tuple[str, ...] = ()  # KEY=VALUE, signed by the authority of the network
 
     @classmethod
     def of(cls, nodes: int, directory: Path, regions: str, *, real_times: bool, policy: tuple[str, ...]) -> TestnetPlan:
@@ -80,29 +85,9 @@ class TestnetPlan:
                 leases=replace(config.leases, look_every_s=LOOK_S),
             )
         for word in policy:
-            config = with_policy(config, word)
-        return cls(nodes, directory, names, max(OPERATORS_MIN, len(names)), config)
-
-
-def with_policy(config: Config, word: str) -> Config:
-    """`config` with one KEY=VALUE of a test network's policy. UsageError."""
-    key, _, value = word.partition("=")
-    repair, guard = config.repair, config.guard
-    try:
-        match key:
-            case "healing" if value in ("on", "off"):
-                return replace(config, repair=replace(repair, enabled=value == "on"))
-            case "hold-off":
-                return replace(config, repair=replace(repair, hold_off_s=float(value)))
-            case "sweep":
-                return replace(config, repair=replace(repair, sweep_s=float(value)))
-            case "guard":
-                return replace(config, guard=replace(guard, quiet_s=float(value)))
-    except ValueError:
-        raise UsageError(f"{word!r}: {value!r} is not a number of seconds") from None
-    except ConfigError as error:
-        raise UsageError(f"{word!r} cannot be: {error.message}", error.hint) from None
-    raise UsageError(f"{word!r} is not a policy of a test network", "healing=on|off, hold-off=S, sweep=S, guard=S")
+            key, _, value = word.partition("=")
+            check_setting(key, value)
+        return cls(nodes, directory, names, max(OPERATORS_MIN, len(names)), config, policy)
 
 
 @dataclass(slots=True)
@@ -199,9 +184,31 @@ class Testnet:
         self._claim, self._port = _claim_port()
         authority = self._directory / "ca"
         create_authority(authority, "testnet")
+        if self.plan.policy:
+            self.set_policy(self.plan.policy)
         self._network.write_bytes((authority / "network.pem").read_bytes())
         create_client(self._directory / "client.key", self._directory / "client.csr")
         issue(authority, self._directory / "client.csr", "client", self._directory / "client.pem")
+
+    def set_policy(self, words: Sequence[str]) -> dict[str, int]:
+        """Sign the next policy; the versions of all documents then. UsageError."""
+        signing = self._signing()
+        signing.set_policy(words)
+        return signing.versions()
+
+    async def publish(self) -> None:
+        """Hand the documents to one running node, wait until all have them; those that are down get the files."""
+        root, key = open_authority(self._directory / "ca")
+        signing, up = self._signing(), self._admitted()
+        for member in self.members.values():
+            if member not in up:
+                save_documents(member.data / "network", signing.signed())
+        if up:
+            host, port = host_port(up[0].address, "the node's address")
+            await hand_over(root, key, host, port, signing.signed())
+        async with trio.open_nursery() as nursery:
+            for member in up:
+                nursery.start_soon(_obeys, member, signing.versions())
 
     async def add(self, count: int) -> list[Member]:
         """`count` new nodes, ready, and known to all others that run. UsageError, LockboxError."""
@@ -227,6 +234,7 @@ class Testnet:
         )
         create_node(data, self._network, replace(self.config, node=settings))
         node_id = issue(self._directory / "ca", data / "identity" / "node.csr", "node", data / "identity" / "node.pem")
+        save_documents(data / "network", load_documents(self._directory / "ca" / FOLDER))
         daemon = Daemon(name, data / "node.toml", self._directory / f"{name}.log")
         member = Member(name, node_id, settings.listen, settings.http, region, operator, data, daemon)
         self.members[name] = member
@@ -266,8 +274,17 @@ class Testnet:
         """Members whose daemon is up."""
         return [member for member in self.members.values() if member.daemon.state == "up"]
 
+    def _admitted(self) -> list[Member]:
+        """Those that run and are not revoked: the others hear of nothing."""
+        revoked = self._signing().revoked()
+        return [member for member in self.running() if bytes.fromhex(member.node_id) not in revoked]
+
+    def _signing(self) -> Signing:
+        authority = self._directory / "ca"
+        return Signing(authority, *open_authority(authority))
+
     async def _until_all_known(self) -> None:
-        up = self.running()
+        up = self._admitted()
         ids = [member.node_id for member in up]
         with trio.move_on_after(KNOWN_TIMEOUT_S) as scope:
             async with trio.open_nursery() as nursery:
@@ -305,6 +322,18 @@ async def _knows(member: Member, ids: list[str]) -> None:
     """Return when `member` believes all these alive; one that ended meanwhile is not waited for."""
     try:
         await member.ask("await-members", nodes=ids)
+    except PeerUnreachable:
+        if member.daemon.state == "up":
+            raise
+
+
+async def _obeys(member: Member, versions: dict[str, int]) -> None:
+    """Return when these documents are in force at `member`; one that ended meanwhile is not waited for."""
+    try:
+        with trio.fail_after(OBEY_TIMEOUT_S):
+            await member.ask("await-documents", documents=versions)
+    except trio.TooSlowError:
+        raise LockboxError(f"{member.name} does not take the documents", "is it stopped?") from None
     except PeerUnreachable:
         if member.daemon.state == "up":
             raise

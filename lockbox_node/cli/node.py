@@ -26,7 +26,7 @@ def main() -> None:
 
 
 _AUTHORITY = "lockbox_node.cli.authority"
-main.add_later("ca", _AUTHORITY, "ca", "Make a network and sign its certificates.")
+main.add_later("ca", "lockbox_node.cli.documents", "ca", "Make a network, sign its certificates and documents.")
 _BACKUPS = "lockbox_node.cli.backups"
 main.add_later("backup", _BACKUPS, "backup", "Back up the running node, all of it or what changed.")
 main.add_later("restore", _BACKUPS, "restore", "Make a node of a backup, in a new directory.")
@@ -62,7 +62,7 @@ def status(config_path: Path, as_json: bool) -> None:
     said = ask_node(config_path, "status")
     members, stored, repairs = said["members"], said["bytes"], said["repairs"]
     lines = [
-        f"node        {said['id'][:8]}  {said['state']}",
+        f"node        {said['id'][:8]}  {said['state']}" + (", revoked" if said["revoked"] else ""),
         f"region      {said['region']} of {said['operator']}",
         f"software    {said['version']} ({said['software'][:16]})",
         f"members     {members['alive']} alive, {members['suspect']} suspect, {members['dead']} dead",
@@ -76,6 +76,7 @@ def status(config_path: Path, as_json: bool) -> None:
         + ("" if repairs["enabled"] else ", paused"),
         f"backup      {_backup_words(said['last_backup'])}",
         *_restored_lines(said["restored"]),
+        f"documents   {', '.join(f'{kind} {version}' for kind, version in said['documents'].items()) or 'none yet'}",
         f"certificate identity until {said['certificates']['identity_until']}",
     ]
     emit(as_json, said, "\n".join(lines))

@@ -41,7 +41,7 @@ def main() -> None:
 @click.option("--regions", default="", help="Names of the region table with commas; default: 7 far apart.")
 @click.option("--latency", type=click.Choice(["none"]), default="none", help="Delays between regions.")
 @click.option("--real-times", is_flag=True, help="The tiers' own hold-offs and sweeps instead of short ones.")
-@click.option("--policy", multiple=True, metavar="KEY=VALUE", help="Settings of every node, e.g. healing=off.")
+@click.option("--policy", multiple=True, metavar="KEY=VALUE", help="What all nodes go by, e.g. healing=off.")
 @_JSON
 @reporting
 def up(
@@ -168,7 +168,7 @@ def corrupt(names: tuple[str, ...], share: float, seed: int, directory: Path, as
 @_JSON
 @reporting
 def policy(settings: tuple[str, ...], directory: Path, as_json: bool) -> None:
-    """Change a setting of every running node. There is healing=on and healing=off.
+    """Change what all nodes go by. There are healing=on|off, hold-off=S, sweep=S and guard=S.
 
     Example: lockbox-testnet policy healing=off --dir /tmp/net
     """

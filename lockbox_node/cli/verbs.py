@@ -7,19 +7,17 @@ before anything is touched; a node that hangs delays nobody for longer than `NOD
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from lockbox_node.cli import faults
-from lockbox_node.cli.network import Member, Testnet, with_policy
-from lockbox_node.config import load, to_toml
 from lockbox_node.errors import LockboxError, UsageError
 
 if TYPE_CHECKING:
     from lockbox_node import control
+    from lockbox_node.cli.network import Member, Testnet
 
 NODE_TIMEOUT_S = 5.0  # for one node to answer
 COLUMNS = "NODE  STATE     REGION          OPERATOR  ALIVE  DEAD  STRIPES  SHARDS  CORRUPT  REPAIRED  PENDING"
@@ -79,12 +77,12 @@ class Verbs:
         return _told(members, "stopped")
 
     async def cont(self, request: dict[str, Any]) -> object:
-        """SIGCONT; what the policy became meanwhile is told."""
+        """SIGCONT; done when the documents of the network are in force there."""
         members = self._testnet.named(request["nodes"])
         _require_running(members)
         for member in members:
             member.daemon.resume()
-        await self._tell_policy(members)
+        await self._testnet.publish()
         return _told(members, "running again")
 
     async def add(self, request: dict[str, Any]) -> object:
@@ -102,21 +100,10 @@ class Verbs:
         return {**_told(members, f"corrupted, {changed} shards changed"), "changed": changed}
 
     async def policy(self, request: dict[str, Any]) -> object:
-        """healing=on|off for every node: those that run now, those that are down, those to come."""
-        config = self._testnet.config
-        for word in request["settings"]:
-            if not word.startswith("healing="):
-                raise UsageError(f"{word!r} cannot be changed while nodes run", "healing=on or healing=off")
-            config = with_policy(config, word)
-        self._testnet.config = config
-        for member in self._testnet.members.values():
-            path = member.data / "node.toml"
-            written = load(path)
-            repair = replace(written.repair, enabled=config.repair.enabled)
-            path.write_text(to_toml(replace(written, repair=repair)))
-        members = self._testnet.running()
-        await self._tell_policy(members)
-        return _told(members, " ".join(request["settings"]))
+        """The authority's next policy for every node: those that run now, those that are down, those to come."""
+        self._testnet.set_policy(request["settings"])
+        await self._testnet.publish()
+        return _told(self._testnet.running(), " ".join(request["settings"]))
 
     async def status(self, _request: dict[str, Any]) -> object:
         """Every node's line; `status` is what it says of itself, missing when it is down or does not answer."""
@@ -136,28 +123,11 @@ class Verbs:
             await member.daemon.kill()
         self._testnet.save()
 
-    async def _tell_policy(self, members: list[Member]) -> None:
-        async with trio.open_nursery() as nursery:
-            for member in members:
-                nursery.start_soon(_tell_healing, member, self._testnet.config.repair.enabled)
-
 
 def _require_running(members: list[Member]) -> None:
     for member in members:
         if member.daemon.pid is None:
             raise UsageError(f"{member.name} is down", "start it with: lockbox-testnet restart")
-
-
-async def _tell_healing(member: Member, enabled: bool) -> None:
-    """LockboxError when a daemon that runs does not take it."""
-    try:
-        with trio.fail_after(NODE_TIMEOUT_S):
-            await member.ask("healing", enabled=enabled)
-    except trio.TooSlowError:
-        raise LockboxError(f"{member.name} does not answer", "is it stopped?") from None
-    except LockboxError:
-        if member.daemon.state == "up":
-            raise
 
 
 async def _ask_status(row: dict[str, Any], member: Member) -> None:

@@ -22,6 +22,7 @@ from lockbox_node.observe.backups import last_backup
 from lockbox_node.observe.metrics import Metrics, Observed, RepairWork, StoreWork, UpkeepWork
 from lockbox_node.observe.web import Pages
 from lockbox_node.services.announcing import NodeState
+from protocol.documents import Kind
 from protocol.ids import ID_BYTES, NodeId
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Watch:
             "resume": self._resume,
             "scrub": self._scrub,
             "await-members": self._await_members,
+            "await-documents": self._await_documents,
         }
 
     def pages(self) -> Pages:
@@ -87,6 +89,8 @@ class Watch:
             reasons.append("the node was restored and is asking its siblings what it missed")
         if self._node.announcer.state is not NodeState.ACTIVE:
             reasons.append(f"the node is {self._node.announcer.state.name.lower()}")
+        if self._node.documents.revoked_here:
+            reasons.append("the network's authority has revoked the node")
         for name, left_s in self._certificates_left_s().items():
             if left_s < 0:
                 reasons.append(f"the {name} certificate has expired")
@@ -139,6 +143,8 @@ class Watch:
                 "identity_until": _iso(self._identity.identity_not_after_unix_s),
                 "operational_until": _iso(self._identity.leaf_not_after_unix_s),
             },
+            "documents": self._documents(),
+            "revoked": node.documents.revoked_here,
             "restored": found and asdict(found),
             "digest_mismatches": node.rejoining.reconciler.digest_mismatches,
             "last_backup": last_backup(node.store.notes),
@@ -206,6 +212,24 @@ class Watch:
                 "look at `members` and at their logs",
             )
         return {"alive": len(wanted)}
+
+    def _documents(self) -> dict[str, int]:
+        """Kind -> version of what is in force here."""
+        return {Kind(one.kind).name.lower(): one.version for one in self._node.documents.versions()}
+
+    async def _await_documents(self, request: dict[str, Any]) -> object:
+        """Return when every one of `documents` (kind -> version), or a newer one, is in force here."""
+        wanted = request.get("documents")
+        if not isinstance(wanted, dict) or not all(isinstance(version, int) for version in wanted.values()):
+            raise UsageError("await-documents needs documents = kind -> version")
+        with trio.move_on_after(AWAIT_TIMEOUT_S):
+            await trio.lowlevel.checkpoint()
+            while any(self._documents().get(kind, 0) < version for kind, version in wanted.items()):
+                await self._node.documents.changed.wait()
+            return {"documents": self._documents()}
+        raise LockboxError(
+            f"the documents did not come within {AWAIT_TIMEOUT_S:.0f} s", "look at the node's log and connections"
+        )
 
     def _missing(self, wanted: set[NodeId]) -> int:
         alive = self._node.discovery.alive()

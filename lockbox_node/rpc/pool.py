@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from lockbox_node.core.admission import Bucket
-from lockbox_node.errors import LockboxError, PeerUnreachable
+from lockbox_node.errors import LockboxError, PeerUnreachable, RequestRefused
 from lockbox_node.rpc import connection as connections
 from lockbox_node.rpc.connection import Connection, ConnectionParams
 from lockbox_node.rpc.dials import Backoffs, Contact, Dial, Outcome, Posted
@@ -25,7 +25,7 @@ from lockbox_node.rpc.frames import Frames
 from lockbox_node.rpc.hello import LocalIdentity, Peer, SameNode, hello_out
 from lockbox_node.rpc.refusals import busy
 from protocol.certificates import Role
-from protocol.errors import RemoteProtocolError
+from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import NodeId
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class Pool:
         self.on_lost: Callable[[NodeId], None] = lambda _node: None  # the connection in use ended, not by our choice
         # A peer at an address that was dialled, or that dialled us, has our own id: its record, its TLS leaf.
         self.on_same: Callable[[Signed, bytes], None] = lambda _record, _leaf: None
+        # A node that we dialled says that we are revoked: by what key it was dialled.
+        self.on_revoked: Callable[[bytes], None] = lambda _key: None
         self._network, self._local, self._params = network, local, params
         self._dispatcher = dispatcher or Dispatcher()
         self._ready: dict[bytes, Connection] = {}
@@ -224,6 +226,8 @@ class Pool:
             connection = await self._reach(dial.contact)
         except LockboxError as error:
             self._failed += 1
+            if isinstance(error, RequestRefused) and error.code is ErrorCode.REVOKED:
+                self.on_revoked(dial.key)
             self._backoffs.failed(dial.key, error, trio.current_time())
             self._end(dial, error)
             return

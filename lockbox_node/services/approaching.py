@@ -29,7 +29,10 @@ SEEDS = 40
 class Members(Protocol):
     """The part of the membership service that is used here."""
 
-    complete: bool
+    @property
+    def complete(self) -> bool:
+        """Whether some node's whole table was read, or there is none to read."""
+        ...
 
     def learn(self, signed: Signed, /) -> None:
         """Take a record into the member table."""

@@ -18,7 +18,7 @@ from lockbox_node.core.documents import Library, Rules
 from lockbox_node.errors import LockboxError
 from lockbox_node.rpc.dispatch import Route
 from protocol.certificates import Role
-from protocol.errors import ErrorCode, RemoteProtocolError
+from protocol.errors import RemoteProtocolError
 from protocol.ids import NodeId
 from protocol.messages import (
     Documents,
@@ -48,6 +48,7 @@ ANNOUNCE_AFTER_S = (0.0, 1.0, 4.0)
 FAN_OUT = 8  # members that are not connected and hear an announcement too
 VAIN_S = 60.0  # how long a node that boasted is not asked
 VAIN_MAX = 1024
+REVOKED_SAYERS = 3  # nodes that must say so before it counts that we are revoked
 CATCH_UP_S = 3.0  # all together, before we serve
 CATCH_UP_ANSWERS = 3
 CATCH_UP_ASKED_MAX = 16
@@ -77,6 +78,8 @@ class DocumentService:
         self._vain: dict[NodeId, float] = {}
         self._news = trio.Event()
         self.changed = trio.Event()
+        self._said_revoked: set[bytes] = set()  # by whom
+        pool.on_revoked = self._on_revoked
         self.refused = 0  # documents that did not hold, or were older than what stood
         for signed in kept:
             try:
@@ -93,6 +96,11 @@ class DocumentService:
     def rules(self) -> Rules:
         """What the documents say now."""
         return self._library.rules
+
+    @property
+    def revoked_here(self) -> bool:
+        """Whether this node is out, by the documents or by what several others say: who is out hears of none."""
+        return self._discovery.own in self.rules.revoked or len(self._said_revoked) >= REVOKED_SAYERS
 
     def all(self) -> list[SignedDocument]:
         """The newest of each kind: what should be on the disk."""
@@ -188,11 +196,14 @@ class DocumentService:
             reply = await connection.request(GetDocuments(self.versions()))
             assert isinstance(reply, Documents), "the codec checked the type of the reply"
             self.take(reply.documents)
-        except (LockboxError, RemoteProtocolError) as error:
-            if error.code is ErrorCode.REVOKED:
-                log.error("documents.revoked_here", hint="others refuse this node: ask the network's authority")
+        except (LockboxError, RemoteProtocolError):
             return False
         return True
+
+    def _on_revoked(self, key: bytes) -> None:
+        if len(self._said_revoked) < REVOKED_SAYERS and key not in self._said_revoked:
+            self._said_revoked.add(key)
+            log.error("node.refused_as_revoked", hint="ask the network's authority", by=len(self._said_revoked))
 
     async def _announce(self) -> None:
         while True:

@@ -74,6 +74,7 @@ def test_a_new_network_has_its_files_and_only_the_key_is_private(ca: Path) -> No
         "root.pem": 0o644,
         "network.pem": 0o644,
         "issued.json": 0o644,
+        "documents": 0o755,
     }
 
 
@@ -86,12 +87,12 @@ def test_the_network_id_is_that_of_the_root(tmp_path: Path) -> None:
 
 
 def test_a_second_init_does_not_touch_the_root_key(ca: Path) -> None:
-    before = {path.name: path.read_bytes() for path in ca.iterdir()}
+    before = {path: path.read_bytes() for path in ca.rglob("*.*") if path.is_file()}
     result = run("ca", "init", "--dir", ca, "--network", "other")
     assert result.exit_code == 78
     assert result.stderr.startswith("lockbox-node: CONFIG: ")
     assert "exists already" in result.stderr
-    assert {path.name: path.read_bytes() for path in ca.iterdir()} == before
+    assert {path: path.read_bytes() for path in ca.rglob("*.*") if path.is_file()} == before
 
 
 def test_a_node_made_and_signed_by_the_commands_serves_a_client_made_likewise(ca: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lockbox_node.cli import network as networks
-from lockbox_node.cli.network import BALLAST_BYTES, NODES_MAX, Testnet, TestnetPlan, with_policy
+from lockbox_node.cli.network import BALLAST_BYTES, NODES_MAX, Testnet, TestnetPlan
 from lockbox_node.config import Config
 from lockbox_node.errors import LockboxError, UsageError
 
@@ -76,16 +76,15 @@ def test_few_regions_still_have_five_operators_and_real_times_are_the_tiers_own(
     assert plan.config == Config(store=store)
 
 
-def test_policy_words_change_the_settings() -> None:
-    config = Config()
-    for word in ("healing=off", "hold-off=1.5", "sweep=2", "guard=0"):
-        config = with_policy(config, word)
-    assert (config.repair.enabled, config.repair.hold_off_s, config.repair.sweep_s) == (False, 1.5, 2.0)
-    assert config.guard.quiet_s == 0.0
+def test_policy_words_are_for_the_authority_to_sign_and_leave_the_configuration_alone(tmp_path: Path) -> None:
+    words = ("healing=off", "hold-off=1.5", "sweep=2", "guard=0")
+    assert plan_of(tmp_path, *words).policy == words
+    assert plan_of(tmp_path, *words).config == plan_of(tmp_path).config
 
 
 @pytest.mark.parametrize(
-    "word", ["healing=maybe", "healing", "sweep=soon", "sweep=nan", "sweep=-1", "guard=inf", "colour=red", "", "=1"]
+    "word",
+    ["healing=maybe", "sweep=", "healing", "sweep=soon", "sweep=nan", "sweep=-1", "guard=inf", "colour=red", "", "=1"],
 )
 def test_wrong_policy_words_are_wrong_usage(word: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError):

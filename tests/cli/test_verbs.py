@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lockbox_node.cli.verbs import status_lines
-from lockbox_node.config import load
 from tests.cli.test_network import PATIENCE_S, TESTNET, until_gone, up
 
 if TYPE_CHECKING:
@@ -94,14 +93,26 @@ def test_stop_cont_and_restart_of_a_stopped_node(whole: Network) -> None:
 
 
 @pytest.mark.real
-def test_policy_reaches_those_that_are_down_through_their_file(whole: Network) -> None:
+def test_policy_reaches_those_that_run_those_that_are_down_and_those_to_come(whole: Network) -> None:
     whole.json("kill", "n01")
     assert whole.json("policy", "healing=on")["nodes"] == ["n02", "n03"]
-    assert load(whole.directory / "n01" / "node.toml").repair.enabled
+    assert [whole.node(number)["status"]["repairs"]["enabled"] for number in (2, 3)] == [True, True]
     whole.json("restart", "n01")
     assert whole.node(1)["status"]["repairs"]["enabled"] is True
+    wanted = whole.node(2)["status"]["documents"]
+    assert set(wanted) == {"revocations", "releases", "regions", "policy"}
+    assert whole.node(1)["status"]["documents"] == wanted
     whole.json("policy", "healing=off")
     assert whole.run("status").stdout.splitlines()[-1] == "3 nodes: 3 up; healing is paused"
+
+
+@pytest.mark.real
+def test_a_wrong_policy_changes_nothing(whole: Network) -> None:
+    before = whole.node(1)["status"]["documents"]
+    refused = whole.run("policy", "guard=5", "colour=red")
+    assert refused.returncode == 2
+    assert "colour=red" in refused.stderr
+    assert whole.node(1)["status"]["documents"] == before
 
 
 @pytest.mark.real
@@ -129,7 +140,7 @@ def test_corrupt_counts_what_it_changed(whole: Network) -> None:
         ("corrupt", "n77"),
         ("kill-region", "atlantis"),
         ("policy", "healing=maybe"),
-        ("policy", "sweep=3"),
+        ("policy", "colour=3"),
         ("add", "249"),
     ],
     ids=" ".join,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 STATUS = {
     "id", "region", "operator", "state", "ready", "version", "software", "members", "connections", "stripes", "shards",
     "corrupt", "pointers", "bytes", "repairs", "certificates", "uptime_s", "trash", "scrub",
-    "last_scrub", "clock", "last_backup", "restored", "digest_mismatches",
+    "last_scrub", "clock", "last_backup", "restored", "digest_mismatches", "documents", "revoked",
 }  # fmt: skip
 LABELS = {"state", "certificate", "kind", "request", "outcome"}
 
@@ -79,6 +79,7 @@ async def test_status_has_the_shape_that_people_rely_on(
     assert status["repairs"] == {"done": 0, "failed": 0, "pending": 0, "enabled": True, "view_trusted": True}
     assert set(status["certificates"]) == {"identity_until", "operational_until"}
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", status["certificates"]["identity_until"])
+    assert (status["documents"], status["revoked"]) == ({}, False)
     assert status["uptime_s"] == 12.0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,21 +13,24 @@ from lockbox_node.config import Config
 from lockbox_node.core.admission import Downgrade
 from lockbox_node.core.member_events import Status
 from lockbox_node.core.repair import GuardParams, RepairParams
-from lockbox_node.errors import LockboxError, RequestRefused
-from lockbox_node.rpc.pool import Contact, Pool
+from lockbox_node.errors import RequestRefused
+from lockbox_node.rpc.pool import Contact
 from lockbox_node.services.documents import CATCH_UP_S
 from lockbox_node.services.joining import JOIN_TIMEOUT_S
+from protocol.codec import encode_call
 from protocol.documents import Policy, Release, Releases, Revocation, Revocations, Setting, sign_document
 from protocol.errors import ErrorCode
 from protocol.messages import FindNode, GetDocuments, Nodes, Ping, Pong, SignedDocument
+from simulations.streams import stream_pair
 from tests.fakes.nodes import SOFTWARE, Town
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from trio.testing import MockClock
 
     from lockbox_node.node import Node
+    from simulations.streams import MemoryStream
 
 
 @pytest.fixture
@@ -85,6 +88,7 @@ async def test_a_revoked_node_is_cut_off_everywhere_within_10_s_and_counts_as_de
                 await out.pool.request(contact(node), Ping(1))
             assert caught.value.code is ErrorCode.REVOKED
         await trio.sleep(600)
+        assert out.documents.revoked_here
         assert all(out.announcer.id not in node.machine.alive() for node in others), "whatever it signs"
         assert all(set(node.machine.alive()) < set(nodes[3].discovery.alive()) for node in others)
 
@@ -116,19 +120,34 @@ async def test_a_revoked_client_loses_its_connections_and_is_told_why(town: Town
         assert isinstance(await staying.request(contact(node), Ping(2)), Pong)
 
 
-async def test_who_is_revoked_while_it_says_hello_is_not_let_in(town: Town, autojump_clock: MockClock) -> None:
+@dataclass
+class Interrupted:
+    """A stream on which something happens while the server's Hello goes out."""
+
+    stream: MemoryStream
+    meanwhile: Callable[[], None]
+
+    def __post_init__(self) -> None:
+        self.peer_leaf, self.peer_host = self.stream.peer_leaf, self.stream.peer_host
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        return await self.stream.receive_into(buffer)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self.meanwhile()
+        await self.stream.send_all(data)
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+
+async def test_who_is_revoked_while_our_hello_goes_out_is_not_let_in(town: Town, autojump_clock: MockClock) -> None:
     node, client = town.node(1), town.authority.client(1)
-    async with running([node]), town.asker(client) as pool:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_try_in, pool, node)
-            node.documents.take([revoked(town, 1, client.id)])
-        await trio.sleep(1)
-        assert node.server.visitors == 0
-
-
-async def _try_in(pool: Pool, node: Node) -> None:
-    with pytest.raises(LockboxError):
-        await pool.request(contact(node), Ping(1))
+    near, far = stream_pair(town.papers(1).leaf(), client.leaf())
+    await far.send_all(encode_call(0, client.hello()))
+    with trio.fail_after(10):
+        await node.server._welcome(Interrupted(near, lambda: node.documents.take([revoked(town, 1, client.id)])))
+    assert node.server.turned_away == {"REVOKED": 1}
 
 
 async def test_refused_software_only_reads_and_released_software_is_whole_again(
