@@ -1,8 +1,8 @@
 """Whole nodes by name, their lives and deaths, on one hub with the latencies of their regions.
 
-A node keeps from one life to the next what a host keeps: its disk, its certificates, its clock, and the file of known
-members. A life runs under a scope of its own and is told apart from a later one of the same node: a crash cuts its
-network and its disk in one step, so that whatever it still does before it ends has no effect.
+A node keeps from one life to the next what a host keeps: its disk, its certificates, its clock, the known members and
+the network's documents. A life runs under a scope of its own and is told apart from a later one of the same node: a
+crash cuts its network and its disk in one step, so that whatever it still does before it ends has no effect.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from simulations.world import DriftingClock, InlineWorkers, who
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from protocol.messages import Signed
+    from protocol.messages import Signed, SignedDocument
     from simulations.disk import SimStore
     from simulations.network import MemoryNetwork
     from simulations.people import Kept as Asset
@@ -65,6 +65,7 @@ class Host:
     clock: DriftingClock
     disk: SimDisk
     remembered: Sequence[Signed] = ()
+    documents: Sequence[SignedDocument] = ()
     lives: int = 0
     life: Life | None = None
 
@@ -139,7 +140,7 @@ class Cluster:
         store = host.disk.open()
         ports = Ports(network, store, InlineWorkers(), self.world.entropy(mark), host.clock)
         root, rng = self.authority.root, self.world.rng(mark)
-        node = Node(config, ports, host.papers, root, SOFTWARE, rng, host.remembered, store.epoch)
+        node = Node(config, ports, host.papers, root, SOFTWARE, rng, host.remembered, store.epoch, host.documents)
         host.life = life = Life(host.lives, mark, network, store, node)
         self.world.trace.add("start", name, host.lives)
         self._lives[life] = None
@@ -209,6 +210,7 @@ class Cluster:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(life.store.run)
                     nursery.start_soon(self._remember, host, life)
+                    nursery.start_soon(self._keep_documents, host, life)
                     async with trio.open_nursery() as running:
                         await running.start(node.run)
                         self.world.trace.add("ready", host.name, life.number)
@@ -225,6 +227,13 @@ class Cluster:
         while True:
             await trio.sleep(REMEMBER_EVERY_S)
             host.remembered = life.node.membership.records()
+
+    async def _keep_documents(self, host: Host, life: Life) -> None:
+        documents = life.node.documents
+        while True:
+            changed = documents.changed
+            host.documents = documents.all()
+            await changed.wait()
 
 
 def agreed(cluster: Cluster) -> bool:
