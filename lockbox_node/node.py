@@ -40,7 +40,7 @@ from lockbox_node.services.storage import Storage
 from lockbox_node.services.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lockbox_node.ports import Entropy, Network, ShardStore, WallClock, Workers
     from protocol.certificates import NetworkRoot
@@ -105,16 +105,9 @@ class Node:
         self.pointers = PointerSpreader(own, self.pool, near, ports.store, learn, config.storage, approach)
         changes_send, changes = trio.open_memory_channel[MemberDead | MemberAlive](CHANGES_MAX)
         bootstrap = [host_port(peer, "node.bootstrap") for peer in config.node.bootstrap]
+        parts, now_unix_s = (self.machine, self.announcer, discovery, self.pool), ports.clock.now_unix_s
         self.membership = MembershipService(
-            self.machine,
-            self.announcer,
-            self.discovery,
-            self.pool,
-            bootstrap,
-            changes_send,
-            ports.clock.now_unix_s,
-            self.pointers.on_joined,
-            remembered,
+            *parts, bootstrap, changes_send, now_unix_s, self.pointers.on_joined, remembered
         )
         nearest, nearest_nodes, on_stored = discovery.nearest, discovery.nearest_nodes, self.pointers.on_stored
         unconfirmed = self.rejoining.unconfirmed
@@ -133,14 +126,22 @@ class Node:
             *self.membership.routes(), *self.discovery.routes(), *self.storage.routes(), *self.comparing.routes()
         )
         self.server = Server(ports.network, self.pool, self.announcer, self.dispatcher)
-        told = (self.dispatcher, self.pool, self.server, self.membership, self.healing, self.guard)
-        enforcing = Enforcing(own, ports.clock.now_unix_s, *told, Governed(config.repair, config.guard))
         self._known = bootstrap, contacts_of(remembered)
-        rng = Random(rng.getrandbits(64))
-        self.documents = DocumentService(root, self.pool, discovery, rng, documents, enforcing.obey)
+        self.documents = self._obeying(root, now_unix_s, Random(rng.getrandbits(64)), documents)
+
+    def _obeying(
+        self, root: NetworkRoot, now_unix_s: Callable[[], float], rng: Random, kept: Sequence[SignedDocument]
+    ) -> DocumentService:
+        """The network's documents, and everybody here who goes by them."""
+        told = (self.dispatcher, self.pool, self.server, self.membership, self.healing, self.guard)
+        governed = Governed(self.config.repair, self.config.guard)
+        enforcing = Enforcing(self.announcer.id, now_unix_s, *told, governed)
+        documents = DocumentService(root, self.pool, self.discovery, rng, kept, enforcing.obey)
+        self.discovery.refuses = lambda software: documents.rules.refuses(software, now_unix_s())
         exchanging = self.membership.exchanging
-        exchanging.documents, exchanging.on_documents = self.documents.versions, self.documents.heard
-        self.dispatcher.add(*self.documents.routes())
+        exchanging.documents, exchanging.on_documents = documents.versions, documents.heard
+        self.dispatcher.add(*documents.routes())
+        return documents
 
     @property
     def joined(self) -> bool:

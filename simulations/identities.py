@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from protocol.certificates import NetworkRoot, Role, verify_chain
+from protocol.documents import Document, sign_document
 from protocol.ids import NodeId
 from protocol.issuing import (
     Terms,
@@ -21,7 +22,7 @@ from protocol.issuing import (
     build_root,
     read_csr,
 )
-from protocol.messages import Hello, Signed
+from protocol.messages import Hello, Signed, SignedDocument
 from protocol.records import NodeRecord, sign
 
 NOW_UNIX_S = 1_900_000_000.0
@@ -92,6 +93,10 @@ class FakeNetwork:
         self._key = ec.derive_private_key(1000 + number, ec.SECP256R1())
         self._serial = 0
         self.root = NetworkRoot(build_root(self._key, f"test {number}", self._terms()))
+
+    def sign(self, document: Document) -> SignedDocument:
+        """A network document."""
+        return sign_document(document, self._key)
 
     def node(
         self, number: int, *, operator: str = "", region: str = "eu-central", days: float = 365, address: str = ""

@@ -7,7 +7,6 @@ only by commands that need the network: it pulls in trio, TLS and the rest.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
 import sys
@@ -25,6 +24,8 @@ from lockbox_node.client.greeting import Greeter
 from lockbox_node.client.members import addresses_of
 from lockbox_node.client.vault import Ports, Vault, open_vault
 from lockbox_node.errors import LockboxError
+from protocol.documents import Kind
+from protocol.messages import DOCUMENT_BYTES_MAX, SignedDocument
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -34,10 +35,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CACHED_ADDRESSES = 16
-CACHED_BYTES_MAX = 64 * 1024
+CACHED_BYTES_MAX = 64 * 1024 + 2 * len(Kind) * DOCUMENT_BYTES_MAX  # base64 is a third longer than the bytes
 BAR_AFTER_S = 1.0
 UNDONE = "interrupted; what was begun is undone"
 M_MMAP_THRESHOLD, LARGE_BYTES = -3, 128 * 1024
+
+
+class Cached(msgspec.Struct, frozen=True):
+    """What one command leaves to the next: addresses where somebody may answer, and the documents of the network."""
+
+    addresses: list[str] = []
+    documents: list[SignedDocument] = []
 
 
 def in_network(wallet: Wallet, work: Callable[[Vault], Awaitable[T]], interrupted: str = UNDONE) -> T:
@@ -63,14 +71,15 @@ async def _session(wallet: Wallet, work: Callable[[Vault], Awaitable[T]]) -> lis
     workers = ThreadWorkers(trio.CapacityLimiter(max(2, os.cpu_count() or 1)))
     ports = Ports(TcpNetwork(identity), OsEntropy(), clock, workers)
     cached = _cached(wallet)
-    addresses = [*wallet.bootstrap, *(address for address in cached if address not in wallet.bootstrap)]
+    addresses = [*wallet.bootstrap, *(address for address in cached.addresses if address not in wallet.bootstrap)]
     results: list[T] = []
     async with trio.open_nursery() as nursery:
         await nursery.start(_cancel_on_signal, nursery.cancel_scope)
-        async with open_vault(ports, Greeter(identity, clock), wallet, addresses) as vault:
+        greeter, documents = Greeter(identity, clock), cached.documents
+        async with open_vault(ports, greeter, wallet, addresses, documents=documents) as vault:
             results.append(await work(vault))
             with suppress(LockboxError):  # a full disk must not make a failure of what was done
-                _cache(wallet, cached, addresses_of(vault.members, CACHED_ADDRESSES))
+                _cache(wallet, cached, Cached(addresses_of(vault.members, CACHED_ADDRESSES), vault.rule_book.all()))
         nursery.cancel_scope.cancel()
     return results
 
@@ -84,17 +93,17 @@ async def _cancel_on_signal(
             scope.cancel()
 
 
-def _cached(wallet: Wallet) -> list[str]:
-    """Addresses seen before; nothing is believed of them but that somebody may answer there."""
+def _cached(wallet: Wallet) -> Cached:
+    """What was seen before; nothing is believed of it that does not verify."""
     try:
-        return msgspec.json.decode(wallet.load_members()[:CACHED_BYTES_MAX] or b"[]", type=list[str])
+        return msgspec.json.decode(wallet.load_members()[:CACHED_BYTES_MAX] or b"{}", type=Cached)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return []
+        return Cached()
 
 
-def _cache(wallet: Wallet, before: list[str], now: list[str]) -> None:
-    if now and now != before:
-        wallet.save_members(json.dumps(now).encode())
+def _cache(wallet: Wallet, before: Cached, now: Cached) -> None:
+    if now.addresses and now != before:
+        wallet.save_members(msgspec.json.encode(now))
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from protocol.ids import NodeId
 from protocol.records import NodeRecord, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
     from lockbox_node.services.lookups import Known
     from protocol.messages import MemberUpdate, Signed
@@ -50,7 +50,9 @@ class MemberView:
     def __init__(self, root: NetworkRoot) -> None:
         self._root = root
         self._members: dict[bytes, Member] = {}
+        self._barred: Collection[bytes] = frozenset()
         self.complete = True  # some node's whole table was read
+        self.refuses: Callable[[bytes], bool] = lambda _software: False  # may no new shard go to a node with it
 
     def __len__(self) -> int:
         return len(self._members)
@@ -58,6 +60,16 @@ class MemberView:
     def get(self, node: bytes) -> Member | None:
         """The member of that id, if known."""
         return self._members.get(node)
+
+    def is_strange(self, node: bytes) -> bool:
+        """Whether nothing is known of the node, not even that it is barred: reading the members again may help."""
+        return node not in self._members and node not in self._barred
+
+    def bar(self, nodes: Collection[bytes]) -> None:
+        """These nodes, and no others, are revoked: they are no members, whatever anybody says of them."""
+        self._barred = nodes
+        for node in sorted(nodes):
+            self._members.pop(node, None)
 
     def all(self) -> list[Member]:
         """Every member, in id order."""
@@ -101,6 +113,8 @@ class MemberView:
                 member.verified = member.verified or member.signed == one.signed
 
     def _take(self, node: bytes, signed: Signed) -> None:
+        if node in self._barred:
+            return
         have = self._members.get(node)
         if have is not None and have.signed.body == signed.body:
             return
@@ -155,7 +169,9 @@ class MemberView:
                 return good
 
     def candidates(self, target: bytes, now: float, count: int, without: Container[bytes] = ()) -> list[Candidate]:
-        """The `count` nearest that may hold a new shard: alive, active, with room, not shunned, record verified."""
+        """The `count` nearest that may hold a new shard: alive, active, with room and software that is not refused, not
+        shunned, record verified.
+        """
         goal = int.from_bytes(target, "big")
         eligible = [
             member
@@ -165,6 +181,7 @@ class MemberView:
             and member.record.state == ACTIVE
             and member.record.free_class > 0
             and node not in without
+            and not self.refuses(member.record.software)
         ]
         near = heapq.nsmallest(count, eligible, key=lambda member: member.number ^ goal)
         return [member.candidate for member in near if self.verify(member.record.node)]

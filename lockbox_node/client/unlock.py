@@ -180,7 +180,7 @@ class _Unlock:
     async def _read(self, number: int, asset_salt: bytes, table: SlotTable, tier: Tier) -> tuple[Manifest, Fetch]:
         """Fetch one stripe and open its manifest."""
         vault = self._vault
-        if any(vault.members.get(node) is None for _, node in table.holders):
+        if any(vault.members.is_strange(node) for _, node in table.holders):
             await vault.refresh()
         with key_of_stripe(vault.wallet.master, self._asset.index, asset_salt, number) as key:
             fetch = Fetch(vault, key, table)

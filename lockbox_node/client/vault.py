@@ -17,10 +17,12 @@ import trio
 from lockbox_node.client.chance import fresh
 from lockbox_node.client.ledger import Ledger
 from lockbox_node.client.members import Member, MemberView
+from lockbox_node.client.rule_book import RuleBook
 from lockbox_node.core.derivation import AssetKey, access
 from lockbox_node.core.lookup import LookupParams
 from lockbox_node.core.placement import place
 from lockbox_node.errors import LockboxError, PeerUnreachable
+from lockbox_node.rpc.dispatch import Dispatcher
 from lockbox_node.rpc.pool import Contact, Pool, Posted
 from lockbox_node.services.lookups import Known, Lookups
 from protocol.ids import ID_BYTES, NodeId
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from lockbox_node.core.tiers import Tier
     from lockbox_node.ports import Entropy, Network, WallClock, Workers
     from lockbox_node.rpc.hello import LocalIdentity
-    from protocol.messages import Message, Signed
+    from protocol.messages import Message, Signed, SignedDocument
 
 SYNC_NODES = 3
 PAGES_MAX = 64
@@ -83,17 +85,27 @@ class Ports:
 class Vault:
     """The composition root of a client. `wallet` owns the master key."""
 
-    def __init__(self, ports: Ports, local: LocalIdentity, wallet: Wallet, params: VaultParams | None = None) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        local: LocalIdentity,
+        wallet: Wallet,
+        params: VaultParams | None = None,
+        documents: Sequence[SignedDocument] = (),
+    ) -> None:
+        """`documents` are the network's, as this client knew them before."""
         self.params = params or VaultParams()
         self.entropy = ports.entropy
         self.workers = ports.workers
         self.wallet = wallet
         self.local = local
-        self.pool = Pool(ports.network, local)
+        dispatcher = Dispatcher()
+        self.pool = Pool(ports.network, local, dispatcher)
         self.members = MemberView(local.root)
         self.lookups = Lookups(self.pool, local.root, local.id, self.now_unix_s, self.params.lookup)
         self.ledger = Ledger(self)
         self._clock = ports.clock
+        self.rule_book = RuleBook(local.root, self.pool, dispatcher, self.members, self.now_unix_s, documents)
         self._usual_s: dict[type[Message], float] = {}
         self._refreshing = trio.Lock()
         self._refreshed_at = float("-inf")
@@ -173,7 +185,13 @@ class Vault:
         PeerUnreachable when none answers in time.
         """
         first = await self._first_contact(addresses)
-        views = [await self._sync(first)]
+        try:
+            views = [await self._sync(first)]
+        except PeerUnreachable:
+            if first.node not in self.rule_book.rules.revoked:
+                raise
+            await self.join(addresses)  # it is out, as it told us: from now on it is not dialled
+            return
         self.members.merge(views)
         await self._merge_others(views, without=first.node)
 
@@ -212,6 +230,8 @@ class Vault:
             for _ in range(PAGES_MAX):
                 page = await self.pool.request(contact, SyncMembers([], after))
                 assert isinstance(page, Members)
+                if not after:
+                    await self.rule_book.learn(contact, page.documents)
                 updates += page.updates
                 if not page.more or not page.updates:
                     return updates
@@ -266,13 +286,14 @@ async def open_vault(
     wallet: Wallet,
     addresses: Sequence[str],
     params: VaultParams | None = None,
+    documents: Sequence[SignedDocument] = (),
 ) -> AsyncIterator[Vault]:
-    """A vault that has joined the network by one of `addresses`. PeerUnreachable.
+    """A vault that has joined the network by one of `addresses`; `documents` as Vault's. PeerUnreachable.
 
     Its connections outlive a cancelled body by as long as the body's shielded clean-up takes, so that an
     interrupted lock can still be undone.
     """
-    vault = Vault(ports, local, wallet, params)
+    vault = Vault(ports, local, wallet, params, documents)
     async with trio.open_nursery() as nursery:
         scope = trio.CancelScope(shield=True)
         await nursery.start(_keep_connected, vault, scope)
@@ -287,4 +308,5 @@ async def _keep_connected(vault: Vault, scope: trio.CancelScope, *, task_status:
     with scope:
         async with trio.open_nursery() as nursery:
             await nursery.start(vault.pool.run)
+            nursery.start_soon(vault.rule_book.keep_up)
             task_status.started()

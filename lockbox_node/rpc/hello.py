@@ -25,6 +25,8 @@ from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.messages import NUMBERS, Hello, Refusal, Signed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lockbox_node.ports import PeerStream
     from lockbox_node.rpc.frames import Frames
 
@@ -92,8 +94,8 @@ class SameNode(RemoteProtocolError):
         self.record = record
 
 
-async def hello_out(frames: Frames, local: LocalIdentity, rules: Rules = NO_RULES) -> Peer:
-    """Say Hello as the dialler.
+async def hello_out(frames: Frames, local: LocalIdentity, rules: Callable[[], Rules] = lambda: NO_RULES) -> Peer:
+    """Say Hello as the dialler; the peer is judged by the `rules` that hold when it has answered.
 
     RequestRefused (with the peer's code), SameNode, PeerUnreachable, RemoteProtocolError.
     """
@@ -110,7 +112,7 @@ async def hello_out(frames: Frames, local: LocalIdentity, rules: Rules = NO_RULE
         raise error_of(theirs)
     assert isinstance(theirs, Hello)
     # Our wall clock now: what it was in our own Hello, and the time since.
-    return _judged(frames, local, theirs, mine.clock_unix_ms / 1000 + trio.current_time() - said_at, rules)
+    return _judged(frames, local, theirs, mine.clock_unix_ms / 1000 + trio.current_time() - said_at, rules())
 
 
 async def hello_in(frames: Frames, local: LocalIdentity, rules: Rules = NO_RULES) -> Peer:

@@ -276,7 +276,7 @@ class Pool:
             stream = await self._network.dial(host, port)
             try:
                 frames = Frames(stream)
-                peer = await hello_out(frames, self._local, self._dispatcher.rules)
+                peer = await hello_out(frames, self._local, lambda: self._dispatcher.rules)
                 self._check(peer, wanted, where)
                 return Connection(frames, peer, self._dispatcher.session(peer), self._params.connection, dialled=True)
             except SameNode as error:

@@ -26,7 +26,7 @@ from protocol.messages import FindNode, Message, Nodes, Signed
 from protocol.records import NodeRecord, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lockbox_node.core.membership import Membership
     from lockbox_node.core.routing_table import RoutingTable
@@ -115,6 +115,7 @@ class Discovery:
         self._membership = membership
         self._table = table
         self._seen: _View | None = None
+        self.refuses: Callable[[bytes], bool] = lambda _software: False  # may no new shard go to a node with it
 
     @property
     def own(self) -> NodeId:
@@ -145,7 +146,8 @@ class Discovery:
 
     def candidates(self) -> list[Candidate]:
         """Where shards may be placed now."""
-        return list(self._view().candidates)
+        view = self._view()
+        return [one for one in view.candidates if not self.refuses(view.records[NodeId(one.node)].software)]
 
     def nearest_nodes(self, target: bytes, count: int) -> list[NodeId]:
         """The nearest live nodes, ourselves included, nearest first."""

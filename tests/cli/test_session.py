@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from lockbox_node.cli.output import answerable
 from lockbox_node.client.wallet import Wallet
 from lockbox_node.client.words import new_words
 from lockbox_node.errors import ConfigError, ExitCode, LockboxError
+from protocol.documents import Revocations
+from simulations.identities import FakeNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,11 +58,33 @@ def test_no_network_is_exit_7(wallet: Wallet) -> None:
 
 
 @pytest.mark.parametrize(
-    "cache", [b"", b"[]", b"garbage", b"\xff", b"{}", b'["x", 7, null, "h:", ":1", "h:p", "\\ud800:1"]', b"[" * 100_000]
+    "cache",
+    [
+        b"",
+        b"[]",
+        b"garbage",
+        b"\xff",
+        b"{}",
+        b'{"addresses": ["x", "h:", ":1", "h:p", "\\ud800:1"]}',
+        b'{"addresses": ["x", 7, null]}',
+        b'{"documents": [[1, "AA==", "AA=="]]}',
+        b'{"documents": [[1, "AA==", "%s"]]}' % base64.b64encode(bytes(64)),
+        b'{"documents": ' + b"[" * 100_000,
+        b"[" * 100_000,
+    ],
 )
-def test_a_damaged_cache_of_addresses_is_no_defect(wallet: Wallet, cache: bytes) -> None:
+def test_a_damaged_cache_is_no_defect(wallet: Wallet, cache: bytes) -> None:
     wallet.save_members(cache)
     assert failure(wallet).exit_code is ExitCode.UNREACHABLE
+
+
+def test_addresses_and_documents_are_kept_for_the_next_command(wallet: Wallet) -> None:
+    network = FakeNetwork()
+    seen = session.Cached(["h:1"], [network.sign(Revocations(3, 0, []))])
+    session._cache(wallet, session.Cached(), seen)
+    assert session._cached(wallet) == seen
+    session._cache(wallet, seen, session.Cached())
+    assert session._cached(wallet) == seen, "who met nobody has nothing to keep"
 
 
 def test_the_network_file_of_another_network_is_a_configuration_error(wallet: Wallet, tmp_path: Path) -> None:

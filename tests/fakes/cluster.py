@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from lockbox_node.client.vault import Ports, Vault, VaultParams, open_vault
 from lockbox_node.client.wallet import Wallet
 from lockbox_node.client.words import new_words
+from lockbox_node.core.documents import Library
 from lockbox_node.core.regions import spread_regions
 from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.errors import LockboxError
@@ -35,7 +36,9 @@ from lockbox_node.services.storage import Storage
 from protocol.ids import Address, NetworkId, NodeId, distance
 from protocol.messages import (
     RECORDS_MAX,
+    Documents,
     FindNode,
+    GetDocuments,
     HolderEntry,
     HolderTable,
     Members,
@@ -52,9 +55,10 @@ from simulations.world import InlineWorkers, SeededEntropy
 from tests.fakes.memory_network import MemoryHub
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from lockbox_node.rpc.hello import Peer
+    from protocol.messages import SignedDocument
 
 T = TypeVar("T")
 
@@ -145,6 +149,7 @@ class Cluster:
         self.clock = FixedClock()
         names = spread_regions(regions)
         self.nodes: dict[bytes, FakeNode] = {}
+        self.library = Library(self.authority.root)  # the network's documents, as every node has them; none obeys them
         for number in range(1, count + 1):
             identity = self.authority.node(
                 number,
@@ -163,14 +168,20 @@ class Cluster:
 
     @asynccontextmanager
     async def client(
-        self, wallet: Wallet, number: int = 1, params: VaultParams | None = None, *, guest: bool = False
+        self,
+        wallet: Wallet,
+        number: int = 1,
+        params: VaultParams | None = None,
+        *,
+        guest: bool = False,
+        documents: Sequence[SignedDocument] = (),
     ) -> AsyncIterator[Vault]:
         """A joined vault over `wallet`."""
         identity = self.authority.guest() if guest else self.authority.client(number)
         network = self.hub.network(f"client{number}", identity.leaf)
         ports = Ports(network, SeededEntropy(number), self.clock, InlineWorkers())
         addresses = [f"{node.host}:7420" for node in self.nodes.values()][:3]
-        async with open_vault(ports, identity, wallet, addresses, params) as vault:
+        async with open_vault(ports, identity, wallet, addresses, params, documents) as vault:
             yield vault
 
     def kill(self, *nodes: bytes) -> None:
@@ -233,6 +244,7 @@ class Cluster:
             *comparing.routes(),
             Route(SyncMembers, self._members),
             Route(FindNode, self._find_node),
+            Route(GetDocuments, self._documents),
         ]
         dispatcher.add(*(Route(route.request, partial(self._serve, node, route)) for route in routes))
         server = Server(network, pool, node.identity, dispatcher)
@@ -267,7 +279,10 @@ class Cluster:
             MemberUpdate(MemberState(node, 1, 0 if self.nodes[node].alive else 2), _record(self.nodes[node]))
             for node in page
         ]
-        answer(Members(updates, [], len(later) > len(page)))
+        answer(Members(updates, [], len(later) > len(page), self.library.versions()))
+
+    def _documents(self, request: GetDocuments, _peer: Peer, answer: Answer[Message]) -> None:
+        answer(Documents(self.library.newer_than(request.known)))
 
     def _find_node(self, request: FindNode, _peer: Peer, answer: Answer[Message]) -> None:
         answer(Nodes([_record(node) for node in self.nearest(request.target, request.count)]))

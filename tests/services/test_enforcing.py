@@ -11,15 +11,18 @@ import trio
 
 from lockbox_node.config import Config
 from lockbox_node.core.admission import Downgrade
+from lockbox_node.core.documents import NO_RULES, Rules
 from lockbox_node.core.member_events import Status
 from lockbox_node.core.repair import GuardParams, RepairParams
 from lockbox_node.errors import RequestRefused
+from lockbox_node.rpc.frames import Frames
+from lockbox_node.rpc.hello import hello_out
 from lockbox_node.rpc.pool import Contact
 from lockbox_node.services.documents import CATCH_UP_S
 from lockbox_node.services.joining import JOIN_TIMEOUT_S
 from protocol.codec import encode_call
 from protocol.documents import Policy, Release, Releases, Revocation, Revocations, Setting, sign_document
-from protocol.errors import ErrorCode
+from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.messages import FindNode, GetDocuments, Nodes, Ping, Pong, SignedDocument
 from simulations.streams import stream_pair
 from tests.fakes.nodes import SOFTWARE, Town
@@ -148,6 +151,34 @@ async def test_who_is_revoked_while_our_hello_goes_out_is_not_let_in(town: Town,
     with trio.fail_after(10):
         await node.server._welcome(Interrupted(near, lambda: node.documents.take([revoked(town, 1, client.id)])))
     assert node.server.turned_away == {"REVOKED": 1}
+
+
+async def test_who_is_revoked_while_we_wait_for_its_hello_is_not_taken(town: Town, autojump_clock: MockClock) -> None:
+    node, client = town.node(1), town.authority.client(1)
+    near, far = stream_pair(node.announcer.record.chain[0], client.leaf())
+    known = [NO_RULES]
+
+    def learn() -> None:
+        known[0] = Rules(revoked={node.announcer.id: "test"})
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(node.server._welcome, Interrupted(near, learn))
+        with pytest.raises(RemoteProtocolError) as caught:
+            await hello_out(Frames(far), client, lambda: known[0])
+        await far.aclose()
+    assert caught.value.code is ErrorCode.REVOKED
+
+
+async def test_refused_software_gets_no_new_shards(town: Town, autojump_clock: MockClock) -> None:
+    first, second = town.node(1), town.node(2, [1])
+    async with running([first, second]):
+        await trio.sleep(5)
+        assert len(first.discovery.candidates()) == 2
+        first.documents.take([released(town, 1, b"x" * 32)])
+        await trio.sleep(5)
+        assert first.discovery.candidates() == second.discovery.candidates() == []
+        first.documents.take([released(town, 2, SOFTWARE)])
+        assert len(first.discovery.candidates()) == 2
 
 
 async def test_refused_software_only_reads_and_released_software_is_whole_again(
