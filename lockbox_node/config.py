@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from lockbox_node.core.admission import AdmissionParams
 from lockbox_node.core.clock_trust import ClockTrustParams
 from lockbox_node.core.lookup import LookupParams
-from lockbox_node.core.membership import MembershipParams
+from lockbox_node.core.member_params import MembershipParams
 from lockbox_node.core.reconcile import ReconcileParams
 from lockbox_node.core.repair import GuardParams, RepairParams
 from lockbox_node.core.routing_table import RoutingParams

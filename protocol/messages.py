@@ -363,6 +363,13 @@ class TellDocuments(Message, frozen=True):
     documents: Annotated[list[SignedDocument], Meta(min_length=1, max_length=DOCUMENTS_MAX)]
 
 
+class PingFor(Message, frozen=True):
+    """Ping that node for the asker, who gets no answer from it."""
+
+    node: Id32
+    nonce: U63
+
+
 # number on the wire -> (request, reply)
 TYPES: dict[int, tuple[type[Message], type[Message]]] = {
     1: (Hello, Hello),
@@ -381,5 +388,6 @@ TYPES: dict[int, tuple[type[Message], type[Message]]] = {
     14: (CompareHeld, Differing),
     15: (GetDocuments, Documents),
     16: (TellDocuments, Done),
+    17: (PingFor, Pong),
 }
 NUMBERS: dict[type[Message], int] = {request: number for number, (request, _) in TYPES.items()}

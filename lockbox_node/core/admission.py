@@ -32,6 +32,7 @@ from protocol.messages import (
     Hello,
     Message,
     Ping,
+    PingFor,
     Prove,
     PutStripe,
     Renew,
@@ -62,6 +63,7 @@ _ALL = frozenset(Role)
 ALLOWED: dict[type[Message], frozenset[Role]] = {
     Hello: _ALL,
     Ping: _ALL,
+    PingFor: _NODE,
     SyncMembers: _ALL,
     Gossip: _NODE,
     FindNode: _ALL,

@@ -87,17 +87,20 @@ class HeardFrom:
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswered:
-    """The outcome of `SendProbe`: the node's own incarnation."""
+    """The outcome of `SendProbe`: the node's own incarnation; `round_trip_s` when no relay was needed."""
 
     node: NodeId
     incarnation: int
+    round_trip_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeFailed:
-    """The outcome of `SendProbe`: no answer in time, or no connection."""
+    """The outcome of `SendProbe`: no answer in time, or no connection; of `asked` relays `heard` said so too."""
 
     node: NodeId
+    asked: int = 0
+    heard: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +152,15 @@ class MemberDead:
 
 @dataclass(frozen=True, slots=True)
 class SendProbe:
-    """Ping the node; report ProbeAnswered or ProbeFailed after at most `timeout_s`, exactly once."""
+    """Ping the node, and if it does not answer within `timeout_s`, let each of `relays` do so within `relayed_s`.
+
+    Report ProbeAnswered or ProbeFailed, exactly once.
+    """
 
     node: NodeId
     timeout_s: float
+    relays: tuple[NodeId, ...] = ()
+    relayed_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 Each second one of the nearest neighbours in XOR order is probed, in turn; who fails is suspect, and dead when the
 suspicion runs out without a refutation. Higher incarnation wins; of one incarnation dead > suspect > alive. An
 incarnation is the sequence of a signed record, and a state counts only about a record that we hold: nobody can speak
-for an incarnation that its node never signed. Who is only said to be dead is suspect, dead once our own probe fails.
+for an incarnation that its node never signed. Who is only said to be dead is suspect, dead once our own probe fails,
+through relays too.
 Rumours go to a few random members a few times; push-pull mends the rest, and with a dead member now and then, so that
 two halves of a split find each other. Das, Gupta and Motivala, SWIM, 2002; after a stall of our own (Lifeguard, 2017)
 nobody is declared dead on old suspicions.
@@ -13,10 +14,11 @@ from __future__ import annotations
 
 import heapq
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, assert_never
 
+from lockbox_node.core.dissemination import Rumours
 from lockbox_node.core.member_events import (
     Action,
     Barred,
@@ -33,15 +35,14 @@ from lockbox_node.core.member_events import (
     PushPull,
     RecordLearned,
     Refute,
-    SendProbe,
     Spread,
     StateHeard,
     Status,
     Tick,
     TwinMet,
 )
+from lockbox_node.core.probing import Probing
 from lockbox_node.core.twins import Twins
-from lockbox_node.errors import ConfigError
 from protocol.ids import NodeId, distance
 from protocol.messages import RECORDS_MAX, Members, MemberState, MemberUpdate, Signed
 
@@ -49,47 +50,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from random import Random
 
+    from lockbox_node.core.member_params import MembershipParams
     from protocol.records import NodeRecord
 
 TELL_INTERVAL_S = 1.0  # how often a member is told that we believe it suspect or dead
-
-
-@dataclass(frozen=True, slots=True)
-class MembershipParams:
-    """Times in seconds; `neighbours` are watched in turn, `fan_out` members hear each rumour at a time."""
-
-    neighbours: int = 16
-    probe_interval_s: float = 1.0
-    probe_timeout_s: float = 0.5
-    suspicion_min_s: float = 5.0
-    suspicion_factor_s: float = 4.0  # times log10(members + 1)
-    gossip_interval_s: float = 0.25
-    fan_out: int = 3
-    retransmit_factor: float = 4.0  # times log10(members + 1): how often we pass on one rumour
-    updates_max: int = 32  # rumours in one message: with records about 53 kB
-    push_pull_interval_s: float = 30.0
-    stall_s: float = 2.0  # later than this by our own fault: suspicions start again
-    members_max: int = 20_000
-    dead_kept_s: float = 86_400.0
-
-    def __post_init__(self) -> None:
-        for name in ("neighbours", "fan_out", "updates_max", "members_max"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"membership.{name} must be at least 1")
-        for name in ("probe_interval_s", "probe_timeout_s", "gossip_interval_s", "push_pull_interval_s", "stall_s"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"membership.{name} must be above 0")
-        for name in ("suspicion_min_s", "suspicion_factor_s", "retransmit_factor", "dead_kept_s"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"membership.{name} must not be negative")
-
-    def suspicion_s(self, members: int) -> float:
-        """How long a suspect may refute, in a network of `members`."""
-        return max(self.suspicion_min_s, self.suspicion_factor_s * math.log10(members + 1))
-
-    def transmissions(self, members: int) -> int:
-        """How many times one rumour is passed on by one member."""
-        return max(1, math.ceil(self.retransmit_factor * math.log10(members + 1)))
 
 
 class Membership:
@@ -107,8 +71,8 @@ class Membership:
         self._accused: set[NodeId] = set()  # said to be dead: our own probe decides
         self._dead: dict[NodeId, None] = {}  # oldest first
         self._barred: frozenset[NodeId] = frozenset()
-        self._rumours: dict[NodeId, int] = {}  # -> times passed on
-        self._probing: dict[NodeId, float] = {}  # -> when we stop waiting for the outcome
+        self._rumours = Rumours()
+        self._probing = Probing(params, rng)
         self._told: dict[NodeId, float] = {}
         self._live: list[NodeId] | None = None  # caches, None after a change
         self._watched: list[NodeId] | None = None
@@ -119,6 +83,15 @@ class Membership:
     def members(self) -> Mapping[NodeId, Member]:
         """All members known, dead ones too, without ourselves."""
         return MappingProxyType(self._members)
+
+    @property
+    def health(self) -> int:
+        """How far we doubt ourselves, 0 not at all: Lifeguard's local health multiplier."""
+        return self._probing.health
+
+    def probe_timeout_s(self, node: NodeId) -> float:
+        """How long the node may take to answer a probe of ours."""
+        return self._probing.timeout_s(node)
 
     def alive(self) -> list[NodeId]:
         """Members not believed dead (suspects may still refute): another list after any change of them or a record."""
@@ -147,7 +120,7 @@ class Membership:
         match event:
             case OwnSigned(signed, record):
                 self._mine = Member(signed, record, Status.ALIVE, now)
-                self._rumours[self._own] = 0
+                self._rumours.start(self._own)
             case RecordLearned(signed, record):
                 actions += self._learn(signed, record, now)
             case TwinMet(record):
@@ -156,9 +129,11 @@ class Membership:
                 actions += self._hear(state, now)
             case HeardFrom(node):
                 actions += self._tell(node, now)
-            case ProbeAnswered(node, incarnation):
+            case ProbeAnswered(node, incarnation, round_trip_s):
+                self._probing.answered(node, round_trip_s)
                 actions += self._answered(node, incarnation, now)
             case ProbeFailed(node):
+                self._probing.failed(event)
                 actions += self._failed(node, now)
             case ConnectionLost(node):
                 actions += self._probe(node, now)
@@ -234,8 +209,12 @@ class Membership:
     def _hear(self, state: MemberState, now: float) -> list[Action]:
         node = NodeId(state.node)
         if node == self._own:
-            ours = self._mine is not None and state.incarnation == self._mine.incarnation
-            return self._refute(state.incarnation) if ours and state.status != Status.ALIVE else []
+            if self._mine is None or state.incarnation != self._mine.incarnation or state.status == Status.ALIVE:
+                return []
+            refuting = self._refute(state.incarnation)
+            if refuting:
+                self._probing.accused()
+            return refuting
         member = self._members.get(node)
         if member is None or state.incarnation != member.incarnation or state.status <= member.status:
             return []
@@ -264,7 +243,7 @@ class Membership:
     def _enter(self, node: NodeId, member: Member, now: float) -> None:
         before = self._members.get(node)
         self._members[node] = member
-        self._rumours[node] = 0
+        self._rumours.start(node)
         if before is None or (before.status is Status.DEAD) != (member.status is Status.DEAD):
             self._live = self._watched = None
         elif before.record is not member.record:
@@ -287,8 +266,10 @@ class Membership:
         return oldest is not None
 
     def _forget(self, node: NodeId) -> None:
-        for table in (self._members, self._dead, self._rumours, self._told):
+        for table in (self._members, self._dead, self._told):
             table.pop(node, None)
+        self._rumours.drop(node)
+        self._probing.forget(node)
 
     def _tell(self, node: NodeId, now: float) -> list[Action]:
         """Who is here and believed gone must know it, or it cannot refute."""
@@ -299,7 +280,6 @@ class Membership:
         return [Spread((member.update(),), (node,))]
 
     def _answered(self, node: NodeId, incarnation: int, now: float) -> list[Action]:
-        self._probing.pop(node, None)
         self._accused.discard(node)
         member = self._members.get(node)
         if member is None:
@@ -307,7 +287,6 @@ class Membership:
         return [PushPull(node)] if incarnation > member.incarnation else self._tell(node, now)
 
     def _failed(self, node: NodeId, now: float) -> list[Action]:
-        self._probing.pop(node, None)
         member = self._members.get(node)
         if member is not None and node in self._accused:
             return self._demote(node, Status.DEAD, now)
@@ -317,11 +296,10 @@ class Membership:
 
     def _probe(self, node: NodeId, now: float) -> list[Action]:
         member = self._members.get(node)
-        if member is None or member.status is Status.DEAD or self._probing.get(node, -math.inf) > now:
+        if member is None or member.status is Status.DEAD:
             return []
-        # An outcome that never comes must not shield the node from us for ever.
-        self._probing[node] = now + 4 * self._params.probe_timeout_s
-        return [SendProbe(node, self._params.probe_timeout_s)]
+        probe = self._probing.begin(node, self.alive(), now)
+        return [] if probe is None else [probe]
 
     def _mind_stall(self, now: float) -> None:
         if -math.inf < self.next_deadline() < now - self._params.stall_s:
@@ -332,14 +310,14 @@ class Membership:
     def _due(self, now: float) -> list[Action]:
         if self._next_probe == -math.inf:
             # The first event starts the rounds, each node at its own phase.
-            self._next_probe = now + self._params.probe_interval_s * self._rng.random()
+            self._next_probe = now + self._probing.interval_s * self._rng.random()
             self._next_push_pull = now + self._params.push_pull_interval_s * self._rng.random()
             self._next_gossip = now
         actions: list[Action] = []
         for node in [node for node, deadline in self._suspects.items() if deadline <= now]:
             actions += self._demote(node, Status.DEAD, now)
         if self._next_probe <= now:
-            self._next_probe = now + self._params.probe_interval_s
+            self._next_probe = now + self._probing.interval_s
             actions += self._probe_round(now)
         if self._next_push_pull <= now:
             self._next_push_pull = now + self._params.push_pull_interval_s
@@ -367,14 +345,10 @@ class Membership:
         if not alive:
             return []
         limit = self._params.transmissions(len(alive) + 1)
-        chosen = heapq.nsmallest(self._params.updates_max, self._rumours, key=self._rumours.__getitem__)
         updates = []
-        for node in chosen:
+        for node in self._rumours.take(self._params.updates_max, limit):
             member = self._mine if node == self._own else self._members[node]
             assert member is not None, "a rumour is about ourselves after OwnSigned, or about a member"
             updates.append(member.update())
-            self._rumours[node] += 1
-            if self._rumours[node] >= limit:
-                del self._rumours[node]
         targets = self._rng.sample(alive, min(self._params.fan_out, len(alive)))
         return [Spread(tuple(updates), tuple(targets))]

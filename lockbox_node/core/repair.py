@@ -214,15 +214,21 @@ def table_with(
 
 @dataclass(frozen=True, slots=True)
 class GuardParams:
-    """A view is doubted when more than `lost_share` of it went within `window_s`; trusted after `quiet_s`."""
+    """A view is doubted when more than `lost_share` of it went within `window_s`; trusted after `quiet_s`.
+
+    It is also while the node that has it is slow or cut off itself, by a local health multiplier above `health_max`.
+    """
 
     window_s: float = 60.0
     lost_share: float = 0.30
     quiet_s: float = 300.0
+    health_max: int = 2
 
     def __post_init__(self) -> None:
         if not 0 < self.window_s < math.inf or not 0 <= self.quiet_s < math.inf:
             raise ConfigError("guard.window_s must be above 0 and guard.quiet_s not negative")
+        if self.health_max < 0:
+            raise ConfigError("guard.health_max must not be negative")
         if not 0 < self.lost_share < 1:
             raise ConfigError("guard.lost_share must lie between 0 and 1")
 
@@ -240,14 +246,16 @@ class Guard:
         self._lost: deque[tuple[float, NodeId]] = deque()
         self._stable: frozenset[NodeId] | None = None  # the view before the losses, while in doubt
         self._last_loss = -math.inf
+        self._well = True
 
     @property
     def trusted(self) -> bool:
         """Whether repair may go on."""
-        return self._stable is None
+        return self._stable is None and self._well
 
-    def observe(self, live: Collection[NodeId], now: float) -> None:
-        """Take in the live members at `now` (seconds, never falling)."""
+    def observe(self, live: Collection[NodeId], now: float, health: int = 0) -> None:
+        """Take in the live members at `now` (seconds, never falling), and the local health multiplier."""
+        self._well = health <= self._params.health_max
         current = frozenset(live)
         gone = self._seen - current
         self._seen = current

@@ -139,6 +139,10 @@ class Discovery:
         member = self._membership.members.get(node)
         return self._announcer.record if node == self.own else None if member is None else member.record
 
+    def health(self) -> int:
+        """How far we doubt ourselves: the local health multiplier."""
+        return self._membership.health
+
     def contact(self, node: NodeId) -> Contact | None:
         """How to reach a member, dead or alive; None when it is unknown or ourselves."""
         member = self._membership.members.get(node)

@@ -216,7 +216,7 @@ class Healing:
 
     def _observe(self, now: float) -> None:
         before = self._guard.trusted
-        self._guard.observe(self._members.alive(), now)
+        self._guard.observe(self._members.alive(), now, self._members.health())
         if before and not self._guard.trusted:
             log.warning("repair.doubted", members=len(self._members.alive()))
         elif not before and self._guard.trusted:
@@ -239,7 +239,7 @@ class Healing:
             after = bytes(page[-1].address) + bytes(page[-1].descriptor_hash)
         if not self._swept:
             # Who stands in our tables but was never seen since we started may be cut off from us, like a loss.
-            self._guard.observe([*named, *self._members.alive()], now)
+            self._guard.observe([*named, *self._members.alive()], now, self._members.health())
             self._observe(now)
             self._swept = True
         self._next_sweep = min(self._next_sweep, now + self._sweep_interval(tuple(tiers.values()) or TIERS))

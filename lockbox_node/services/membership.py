@@ -25,8 +25,6 @@ from lockbox_node.core.member_events import (
     MemberAlive,
     MemberDead,
     OwnSigned,
-    ProbeAnswered,
-    ProbeFailed,
     PushPull,
     RecordLearned,
     Refute,
@@ -38,11 +36,12 @@ from lockbox_node.core.member_events import (
     TwinMet,
     Yield,
 )
-from lockbox_node.errors import LockboxError, RequestRefused, Superseded
+from lockbox_node.errors import LockboxError, Superseded
 from lockbox_node.rpc.dispatch import Route
 from lockbox_node.services.announcing import Announcer, NodeState
 from lockbox_node.services.exchanging import Exchanging
 from lockbox_node.services.joining import Joining
+from lockbox_node.services.probing import Prober
 from lockbox_node.services.records import Records
 from protocol.certificates import Role
 from protocol.errors import RemoteProtocolError
@@ -104,7 +103,7 @@ class MembershipService:
         self._on_joined = on_joined
         self._remembered = remembered[:REMEMBERED_MAX]
         self._inbox_send, self._inbox = trio.open_memory_channel[Event](INBOX_MAX)
-        self._nonce = 0
+        self.prober = Prober(machine, discovery, pool, self._reached)
         self._present: set[NodeId] = set()  # published as alive
         self.foreign = Records(machine, announcer, now_unix_s)
         self.exchanging = Exchanging(machine, self._take, self._hear, complete=not bootstrap)
@@ -114,7 +113,8 @@ class MembershipService:
 
     def routes(self) -> list[Route]:
         """Handlers for the server."""
-        return [Route(Ping, self._on_ping), Route(SyncMembers, self._on_sync), Route(Gossip, self._on_gossip)]
+        ours = [Route(Ping, self._on_ping), Route(SyncMembers, self._on_sync), Route(Gossip, self._on_gossip)]
+        return [*ours, *self.prober.routes()]
 
     def connection_lost(self, node: NodeId) -> None:
         """The connection to that node broke: ask whether it lives, if it is ours to watch.
@@ -198,8 +198,8 @@ class MembershipService:
 
     def _perform(self, action: Action, sends: trio.Nursery) -> None:
         match action:
-            case SendProbe(node, timeout_s):
-                sends.start_soon(self._probe, node, self._discovery.contact(node), timeout_s)
+            case SendProbe(node):
+                sends.start_soon(self._probe, action, self._discovery.contact(node))
             case Declare(change):
                 self._publish(change)
             case Spread():
@@ -251,28 +251,8 @@ class MembershipService:
 
     # What goes out
 
-    async def _probe(self, node: NodeId, contact: Contact | None, timeout_s: float) -> None:
-        outcome: Event = ProbeFailed(node)
-        if contact is not None:  # else the member was forgotten in the same step
-            with trio.move_on_after(timeout_s):
-                try:
-                    self._pool.reset_backoff(node)
-                    outcome = await self._ping(contact)
-                except LockboxError as error:
-                    log.debug("probe.failed", node=node.hex()[:8], reason=str(error.code))
-        self._feed(outcome)
-
-    async def _ping(self, contact: Contact) -> Event:
-        """How a probe ended. PeerUnreachable, BUSY."""
-        nonce = self._nonce = self._nonce + 1
-        try:
-            reply = await self._pool.request(contact, Ping(nonce))
-        except RequestRefused:
-            return ProbeAnswered(contact.node, 0)  # who refuses lives, and says nothing of itself
-        if not isinstance(reply, Pong) or reply.nonce != nonce:
-            return ProbeFailed(contact.node)
-        self._reached(contact.node)
-        return ProbeAnswered(contact.node, reply.incarnation)
+    async def _probe(self, action: SendProbe, contact: Contact | None) -> None:
+        self._feed(await self.prober.probe(action, contact))
 
     def _reached(self, node: NodeId) -> None:
         """The node answered us over a connection that its certificate opened."""

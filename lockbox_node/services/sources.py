@@ -67,6 +67,10 @@ class MembersView(Protocol):
         """The record of a node, dead or alive; None when it was never heard of, or dead for too long."""
         ...
 
+    def health(self) -> int:
+        """How far we doubt ourselves: the local health multiplier of membership."""
+        ...
+
     def contact(self, node: NodeId) -> Contact | None:
         """How to reach a member."""
         ...

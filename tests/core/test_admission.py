@@ -196,7 +196,7 @@ def test_roles_may_ask_what_the_table_says() -> None:
         Role.OPERATOR: asking | {"TellDocuments"},
         Role.GUEST: reading,
         Role.CLIENT: storing,
-        Role.NODE: storing | {"Gossip", "CompareHeld", "TellDocuments"},
+        Role.NODE: storing | {"Gossip", "CompareHeld", "TellDocuments", "PingFor"},
     }
 
 

@@ -168,10 +168,12 @@ def test_repair_params_that_cannot_work_are_refused(name: str, value: float) -> 
         RepairParams(**{name: value})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("name", "value"), [("window_s", 0), ("lost_share", 0), ("lost_share", 1), ("quiet_s", -1)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("window_s", 0), ("health_max", -1), ("lost_share", 0), ("lost_share", 1), ("quiet_s", -1)]
+)
 def test_guard_params_that_cannot_work_are_refused(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=name):
-        GuardParams(**{name: value})
+        GuardParams(**{name: value})  # type: ignore[arg-type]
 
 
 EVERYBODY = ids(*range(1, 25))
@@ -191,6 +193,15 @@ def test_losing_thirty_percent_is_no_ground_for_doubt_and_one_more_is() -> None:
     assert made.trusted
     made.observe(ids(*range(1, 7)), 2)
     assert not made.trusted
+
+
+def test_a_node_that_is_slow_or_cut_off_itself_trusts_no_view_until_it_is_well() -> None:
+    guard, nodes = Guard(GuardParams(health_max=2)), [NodeId(bytes([number]) * 32) for number in range(10)]
+    trusted = []
+    for now, doubt in enumerate([2, 3, 0]):
+        guard.observe(nodes, now, doubt)
+        trusted.append(guard.trusted)
+    assert trusted == [True, False, True]
 
 
 def test_slow_losses_are_no_ground_for_doubt() -> None:

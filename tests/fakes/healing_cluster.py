@@ -96,6 +96,7 @@ class Cluster:
     silent: set[bytes] = field(default_factory=set)  # never answer
     forged: dict[bytes, Signed] = field(default_factory=dict)  # tombstones that they show
     failing: set[bytes] = field(default_factory=set)  # say that they will not be there for long
+    unwell: dict[bytes, int] = field(default_factory=dict)  # who doubts itself, and how far
     lying: set[bytes] = field(default_factory=set)  # serve damaged shards
     requests: list[tuple[float, bytes, Message]] = field(default_factory=list)
     under_way: int = 0
@@ -219,6 +220,9 @@ class View:
 
     def known(self, node: NodeId) -> NodeRecord | None:
         return self.cluster.records.get(node)
+
+    def health(self) -> int:
+        return self.cluster.unwell.get(self.own, 0)
 
     def contact(self, node: NodeId) -> Contact | None:
         return None if node in self.cluster.known_dead else Contact(node, ("127.0.0.1:1",))

@@ -15,7 +15,8 @@ import trio
 
 from lockbox_node.config import Config, NodeSettings
 from lockbox_node.core.member_events import MemberAlive, MemberDead
-from lockbox_node.core.membership import Membership, MembershipParams
+from lockbox_node.core.member_params import MembershipParams
+from lockbox_node.core.membership import Membership
 from lockbox_node.core.routing_table import RoutingParams, RoutingTable
 from lockbox_node.errors import PeerUnreachable
 from lockbox_node.node import Node, Ports

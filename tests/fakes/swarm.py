@@ -27,7 +27,8 @@ from lockbox_node.core.member_events import (
     Status,
     Tick,
 )
-from lockbox_node.core.membership import Membership, MembershipParams
+from lockbox_node.core.member_params import MembershipParams
+from lockbox_node.core.membership import Membership
 from protocol.ids import NodeId
 from protocol.messages import MemberState, MemberUpdate, Signed
 from protocol.records import NodeRecord
@@ -75,6 +76,7 @@ class Swarm:
     now: float = 0.0
     down: set[NodeId] = field(default_factory=set)
     apart: set[NodeId] = field(default_factory=set)  # run on, cut off from all others: what is sent across is lost
+    broken: set[tuple[NodeId, NodeId]] = field(default_factory=set)  # pairs whose probes get lost
     declared: list[tuple[float, NodeId, MemberDead | MemberAlive]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -120,12 +122,8 @@ class Swarm:
 
     def perform(self, node: NodeId, action: Action) -> None:
         match action:
-            case SendProbe(target, timeout_s):
-                if target in self.down or self.parted(node, target):
-                    self.after(timeout_s, lambda: self.deliver(node, ProbeFailed(target)))
-                else:
-                    self.send(target, HeardFrom(node))
-                    self.send(node, ProbeAnswered(target, self.sequence[target]))
+            case SendProbe():
+                self.probe(node, action)
             case Declare(event):
                 self.declared.append((self.now, node, event))
             case Spread(updates, targets):
@@ -139,6 +137,25 @@ class Swarm:
             case PushPull(target):
                 if target not in self.down and not self.parted(node, target):
                     self.pull(node, target)
+
+    def probe(self, node: NodeId, action: SendProbe) -> None:
+        target = action.node
+        if self.reaches(node, target):
+            self.send(target, HeardFrom(node))
+            delay = self.latency()
+            self.after(delay, lambda: self.deliver(node, ProbeAnswered(target, self.sequence[target], delay)))
+            return
+        relays = [relay for relay in action.relays if self.reaches(node, relay)]
+        if any(self.reaches(relay, target) for relay in relays):
+            outcome: Event = ProbeAnswered(target, self.sequence[target])
+        else:
+            outcome = ProbeFailed(target, len(action.relays), len(relays))
+        self.after(action.timeout_s + action.relayed_s, lambda: self.deliver(node, outcome))
+
+    def reaches(self, node: NodeId, target: NodeId) -> bool:
+        """Whether a probe comes through."""
+        broken = (node, target) in self.broken or (target, node) in self.broken
+        return target not in self.down and not self.parted(node, target) and not broken
 
     def parted(self, node: NodeId, target: NodeId) -> bool:
         return (node in self.apart) != (target in self.apart)

@@ -60,6 +60,7 @@ from protocol.messages import (
     Message,
     Nodes,
     Ping,
+    PingFor,
     Pong,
     Proof,
     Prove,
@@ -302,6 +303,7 @@ def requests() -> dict[str, Message]:
         "sync_members with documents": SyncMembers([], b"", [document_version()]),
         "get_documents": GetDocuments([document_version(), document_version("policy")]),
         "get_documents of one who has none": GetDocuments([]),
+        "ping_for": PingFor(bytes(range(32)), 2**63 - 1),
         "tell_documents": TellDocuments([signed_document(kind) for kind in documents()]),
     }
 
@@ -336,6 +338,7 @@ def replies() -> dict[str, tuple[type[Message], Message]]:
         "members and documents": (SyncMembers, Members([], [], False, [document_version("policy")])),
         "documents": (GetDocuments, Documents([signed_document("policy")])),
         "done of tell_documents": (TellDocuments, Done()),
+        "pong of ping_for": (PingFor, Pong(7, 3)),
     }
 
 

@@ -51,7 +51,7 @@ def test_every_struct_is_positional_frozen_and_closed(kind: type[Message]) -> No
 
 
 def test_every_request_has_one_number_and_one_reply() -> None:
-    assert sorted(TYPES) == list(range(1, 17))
+    assert sorted(TYPES) == list(range(1, 18))
     assert len(NUMBERS) == len(TYPES)
     assert all(TYPES[number][0] is request for request, number in NUMBERS.items())
     assert {type(request) for request in samples.requests().values()} == set(NUMBERS)
@@ -148,6 +148,7 @@ LIMITS: list[tuple[type[Message], list[Any], int, list[Any]]] = [
     (messages.SignedDocument, DOCUMENT, 2, [bytes(63), bytes(65)]),
     (messages.GetDocuments, [[]], 0, [[VERSION] * 17]),
     (messages.Documents, [[]], 0, [[DOCUMENT] * 5]),
+    (messages.PingFor, [ID, 0], 0, [bytes(31), bytes(33), "a"]),
     (messages.TellDocuments, [[DOCUMENT]], 0, [[], [DOCUMENT] * 5]),
     (documents.Revocation, [ID, 0, ""], 2, ["x" * 65]),
     (documents.Revocations, [1, 0, []], 0, [0, 2**63]),

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from lockbox_node.core.member_events import OwnSigned, ProbeFailed, RecordLearned, StateHeard, Status
-from lockbox_node.core.membership import Membership, MembershipParams
+from lockbox_node.core.member_params import MembershipParams
+from lockbox_node.core.membership import Membership
 from lockbox_node.core.routing_table import RoutingParams, RoutingTable
 from lockbox_node.services.discovery import Discovery, contact_of, is_dialable, is_eligible
 from protocol.ids import NodeId, distance

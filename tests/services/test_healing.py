@@ -98,6 +98,21 @@ async def test_holders_that_take_turns_at_being_away_are_not_rebuilt(autojump_cl
         assert len(cluster.puts()) == 1
 
 
+async def test_a_node_that_doubts_itself_repairs_nothing_until_it_is_well(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running(Cluster()) as cluster:
+        part = await cluster.lock("a")
+        nodes = cluster.nearest_first(part)
+        cluster.unwell.update(dict.fromkeys(cluster.ids, 3))
+        cluster.kill(nodes[2])
+        await trio.sleep(60)
+        assert cluster.puts() == []
+        cluster.unwell.clear()
+        await trio.sleep(5)
+        assert is_legal(STANDARD, await cluster.holders(part, nodes[0]))
+
+
 async def test_the_sweep_finds_a_death_that_was_missed(autojump_clock: trio.testing.MockClock) -> None:
     async with running(Cluster()) as cluster:
         part = await cluster.lock("a")

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from lockbox_node.core.membership import Membership, MembershipParams
+from lockbox_node.core.member_params import MembershipParams
+from lockbox_node.core.membership import Membership
 from lockbox_node.services.records import Records
 from protocol.errors import RemoteProtocolError
 from protocol.messages import Signed
