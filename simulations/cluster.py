@@ -26,6 +26,7 @@ from simulations.world import DriftingClock, InlineWorkers, who
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from lockbox_node.ports import StripePart
     from protocol.messages import Signed, SignedDocument
     from simulations.disk import SimStore
     from simulations.network import MemoryNetwork
@@ -86,6 +87,7 @@ class Cluster:
         self.hosts: dict[str, Host] = {}
         self.people: list[Person] = []
         self.on_locked: Callable[[Asset, int], None] = lambda _asset, _placed: None  # in the step that told a person
+        self.on_read: Callable[[StripePart], None] = lambda _part: None  # a store hands a part out
         self._lives: dict[Life, None] = {}  # those not ended, crashed ones too
         self._starting, self._starts = trio.open_memory_channel[tuple[Host, Life]](LIVES_MAX)
         names = spread_regions(regions)
@@ -138,6 +140,7 @@ class Cluster:
         )
         network = self.hub.network(name, host.papers.leaf)
         store = host.disk.open()
+        store.on_read = lambda part: self.on_read(part)
         ports = Ports(network, store, InlineWorkers(), self.world.entropy(mark), host.clock)
         root, rng = self.authority.root, self.world.rng(mark)
         node = Node(config, ports, host.papers, root, SOFTWARE, rng, host.remembered, store.epoch, host.documents)

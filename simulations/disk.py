@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import trio
 
 from lockbox_node.errors import ConfigError, LockboxError
+from lockbox_node.ports import StripePart
 from protocol.errors import ErrorCode
 from simulations.memory_store import FRAME_BYTES, MemoryStore, outcome, put_weight
 from simulations.parts import MemoryParts
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lockbox_node.core.storage_params import StoreParams
-    from lockbox_node.ports import Answer, Owner, PutOutcome, StoreFigures, StripePart, WallClock
+    from lockbox_node.ports import Answer, Owner, PutOutcome, StoreFigures, WallClock
     from protocol.ids import Address, DescriptorHash
     from simulations.kept import Kept
 
@@ -154,6 +155,7 @@ class SimStore(MemoryStore):
 
     def __init__(self, disk: SimDisk) -> None:
         super().__init__(disk.params, disk.clock, disk.parts)
+        self.on_read: Callable[[StripePart], None] = lambda _part: None  # what is handed out, before who asked has it
         self.closed = False
         self.epoch = disk.epoch
         self._disk = disk
@@ -312,6 +314,8 @@ class SimStore(MemoryStore):
             results = [outcome(read.work) for read in group]
             for read, result in zip(group, results, strict=True):
                 if not self._died.is_set():
+                    if isinstance(result, StripePart):
+                        self.on_read(result)
                     read.answer(result)
 
     def _on_damage(self, kept: Kept) -> None:

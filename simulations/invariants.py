@@ -1,16 +1,15 @@
 """The invariants of a network, checked on snapshots: what may never be, and what may not last.
 
 Each check of a moment is a function of one snapshot, each check of a step one of two, and `Invariants` remembers since
-when a thing lasts. All answer with sentences, none of them with an asset. DESIGN, Ten invariants: 1, 2, 3, 5, 6, 8, 9,
-10 are here. 4 (nothing leaves in a log) is checked on every log line by the strict log of the simulation; 7 (real and
-decoy look alike) is of one client's code and cannot be seen from outside without its key.
+when a thing lasts. All answer with sentences, none of them with an asset. DESIGN, Ten invariants: all are here but one:
+7 (real and decoy look alike) is of one client's code and cannot be seen from outside without its key.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lockbox_node.core.placement import Candidate, place
@@ -33,9 +32,13 @@ class Limits:
     repair_s: float = 120.0  # from then to full redundancy: detection, a repair, and one more when the first fails
     agree_s: float = 90.0  # until every view follows a death or a return
 
+    def held_off_s(self, tier: Tier) -> float:
+        """Until somebody has acted on the loss of a holder."""
+        return self.hold_offs * (tier.hold_off_s if self.hold_off_s is None else self.hold_off_s)
+
     def heal_s(self, tier: Tier) -> float:
         """From the loss of a holder to full redundancy."""
-        return self.hold_offs * (tier.hold_off_s if self.hold_off_s is None else self.hold_off_s) + self.repair_s
+        return self.held_off_s(tier) + self.repair_s
 
 
 # A moment
@@ -52,7 +55,9 @@ def broken_acknowledgements(seen: Snapshot) -> Iterator[str]:
 
 
 def wrong_bytes(seen: Snapshot) -> Iterator[str]:
-    """2. Nobody is served other bytes than were locked."""
+    """2. What a store hands out was verified, and nobody is served other bytes than were locked."""
+    if seen.wrong_served:
+        yield f"{seen.wrong_served} parts were handed out with other bytes than their owner signed"
     if seen.wrong_reads:
         yield f"{seen.wrong_reads} unlocks gave other bytes than were locked"
 
@@ -63,6 +68,11 @@ def strangers(seen: Snapshot) -> Iterator[str]:
     for node in seen.nodes:
         if node.up and not node.view <= ids:
             yield f"{node.name} believes in {len(node.view - ids)} nodes that the network does not have"
+
+
+def told_secrets(seen: Snapshot) -> Iterator[str]:
+    """4. No log line names an asset or a client."""
+    yield from seen.told
 
 
 def crowded_regions(seen: Snapshot) -> Iterator[str]:
@@ -88,7 +98,8 @@ def forged_parts(seen: Snapshot) -> Iterator[str]:
 def undead_parts(seen: Snapshot) -> Iterator[str]:
     """8. Where a tombstone stands, nothing of its version or below does."""
     for node in seen.nodes:
-        if any(part.version <= node.tombstones.get(part.address, -1) for part in node.parts):
+        buried = node.tombstones
+        if buried and any(part.version <= buried[part.address][0] for part in node.parts if part.address in buried):
             yield f"{node.name} stores what its own tombstone covers"
 
 
@@ -100,9 +111,9 @@ def broken_bounds(seen: Snapshot) -> Iterator[str]:
                 yield f"{node.name}: {bound.name} is {bound.value:g}, at most {bound.limit:g} are allowed"
 
 
-MOMENTS = (
-    broken_acknowledgements, wrong_bytes, strangers, crowded_regions, forged_parts, undead_parts, broken_bounds,
-)  # fmt: skip
+MOMENTS = (broken_acknowledgements, wrong_bytes, strangers, told_secrets, crowded_regions, broken_bounds)
+OF_DISKS = (forged_parts, undead_parts)
+"""Checks of moments that say nothing new where no disk has changed."""
 
 
 def leftovers(seen: Snapshot) -> Iterator[str]:
@@ -114,19 +125,37 @@ def leftovers(seen: Snapshot) -> Iterator[str]:
 
 
 def fallen_versions(before: Snapshot, seen: Snapshot) -> Iterator[str]:
-    """8. On one disk the version that stands at an address, or is buried there, never falls."""
+    """8. On one disk the version that stands at an address never falls, and what is buried there stays buried.
+
+    A tombstone may go when its time is over; a part may always go. An old image of a disk is another disk.
+    """
+    for then, node in _same_disks(before, seen):
+        highest = _versions(then)
+        if any(version < highest.get(address, 0) for address, version in _versions(node).items()):
+            yield f"an older version has won at {node.name}"
+        kept = node.tombstones
+        if any(address not in kept and until > seen.now for address, (_, until) in then.tombstones.items()):
+            yield f"{node.name} forgot a deletion before its time"
+
+
+def _same_disks(before: Snapshot, seen: Snapshot) -> Iterator[tuple[NodeSeen, NodeSeen]]:
+    """Nodes whose disk is the one of a second ago, and holds something else now."""
     earlier = {node.id: node for node in before.nodes}
     for node in seen.nodes:
-        if node.id in earlier and node.epoch >= earlier[node.id].epoch:  # else an old image of its disk came back
-            then, now = _versions(earlier[node.id]), _versions(node)
-            if any(version < then.get(address, 0) for address, version in now.items()):
-                yield f"an older version has won at {node.name}"
+        then = earlier.get(node.id)
+        if then is not None and then.disk == node.disk and not _unchanged(then, node):
+            yield then, node
+
+
+def _unchanged(then: NodeSeen, node: NodeSeen) -> bool:
+    return then.parts is node.parts and then.tombstones is node.tombstones
 
 
 def _versions(node: NodeSeen) -> dict[bytes, int]:
-    highest = dict(node.tombstones)
+    """By address, in half versions: a tombstone stands above what it buries and below what comes after it."""
+    highest = {address: 2 * version + 1 for address, (version, _) in node.tombstones.items()}
     for part in node.parts:
-        highest[part.address] = max(part.version, highest.get(part.address, 0))
+        highest[part.address] = max(2 * part.version, highest.get(part.address, 0))
     return highest
 
 
@@ -146,32 +175,48 @@ STEPS = (fallen_versions, doubtful_repairs)
 # What lasts
 
 
+@dataclass(slots=True)
+class Longest:
+    """The longest that was seen of what passes: what a bound has to leave room for. Seconds."""
+
+    disagreed_s: float = 0.0  # a view was wrong about somebody, since that one or its owner turned
+    healed_s: float = 0.0  # a shard was missing, above the hold-offs that Limits grants
+
+
 class Invariants:
     """All checks, second by second. `broken` answers with what does not hold; the first is enough to end a run."""
 
     def __init__(self, limits: Limits) -> None:
+        self.longest = Longest()
         self._limits = limits
         self._before: Snapshot | None = None
         self._missing_since: dict[StripeKey, dict[int, float]] = {}  # index -> when its healing could begin
         self._holders: dict[StripeKey, dict[bytes, int]] = {}  # that could serve a second ago: node -> index
         self._losses: dict[StripeKey, deque[tuple[float, int]]] = {}  # when which index lost a holder
         self._below: set[StripeKey] = set()  # that have fewer than k now: judged when they fell
+        self._places: list[bytes] = []  # nodes that take shards now
+        self._healable: dict[StripeKey, tuple[object, bool]] = {}  # as of which nodes
         self._turned_at: dict[bytes, float] = {}  # when a node came up or went down
-        self._whole_since = -math.inf  # the last second of a partition
+        self._whole_since = -math.inf  # the first second after a partition
 
     def broken(self, seen: Snapshot) -> list[str]:
         """What does not hold at `seen.now`, which rises from call to call."""
+        before = self._before
+        assert before is None or seen.now > before.now
         found = [words for check in MOMENTS for words in check(seen)]
-        if self._before is not None:
-            assert seen.now > self._before.now
-            found += [words for step in STEPS for words in step(self._before, seen)]
+        changed = seen if before is None else replace(seen, nodes=_changed(before, seen))
+        found += [words for check in OF_DISKS for words in check(changed)]
+        if before is not None:
+            found += [words for step in STEPS for words in step(before, seen)]
         self._note_turns(seen)
         found += self._disagreements(seen)
         excused = seen.partitioned or not all(node.trusted for node in seen.nodes if node.up)
+        self._places = [node.id for node in seen.nodes if node.up and node.eligible]
         for stripe in seen.stripes:
+            live = seen.live(stripe.key)
             self._note_losses(stripe, seen)
-            found += self._lost(stripe, seen)
-            found += self._unhealed(stripe, seen, excused=excused)
+            found += self._lost(stripe, live, seen)
+            found += self._unhealed(stripe, live, seen, excused=excused)
         self._before = seen
         return found
 
@@ -180,20 +225,32 @@ class Invariants:
         for node in seen.nodes:
             if was_up.get(node.id) is not node.up:
                 self._turned_at[node.id] = seen.now
-        if seen.partitioned:
+        if self._before is not None and self._before.partitioned and not seen.partitioned:
             self._whole_since = seen.now
 
     def _disagreements(self, seen: Snapshot) -> Iterator[str]:
-        """Views agree on who is up, and on who is not, within a bound."""
-        settled = seen.now - self._limits.agree_s
-        if self._whole_since >= settled:
+        """Views agree on who is up, and on who is not, within a bound.
+
+        Counted since either of the two turned, or the last partition ended: who was right about a node and becomes
+        wrong about it, though it did not turn, is told at once.
+        """
+        if seen.partitioned:
             return
-        known = [node for node in seen.nodes if self._turned_at[node.id] <= settled]
-        for node in known:
-            if node.up:
-                wrong = [other.name for other in known if other.up is not (other.id in node.view)]
-                if wrong:
-                    yield f"{node.name} is wrong about {', '.join(wrong)} for {self._limits.agree_s:g} s or longer"
+        names = {node.id: node.name for node in seen.nodes}
+        up = frozenset(node.id for node in seen.nodes if node.up)
+        for node in seen.nodes:
+            wrong = node.view ^ up if node.up else ()
+            lasting = {
+                names[other]: seen.now - max(self._turned_at[node.id], self._turned_at[other], self._whole_since)
+                for other in wrong
+                if other in names
+            }
+            if lasting:
+                longest_s = max(lasting.values())
+                self.longest.disagreed_s = max(self.longest.disagreed_s, longest_s)
+                if longest_s >= self._limits.agree_s:
+                    who = ", ".join(sorted(name for name, since in lasting.items() if since >= self._limits.agree_s))
+                    yield f"{node.name} is wrong about {who}, {longest_s:.0f} s after the last change"
 
     def _note_losses(self, stripe: StripeSeen, seen: Snapshot) -> None:
         now = {node.id: part.index for node, part in seen.kept.get(stripe.key, ()) if node.up and part.sound}
@@ -204,41 +261,60 @@ class Invariants:
         while losses and losses[0][0] < seen.now - self._limits.heal_s(TIERS[stripe.tier]):
             losses.popleft()
 
-    def _lost(self, stripe: StripeSeen, seen: Snapshot) -> Iterator[str]:
+    def _lost(self, stripe: StripeSeen, live: dict[int, NodeSeen], seen: Snapshot) -> Iterator[str]:
         """Never falls below k, unless more than n - k holders were lost within the time that healing may take.
 
         A doubted view is no excuse here. A network that has no legal place left for the missing shards is one.
         """
         tier = TIERS[stripe.tier]
-        live = seen.live(stripe.key)
-        lost = len({index for _, index in self._losses[stripe.key]})
-        fell = len(live) < tier.k and stripe.key not in self._below
-        if len(live) < tier.k:
-            self._below.add(stripe.key)
-        else:
+        if len(live) >= tier.k:
             self._below.discard(stripe.key)
+            return
+        lost = len({index for _, index in self._losses[stripe.key]})
+        fell = stripe.key not in self._below
+        self._below.add(stripe.key)
         if not fell or lost > tier.n - tier.k or seen.partitioned:
             return
-        if can_heal(tier, stripe.key, live, seen):
+        if self._can_heal(stripe, live, seen):
             words = f"a {tier.name} stripe has {len(live)} live shards of the {tier.k} it needs"
             yield f"{words}, and lost only {lost} lately"
 
-    def _unhealed(self, stripe: StripeSeen, seen: Snapshot, *, excused: bool) -> Iterator[str]:
-        """No index missing for longer than healing may take, while the rules can be kept and nobody doubts his view."""
+    def _unhealed(
+        self, stripe: StripeSeen, live: dict[int, NodeSeen], seen: Snapshot, *, excused: bool
+    ) -> Iterator[str]:
+        """No index missing for longer than healing may take, while the rules can be kept and nobody doubts his view.
+
+        Time in which either is not so does not count, nor does time below k.
+        """
         tier = TIERS[stripe.tier]
-        live = seen.live(stripe.key)
+        if len(live) == tier.n:
+            self._missing_since.pop(stripe.key, None)
+            return
         known = self._missing_since.get(stripe.key, {})
-        restart = excused or len(live) < tier.k
+        restart = excused or len(live) < tier.k or not self._can_heal(stripe, live, seen)
         since = {
             index: seen.now if restart else known.get(index, seen.now) for index in range(tier.n) if index not in live
         }
-        overdue = [index for index, began in since.items() if seen.now - began > self._limits.heal_s(tier)]
-        if overdue and not can_heal(tier, stripe.key, live, seen):
-            since |= dict.fromkeys(overdue, seen.now)
-        elif overdue:
-            longest_s = seen.now - min(since.values())
-            yield f"a {tier.name} stripe has {len(live)} of {tier.n} live shards, one is missing for {longest_s:.0f} s"
         self._missing_since[stripe.key] = since
+        lasting_s = seen.now - min(since.values())
+        self.longest.healed_s = max(self.longest.healed_s, lasting_s - self._limits.held_off_s(tier))
+        if lasting_s > self._limits.heal_s(tier):
+            yield f"a {tier.name} stripe has {len(live)} of {tier.n} live shards, one is missing for {lasting_s:.0f} s"
+
+    def _can_heal(self, stripe: StripeSeen, live: dict[int, NodeSeen], seen: Snapshot) -> bool:
+        """`can_heal`, worked out anew only when the holders, or those who may become one, are others."""
+        kept = {(node.id, part.index) for node, part in seen.kept.get(stripe.key, ())}
+        given = (self._places, {index: node.id for index, node in live.items()}, kept)
+        known = self._healable.get(stripe.key)
+        if known is None or known[0] != given:
+            known = self._healable[stripe.key] = (given, can_heal(TIERS[stripe.tier], stripe.key, live, seen))
+        return known[1]
+
+
+def _changed(before: Snapshot, seen: Snapshot) -> tuple[NodeSeen, ...]:
+    """Nodes with another disk than a second ago, or something else on it."""
+    earlier = {node.id: node for node in before.nodes}
+    return tuple(node for node in seen.nodes if node.id not in earlier or not _unchanged(earlier[node.id], node))
 
 
 def can_heal(tier: Tier, key: StripeKey, live: dict[int, NodeSeen], seen: Snapshot) -> bool:

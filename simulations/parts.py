@@ -83,19 +83,23 @@ class MemoryParts:
             size - sum(trash),
             size,
             sum(kept.corrupt for kept in self._parts.values()),
-            sum(map(len, self._pointers.values())),
+            self.pointers(),
             len(self._tombs),
             len(trash),
             sum(trash),
         )
 
-    def most_used_bytes(self) -> int:
-        """What the owner of the most keeps here."""
-        return max(self._used.values(), default=0)
+    def tombstones(self) -> dict[bytes, tuple[int, int]]:
+        """Which version, and all below it, is buried at which address, and until which unix time."""
+        return {address: (version, until) for address, (version, _, until) in self._tombs.items()}
 
-    def tombstones(self) -> dict[bytes, int]:
-        """Which version, and all below it, is buried at which address."""
-        return {address: tomb[0] for address, tomb in self._tombs.items()}
+    def pointers(self) -> int:
+        """How many there are."""
+        return sum(map(len, self._pointers.values()))
+
+    def every(self) -> tuple[Kept, ...]:
+        """Everything, in the order in which it came."""
+        return tuple(self._parts.values())
 
     def kept(self) -> list[Kept]:
         """Everything, in the order of the keys."""
@@ -349,7 +353,7 @@ class MemoryParts:
         beside = self._pointers.get(table.address, {})
         known = beside.get(table.descriptor_hash)
         if known is None:
-            crowded = sum(map(len, self._pointers.values())) >= self._params.pointers_max
+            crowded = self.pointers() >= self._params.pointers_max
             if len(beside) >= SIBLINGS_MAX or crowded or self.full:
                 return
         old = tuple(known[0].entries) if known is not None and known[1] > now else ()

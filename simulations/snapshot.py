@@ -52,7 +52,11 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class NodeSeen:
-    """A host, its disk and what its node believes. `view` = the ids that it holds alive, its own among them."""
+    """A host, its disk and what its node believes. `view` = the ids that it holds alive, its own among them.
+
+    `parts` and `tombstones` are those of the disk, whether its node runs or not, and the same objects as a second ago
+    where nothing of them has changed. `tombstones` = address -> (version, until which virtual second).
+    """
 
     id: bytes
     name: str
@@ -65,8 +69,9 @@ class NodeSeen:
     trusted: bool = True  # its guard
     eligible: bool = True  # takes new shards: neither draining nor full nor broken
     repairs: int = 0  # begun in this life
-    tombstones: Mapping[bytes, int] = field(default_factory=dict)  # address -> version
+    tombstones: Mapping[bytes, tuple[int, float]] = field(default_factory=dict)
     bounds: tuple[Bound, ...] = ()
+    disk: int = 0  # which medium it has: another number once an old image took its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,8 @@ class Snapshot:
     stripes: tuple[StripeSeen, ...] = ()
     partitioned: bool = False  # some hosts that are up cannot reach one another
     wrong_reads: int = 0  # unlocks that gave other bytes than were locked
+    wrong_served: int = 0  # parts that a store handed out with other bytes than their owner signed
+    told: tuple[str, ...] = ()  # what log lines said that no log line may say
     leftovers: tuple[str, ...] = ()  # at the end: what still runs, listens or is connected
 
     @cached_property

@@ -82,6 +82,14 @@ def test_nobody_is_served_other_bytes() -> None:
     assert "other bytes" in broken(replace(SOUND, wrong_reads=1))
 
 
+def test_no_store_hands_out_what_it_did_not_verify() -> None:
+    assert "1 parts were handed out" in broken(replace(SOUND, wrong_served=1))
+
+
+def test_no_log_line_names_an_asset() -> None:
+    assert broken(replace(SOUND, told=("event says address",))) == "event says address"
+
+
 def test_no_view_holds_a_stranger() -> None:
     assert "does not have" in broken(changed(3, view=IDS | {node_of(99)}))
 
@@ -100,16 +108,27 @@ def test_what_stands_is_what_was_signed() -> None:
 
 
 def test_what_was_deleted_stays_deleted() -> None:
-    assert "tombstone" in broken(changed(3, tombstones={ADDRESS: 2}))
-    assert course((changed(3, tombstones={ADDRESS: 1}), 1)) == []
+    assert "tombstone" in broken(changed(3, tombstones={ADDRESS: (2, 1000.0)}))
+    assert course((changed(3, tombstones={ADDRESS: (1, 1000.0)}), 1)) == []
 
 
 def test_an_older_version_never_wins() -> None:
     older = replace(part(3), version=1)
     assert "older version" in broken(changed(3, parts=(older,)))
-    buried = changed(12, tombstones={bytes_of("gone"): 3})
-    assert course((buried, 1), (changed(12, tombstones={bytes_of("gone"): 2}), 1)) != []
-    assert course((changed(3, epoch=5), 1), (changed(3, parts=(older,), epoch=4), 1)) == []
+    assert course((SOUND, 1), (changed(3, parts=(older,), disk=1), 1)) == []
+
+
+def test_what_is_buried_stays_buried_on_that_disk_until_its_time_is_over() -> None:
+    gone = bytes_of("gone")
+    buried = changed(12, tombstones={gone: (3, 10.0)})
+    assert "older version" in str(course((buried, 1), (changed(12, tombstones={gone: (2, 10.0)}), 1)))
+    assert "n12 forgot a deletion" in str(course((buried, 1), (SOUND, 1)))
+    assert "n12 forgot a deletion" in str(course((buried, 1), (changed(12, buried, up=False, tombstones={}), 1)))
+    assert course((buried, 9), (SOUND, 5)) == []
+    assert course((buried, 1), (changed(12, disk=1), 1)) == []
+    late = replace(SOUND, nodes=(*SOUND.nodes[:12], replace(SOUND.nodes[12], parts=(part(0),)), *SOUND.nodes[13:]))
+    undone = changed(12, late, tombstones={})
+    assert "older version" in str(course((changed(12, tombstones={ADDRESS: (2, 1000.0)}), 1), (undone, 1)))
 
 
 def test_what_grows_is_bounded() -> None:
@@ -132,6 +151,15 @@ def test_views_follow_deaths_and_returns_within_a_bound(view: frozenset[bytes], 
     assert "n5 is wrong about n12" in str(course((before, 40), (wrong, 31)))
     assert course((before, 40), (replace(wrong, partitioned=True), 100), (wrong, 30)) == []
     assert course((before, 40), (replace(wrong, partitioned=True), 100), (wrong, 31)) != []
+
+
+def test_the_longest_disagreement_and_healing_are_known() -> None:
+    invariants, wrong = Invariants(LIMITS), changed(5, down(12), view=IDS)
+    spans = ((SOUND, 40), (wrong, 7), (down(12), 40), (down(3, 12), HEAL_S - 5), (SOUND, 5))
+    for now, seen in enumerate(seen for seen, seconds in spans for _ in range(seconds)):
+        assert invariants.broken(replace(seen, now=float(now))) == []
+    assert invariants.longest.disagreed_s == 6
+    assert invariants.longest.healed_s == LIMITS.repair_s - 6
 
 
 def test_a_short_stripe_is_healed_in_time() -> None:

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
-from lockbox_node.config import Config
-from lockbox_node.core.repair import RepairParams
 from lockbox_node.core.tiers import BASIC
 from lockbox_node.observe import logging
-from simulations.cluster import Cluster
+from lockbox_node.services.announcing import NodeState
+from lockbox_node.services.lessons import LESSONS_MAX, _Lesson
+from protocol.ids import NodeId
+from protocol.messages import HolderTable, Signed
 from simulations.disk import SimDisk
-from simulations.invariants import Limits
+from simulations.identities import NOW_UNIX_S
 from simulations.parts import MemoryParts
-from simulations.people import a_person
-from simulations.watching import BrokenInvariant, Watcher
+from simulations.watching import INNER_EVERY, BrokenInvariant
 from simulations.world import World
+from tests.fakes.stripes import AssetSigner
+from tests.simulations.nets import CONFIG, NODES, a_net, nodes_of, paused
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-
-    from simulations.cluster import Host
-    from simulations.people import Kept, Person
-
-NODES = 9
-CONFIG = Config(repair=RepairParams(hold_off_s=10, sweep_s=20))
-LIMITS = Limits(hold_off_s=10, repair_s=60)
-AGREE_S = 30.0
+    from collections.abc import Iterator
 
 
 @pytest.fixture(autouse=True)
@@ -39,51 +33,6 @@ def world() -> Iterator[World]:
     world.listen()
     yield world
     logging.configure(strict=True)
-
-
-class Net:
-    """A network under watch, a person, one asset of hers."""
-
-    def __init__(self, cluster: Cluster, watcher: Watcher, person: Person, asset: Kept) -> None:
-        self.cluster, self.watcher, self.person, self.asset = cluster, watcher, person, asset
-
-    def holders(self) -> list[Host]:
-        """Who keeps the asset on its disk."""
-        hosts = self.cluster.hosts.values()
-        return [host for host in hosts if host.disk.parts.standing(self.asset.asset.address)]
-
-    async def pass_by(self, seconds: int) -> None:
-        """Second by second under the eye."""
-        for _ in range(seconds):
-            await trio.sleep(1)
-            self.watcher.check()
-
-    async def until_broken(self, words: str, seconds: int) -> None:
-        """It is found within so many seconds."""
-        with pytest.raises(BrokenInvariant, match=words):
-            await self.pass_by(seconds)
-
-
-@asynccontextmanager
-async def a_net(world: World, spoil: Callable[[Cluster], None] = lambda _cluster: None) -> AsyncIterator[Net]:
-    cluster = Cluster(world, NODES, CONFIG)
-    watcher = Watcher(cluster, LIMITS)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(cluster.run)
-        await cluster.start_all()
-        await trio.sleep(AGREE_S)
-        spoil(cluster)
-        async with a_person(cluster, 1) as person:
-            asset = await person.lock(1000, BASIC)
-            assert asset is not None
-            yield Net(cluster, watcher, person, asset)
-        nursery.cancel_scope.cancel()
-
-
-def paused(cluster: Cluster) -> None:
-    for host in cluster.living():
-        assert host.life is not None
-        host.life.node.healing.pause()
 
 
 async def test_a_death_that_is_healed_breaks_nothing(world: World) -> None:
@@ -154,9 +103,84 @@ async def test_a_view_that_does_not_follow_a_death_is_found(world: World) -> Non
 
 async def test_a_fuller_store_than_its_owner_may_fill_is_found(world: World) -> None:
     async with a_net(world) as net:
-        parts = net.holders()[0].disk.parts
-        parts._used[b"somebody"] = CONFIG.storage.node_quota_bytes + 1
-        await net.until_broken("bytes of one owner", 1)
+        (kept,) = net.holders()[0].disk.parts.standing(net.asset.asset.address)
+        kept.size = CONFIG.storage.client_quota_bytes + 1
+        kept.corrupt = True  # any change
+        await net.until_broken("bytes of one client", 1)
+
+
+async def test_each_owner_has_its_own_quota(world: World) -> None:
+    async with a_net(world) as net:
+        (kept,) = net.holders()[0].disk.parts.standing(net.asset.asset.address)
+        kept.size = CONFIG.storage.client_quota_bytes + 1
+        kept.corrupt, kept.owner = True, net.cluster.hosts["node1"].id
+        await net.pass_by(1)  # what a node hands over may be more
+        kept.corrupt, kept.size = False, CONFIG.storage.node_quota_bytes + 1
+        await net.until_broken("bytes that one node brought", 1)
+
+
+async def test_a_table_that_others_made_grow_is_found(world: World) -> None:
+    async with a_net(world) as net:
+        lessons = nodes_of(net.cluster)[3].rejoining.lessons
+        await net.pass_by(INNER_EVERY)
+        lesson = _Lesson(HolderTable(b"", 1, b"", []), Signed(b"", b""), False, NodeId(b""))
+        lessons._waiting = {
+            (bytes([number % 256]), bytes([number // 256])): lesson for number in range(LESSONS_MAX + 1)
+        }
+        await net.until_broken("node4: lessons that wait is 4097, at most 4096", INNER_EVERY)
+
+
+async def test_a_part_that_was_changed_in_its_place_is_judged_anew(world: World) -> None:
+    async with a_net(world) as net:
+        one, other = (host.disk.parts.standing(net.asset.asset.address)[0] for host in net.holders()[:2])
+        before = net.watcher.snapshot()
+        assert net.watcher.snapshot().nodes[0].parts is before.nodes[0].parts
+        object.__setattr__(one.part, "shards", other.part.shards)
+        await net.until_broken("not what their owner signed", 1)
+
+
+async def test_a_part_whose_descriptor_was_changed_is_judged_anew(world: World) -> None:
+    async with a_net(world) as net:
+        second = await net.person.lock(1000, BASIC)
+        assert second is not None
+        await net.pass_by(1)
+        mine = net.holders()[0].disk.parts.standing(net.asset.asset.address)[0]
+        others = net.holders(second.asset.address)[0].disk.parts.standing(second.asset.address)[0]
+        object.__setattr__(mine.part, "descriptor", others.part.descriptor)
+        await net.until_broken("not what their owner signed", 1)
+
+
+async def test_who_drains_takes_nothing_and_who_is_full_neither(world: World) -> None:
+    async with a_net(world) as net:
+        assert all(node.eligible for node in net.watcher.snapshot().nodes)
+        nodes_of(net.cluster)[1].membership.set_state(NodeState.DRAINING)
+        net.cluster.hosts["node4"].disk.fill()
+        await trio.sleep(1)
+        assert [node.name for node in net.watcher.snapshot().nodes if not node.eligible] == ["node2", "node4"]
+
+
+async def test_a_deletion_that_is_undone_over_a_restart_is_found(world: World) -> None:
+    async with a_net(world) as net:
+        signer, host = AssetSigner(1), net.cluster.hosts["node4"]
+        until = int(NOW_UNIX_S) + 10_000
+        host.disk.parts.delete(signer.tombstone(3), signer.address, 3, until)
+        await net.pass_by(2)
+        net.cluster.crash("node4")
+        await net.pass_by(2)
+        (seen,) = [node for node in net.watcher.snapshot().nodes if node.name == "node4"]
+        assert seen.tombstones == {signer.address: (3, until - NOW_UNIX_S)}
+        host.disk.parts._tombs.clear()
+        net.cluster.start("node4")
+        await net.until_broken("node4 forgot a deletion", 1)
+
+
+async def test_wrong_bytes_that_a_store_hands_out_are_found(world: World) -> None:
+    async with a_net(world) as net:
+        part = net.holders()[0].disk.parts.standing(net.asset.asset.address)[0].part
+        net.watcher.read(part)
+        await net.pass_by(1)
+        net.watcher.read(replace(part, shards=(bytes(len(part.shards[0])), *part.shards[1:])))
+        await net.until_broken("1 parts were handed out with other bytes", 1)
 
 
 async def test_what_is_left_at_the_end_is_found(world: World) -> None:
