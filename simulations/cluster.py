@@ -122,7 +122,9 @@ class Cluster:
 
     def leftovers(self) -> list[str]:
         """What is still there, for who believes that all nodes and clients have ended."""
-        left = [f"{life.mark} runs" for life in self._lives]
+        running = [life.mark for life in self._lives]
+        left = [f"{mark} runs" for mark in running]
+        left += [f"{mark} left {task} behind" for mark, task in crashing.marked() if mark not in running]
         left += [f"somebody listens at {host}:{port}" for host, port in self.hub.listeners]
         return left + [f"a stream from {link.hosts[0]} to {link.hosts[1]}" for link in self.hub.links.values()]
 

@@ -36,6 +36,20 @@ class _AtStep(trio.abc.Instrument):
         trio.lowlevel.remove_instrument(self)
 
 
+def marked() -> list[tuple[str, str]]:
+    """Mark and name of every task that has a mark, system tasks too: what a node that has ended must not have."""
+    found: list[tuple[str, str]] = []
+    root = trio.lowlevel.current_root_task()
+    waiting = [] if root is None else [root]
+    while waiting:
+        task = waiting.pop()
+        if name := task.context.get(mark):
+            found.append((name, task.name))
+        for nursery in task.child_nurseries:
+            waiting += nursery.child_tasks
+    return sorted(found)
+
+
 def at_step(wanted: str, steps: int, act: Callable[[], None]) -> Callable[[], None]:
     """Call `act` before step `steps` (1 = the next) of the tasks marked `wanted`. Call what is returned to disarm."""
     assert steps >= 1

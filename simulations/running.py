@@ -22,6 +22,7 @@ from simulations.watching import BrokenInvariant, Watcher
 from simulations.world import World
 
 HOUR_S = 3600.0
+STOP_S = 120.0  # for all nodes to end in order, however slow their disks
 END_S = 10.0  # for what a crashed node still closes, and for the last bytes under way
 
 Play = Callable[[Cluster, float], Awaitable[None]]
@@ -70,15 +71,18 @@ def config_of(scenario: str) -> Config:
     return config
 
 
-def run(plan: Plan, play: Play) -> Report:
-    """Run it in this process; with one trace for one seed if `determinism.fixed_hashes` has started it."""
+def run(plan: Plan, play: Play, config: Config | None = None) -> Report:
+    """Run it in this process; with one trace for one seed if `determinism.fixed_hashes` has started it.
+
+    `config` is what the nodes are told, if not what the scenario of that name says.
+    """
     world = World(plan.seed)
     world.listen()
     began = time.perf_counter()  # noqa: TID251  # how fast the simulation is; it has no part in what happens
     failure = ""
     virtual_s = 0.0
     try:
-        virtual_s = determinism.run(partial(_run, world, plan, play), plan.seed)
+        virtual_s = determinism.run(partial(_run, world, plan, play, config), plan.seed)
     except* BrokenInvariant as group:
         failure = "\n".join(f"broken invariant: {error}" for error in _leaves(group))
     except* Exception:
@@ -88,8 +92,8 @@ def run(plan: Plan, play: Play) -> Report:
     return Report(plan, world.trace.hash, world.trace.events, virtual_s, real_s, failure, world.trace.last(100))
 
 
-async def _run(world: World, plan: Plan, play: Play) -> float:
-    cluster = Cluster(world, plan.nodes, config_of(plan.scenario))
+async def _run(world: World, plan: Plan, play: Play, config: Config | None) -> float:
+    cluster = Cluster(world, plan.nodes, config or config_of(plan.scenario))
     watcher = Watcher(cluster)
     async with trio.open_nursery() as nursery:
         await nursery.start(cluster.run)
@@ -98,13 +102,19 @@ async def _run(world: World, plan: Plan, play: Play) -> float:
             await watched.start(watcher.run)
             await play(cluster, plan.hours * HOUR_S)
             watched.cancel_scope.cancel()
-        async with trio.open_nursery() as ending:
-            for host in cluster.living():
-                ending.start_soon(cluster.stop, host.name)
+        # A node that does not end is found by the check, and no reason to wait for ever.
+        with trio.move_on_after(STOP_S):
+            await _stop_all(cluster)
         await trio.sleep(END_S)
         watcher.check_end()
         nursery.cancel_scope.cancel()
     return trio.current_time()
+
+
+async def _stop_all(cluster: Cluster) -> None:
+    async with trio.open_nursery() as ending:
+        for host in cluster.living():
+            ending.start_soon(cluster.stop, host.name)
 
 
 def _leaves(group: BaseExceptionGroup[BrokenInvariant]) -> list[BrokenInvariant]:

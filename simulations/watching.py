@@ -19,6 +19,7 @@ from protocol.records import open_descriptor
 from simulations.bounds import inner_bounds, outer_bounds
 from simulations.identities import NOW_UNIX_S
 from simulations.invariants import Invariants, Limits, leftovers
+from simulations.overhearing import name_of
 from simulations.promises import Promise, promises
 from simulations.snapshot import NodeSeen, PartSeen, Snapshot
 
@@ -66,6 +67,7 @@ class Watcher:
         self._streams: Counter[str] = Counter()  # by host, when they were looked at last
         self._disks: dict[SimDisk, _Disk] = {}
         self._promises: dict[Asset, list[Promise]] = {}
+        self._secrets: set[str] = set()  # what assets and clients are called, as log lines call things
         self._verified: dict[bytes, tuple[bytes, ...]] = {}  # shards that were read and right, by what they must be
         self._wrong_served = 0
         cluster.on_locked = self.acknowledged
@@ -99,6 +101,9 @@ class Watcher:
         if stand < placed:
             raise BrokenInvariant(f"{placed} parts of an asset were acknowledged, {stand} are on disks")
         self._promises[asset] = made
+        for promise in made:
+            self._secrets |= {name_of(promise.stripe.address), name_of(promise.stripe.descriptor_hash)}
+        self._secrets.add(name_of(owner.vault.own_id))
 
     def read(self, part: StripePart) -> None:
         """A store hands out a part with its shards: to a client, a sibling, or its own node."""
@@ -124,7 +129,8 @@ class Watcher:
         up = {node.name for node in nodes if node.up}
         apart = any(source in up and target in up for source, target in cluster.hub.blocked())
         wrong = sum(person.wrong_reads for person in cluster.people)
-        return Snapshot(trio.current_time(), nodes, stripes, apart, wrong, self._wrong_served)
+        told = cluster.world.overheard.leaks(self._secrets)
+        return Snapshot(trio.current_time(), nodes, stripes, apart, wrong, self._wrong_served, told)
 
     def _alone(self) -> set[str]:
         """Hosts that no running node can reach, or that reach none."""

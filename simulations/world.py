@@ -18,6 +18,7 @@ import structlog
 import trio
 
 from simulations.identities import NOW_UNIX_S
+from simulations.overhearing import Overheard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -70,6 +71,7 @@ class World:
     seed: int
     trace: Trace = field(default_factory=Trace)
     defects: list[str] = field(default_factory=list)
+    overheard: Overheard = field(default_factory=Overheard)
 
     def rng(self, name: str) -> Random:
         """The generator of this seed for `name`, from its beginning."""
@@ -88,6 +90,7 @@ class World:
         )
 
     def _heard(self, _logger: object, level: str, event: MutableMapping[str, Any]) -> str:
+        self.overheard.hear(event)
         words = [f"{key}={value}" for key, value in event.items() if key not in ("event", "exception")]
         self.trace.add(level, who.get(), event["event"], *words)
         if "exception" in event and len(self.defects) < DEFECTS_MAX:
