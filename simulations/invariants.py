@@ -25,15 +25,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long what should pass may last, in seconds."""
+    """How long what should pass may last, in seconds: about 1.5 times the longest that was seen of a sound product.
+
+    Measured over 32 runs (9 of churn, 15 virtual minutes each; burn, mass return, flapping, rot, partition and others
+    of 1.5 to 6; 12 to 20 nodes). A view was wrong for 35 s once and for at most 9 s in all other runs; allowed are two
+    rounds of push-pull, which is every 30 s and mends what rumours miss. A shard was missing for at most 207 s above
+    one hold-off, at Standard in churn: later ranks act half a hold-off after one another, and what failed is tried
+    again a sweep later. It was 27 s where a hold-off is 20 s (rot).
+    """
 
     hold_off_s: float | None = None  # the tier's own, if the policy does not shorten it
-    hold_offs: float = 2.0  # so many of them until a holder of some rank has acted
-    repair_s: float = 120.0  # from then to full redundancy: detection, a repair, and one more when the first fails
-    agree_s: float = 90.0  # until every view follows a death or a return
+    hold_offs: float = 1.0  # so many of them until the first holder acts
+    repair_s: float = 310.0  # from then to full redundancy: later ranks, detection, repairs that are tried again
+    agree_s: float = 60.0  # until every view follows a death or a return
 
     def held_off_s(self, tier: Tier) -> float:
-        """Until somebody has acted on the loss of a holder."""
+        """Until the nearest holder acts on the loss of another."""
         return self.hold_offs * (tier.hold_off_s if self.hold_off_s is None else self.hold_off_s)
 
     def heal_s(self, tier: Tier) -> float:
