@@ -99,9 +99,11 @@ def _members(node: Node) -> Iterator[Bound]:
     yield Bound("rumours", len(machine._rumours), most + 1)  # and one of itself
     yield Bound("members accused", len(machine._accused), most)
     yield Bound("members told of their state", len(machine._told), most)
-    yield Bound("probes under way", len(machine._probing), most)
-    yield Bound("contacts of one bucket", max(len(bucket.nodes) for bucket in table._buckets), table._params.k)
-    spare = max(len(bucket.replacement_nodes) for bucket in table._buckets)
+    yield Bound("probes under way", len(machine._probing._until), most)
+    yield Bound("round trips remembered", len(machine._probing._round_trip_s), most)
+    buckets = table._buckets.values()
+    yield Bound("contacts of one bucket", max((len(bucket.nodes) for bucket in buckets), default=0), table._params.k)
+    spare = max((len(bucket.replacement_nodes) for bucket in buckets), default=0)
     yield Bound("spare contacts of one bucket", spare, table._params.k)
 
 

@@ -130,7 +130,8 @@ class Membership:
             case HeardFrom(node):
                 actions += self._tell(node, now)
             case ProbeAnswered(node, incarnation, round_trip_s):
-                self._probing.answered(node, round_trip_s)
+                if node in self._members:
+                    self._probing.answered(node, round_trip_s)
                 actions += self._answered(node, incarnation, now)
             case ProbeFailed(node):
                 self._probing.failed(event)
