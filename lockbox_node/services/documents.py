@@ -99,8 +99,13 @@ class DocumentService:
 
     @property
     def revoked_here(self) -> bool:
-        """Whether this node is out, by the documents or by what several others say: who is out hears of none."""
-        return self._discovery.own in self.rules.revoked or len(self._said_revoked) >= REVOKED_SAYERS
+        """Whether this node is out, by the documents or by what several others say: who is out hears of none.
+
+        That others say so counts only while nobody else speaks to us: a few liars put no node out of service.
+        """
+        if self._discovery.own in self.rules.revoked:
+            return True
+        return len(self._said_revoked) >= REVOKED_SAYERS and not self._pool.connections()
 
     def all(self) -> list[SignedDocument]:
         """The newest of each kind: what should be on the disk."""
@@ -131,7 +136,8 @@ class DocumentService:
             raise failure
 
     def heard(self, versions: list[DocumentVersion], node: NodeId) -> None:
-        """A node says what it has: it is asked for what is newer."""
+        """A node, which thus lets us in, says what it has: it is asked for what is newer."""
+        self._said_revoked.clear()
         if not self._library.lacks(versions) or self._vain.get(node, 0.0) > trio.current_time():
             return
         try:

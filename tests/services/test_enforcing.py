@@ -108,6 +108,20 @@ async def test_a_list_without_a_node_lets_it_in_again(town: Town, autojump_clock
         assert first.machine.alive() == [second.announcer.id]
 
 
+async def test_a_node_that_is_let_in_again_no_longer_says_that_it_is_out(town: Town, autojump_clock: MockClock) -> None:
+    nodes = [town.node(number, [1, 2, 3] if number > 3 else [1, 2, 3][: number - 1]) for number in range(1, 6)]
+    out = nodes[4]
+    async with running(nodes):
+        await trio.sleep(30)
+        nodes[0].documents.take([revoked(town, 1, out.announcer.id)])
+        await trio.sleep(120)
+        assert out.documents.revoked_here
+        nodes[0].documents.take([revoked(town, 2)])
+        await trio.sleep(120)
+        assert len(out.machine.alive()) == 4
+        assert not out.documents.revoked_here
+
+
 async def test_a_revoked_client_loses_its_connections_and_is_told_why(town: Town, autojump_clock: MockClock) -> None:
     node, client, other = town.node(1), town.authority.client(1), town.authority.client(2)
     async with running([node]), town.asker(client) as pool, town.asker(other) as staying:
