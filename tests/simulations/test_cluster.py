@@ -10,6 +10,7 @@ import trio
 
 from lockbox_node.core.tiers import BASIC
 from lockbox_node.observe import logging
+from protocol.documents import Revocation, Revocations
 from simulations.cluster import Cluster, agreed
 from simulations.people import a_person
 from simulations.world import World
@@ -68,6 +69,33 @@ async def test_a_node_comes_back_with_its_disk_and_its_members(world: World, pow
         await trio.sleep(AGREE_S)
         assert agreed(cluster)
         assert await person.unlock(kept)
+
+
+async def test_who_is_revoked_is_out_for_nodes_and_people_within_10_s_and_no_crash_forgets_it(world: World) -> None:
+    async with running(world, 12) as cluster, a_person(cluster, 1) as person:
+        assert await person.lock(1000, BASIC) is not None
+        out, teller = cluster.hosts["node5"], cluster.hosts["node2"].life
+        assert teller is not None
+        paper = cluster.authority.sign(Revocations(1, 0, [Revocation(out.id, 0, "test")]))
+        teller.node.documents.take([paper])
+        await trio.sleep(10)
+        assert out.id in person.vault.rule_book.rules.revoked
+        assert person.vault.members.get(out.id) is None
+        for host in cluster.living():
+            assert host.life is not None
+            assert (host is out) or out.id not in host.life.node.machine.alive()
+        names = [name for name in cluster.hosts if name != out.name]
+        for name in names:
+            cluster.crash(name)
+        back = cluster.start(names[-1])  # with nobody to ask
+        await back.ready.wait()
+        assert back.node.documents.all() == [paper]
+        for name in names[:-1]:
+            await cluster.start(name).ready.wait()
+        await trio.sleep(AGREE_S)
+        assert out.id not in back.node.machine.alive()
+        assert len(back.node.machine.alive()) == len(names) - 1
+        await person.read_all()
 
 
 async def test_a_node_comes_back_with_an_old_disk(world: World) -> None:
