@@ -161,7 +161,9 @@ class Node:
         async with trio.open_nursery() as infrastructure:
             await infrastructure.start(self.pool.run)
             await infrastructure.start(self.documents.run)
-            await self.documents.catch_up(*self._known)  # what was said while we were away counts before we serve
+            self.dispatcher.serving = False  # what was said while we were away counts before we serve
+            await self.documents.catch_up(*self._known)
+            self.dispatcher.serving = True
             port = await infrastructure.start(self.server.run)
             await self._join(infrastructure)
             async with trio.open_nursery() as work:

@@ -56,6 +56,7 @@ class Dispatcher:
     def __init__(self, params: AdmissionParams = admission.DEFAULTS) -> None:
         self._rates = Rates(params)
         self.rules = NO_RULES  # of the network's documents: what who comes or is dialled from now on is judged by
+        self.serving = True  # else everybody is told to come again
         self._sync: dict[type[Message], SyncHandler] = {}
         self._tasks: dict[type[Message], TaskHandler] = {}
         self.served: Counter[str] = Counter()  # request type
@@ -112,6 +113,8 @@ class Session:
         wait_s = self._bucket.take(trio.current_time())
         if wait_s:
             return rate_limited(wait_s)
+        if not self._counters.serving:
+            return busy("this node is starting")
         if kind not in self._permitted:
             return refusal_reason(kind, self._peer.role, self._peer.reads_only)
         return None

@@ -257,6 +257,23 @@ async def test_a_node_learns_what_was_said_while_it_was_away_before_it_serves(
             assert town.hub.listeners.seen == {"node1": 0, "node2": 1, "node3": 1}
 
 
+async def test_whom_a_node_asks_what_was_said_is_not_served_before_it_knows(
+    town: Town, autojump_clock: MockClock
+) -> None:
+    first, away = town.node(1), town.node(2, [1, 8, 9])
+    town.hub.silent.update({"node8", "node9"})
+    async with running([first]), trio.open_nursery() as nursery:
+        nursery.start_soon(nursery.start, away.run)
+        await trio.sleep(CATCH_UP_S / 2)
+        assert first.pool.ready(away.announcer.id) is not None
+        with pytest.raises(RequestRefused) as caught:
+            await first.pool.request(contact(away), Ping(1))
+        assert caught.value.code is ErrorCode.BUSY
+        await trio.sleep(CATCH_UP_S + JOIN_TIMEOUT_S)
+        assert isinstance(await first.pool.request(contact(away), Ping(1)), Pong)
+        away.stop.set()
+
+
 async def test_nobody_to_learn_from_keeps_no_node_from_serving(town: Town, autojump_clock: MockClock) -> None:
     town.hub.silent.add("node8")
     node = town.node(1, [8, 9])
