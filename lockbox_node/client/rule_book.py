@@ -88,6 +88,8 @@ class RuleBook:
         while True:
             await trio.sleep(ASK_EVERY_S)
             connections = self._pool.connections()
+            # What moves on a connection counts as progress of all that is asked over it: a stall must be seen.
+            connections = [connection for connection in connections if not connection.busy] or connections
             if connections:
                 self._turn += 1
                 with trio.move_on_after(ASK_TIMEOUT_S), suppress(LockboxError):
