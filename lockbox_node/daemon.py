@@ -33,6 +33,7 @@ from lockbox_node.adapters.document_files import load_documents, save_documents
 from lockbox_node.adapters.identity import NetworkFile, NodeIdentity
 from lockbox_node.adapters.keystores import FileKeyStore
 from lockbox_node.adapters.member_cache import load_members, save_members
+from lockbox_node.adapters.parted_network import PartedNetwork
 from lockbox_node.adapters.shard_store import ShardStoreFile
 from lockbox_node.adapters.software_hash import software_hash
 from lockbox_node.adapters.store_backup import Sources
@@ -64,8 +65,11 @@ WORKERS_MAX = 2  # threads for long computations
 log = structlog.get_logger()
 
 
-def run(config_path: Path) -> None:
-    """Run until SIGTERM or SIGINT. ConfigError and its kin before anything is bound or written."""
+def run(config_path: Path, parting: Path | None = None) -> None:
+    """Run until SIGTERM or SIGINT. ConfigError and its kin before anything is bound or written.
+
+    `parting` is for the daemons of a test network alone: adapters.parted_network.
+    """
     config = load(config_path)
     region_named(config.node.region)
     config.node.require_advertisable()
@@ -75,7 +79,7 @@ def run(config_path: Path) -> None:
     gc.freeze()
     gc.set_threshold(GC_OBJECTS)
     try:
-        trio.run(serve, config, config_path.absolute())
+        trio.run(serve, config, config_path.absolute(), parting)
     except Exception as error:
         if not _expected(error):
             log.exception("daemon.failed")
@@ -119,7 +123,7 @@ def notify(words: str) -> None:
             log.warning("notify.failed", error=error.strerror)
 
 
-async def serve(config: Config, config_path: Path) -> None:
+async def serve(config: Config, config_path: Path, parting: Path | None = None) -> None:
     """Build everything, run the node, end it in order when a signal asks for it."""
     directory = config_path.parent
     data_dir = directory / config.node.data_dir
@@ -133,7 +137,7 @@ async def serve(config: Config, config_path: Path) -> None:
             "set node.operator to what the certificate says",
         )
     host, port = host_port(config.node.listen, "node.listen")
-    network = TcpNetwork(identity, host, port)
+    network = TcpNetwork(identity, host, port) if parting is None else PartedNetwork(identity, host, port, parting)
     software = software_hash()
     with closing(ShardStoreFile.open(data_dir, config.store, clock, identity.node_id)) as store:
         workers = ThreadWorkers(trio.CapacityLimiter(WORKERS_MAX))
@@ -151,6 +155,8 @@ async def serve(config: Config, config_path: Path) -> None:
         sources = Sources(data_dir, config_path, directory / config.node.network)
         backups = BackupVerbs(Backups(store, sources, clock), store)
         verbs = {**watch.verbs(), "backup": backups.backup, "backup-progress": backups.progress}
+        if isinstance(network, PartedNetwork):
+            verbs["parting"] = network.verb
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 await nursery.start(store.run)

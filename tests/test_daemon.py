@@ -23,6 +23,7 @@ import trio
 from lockbox_node import control
 from lockbox_node.cli.authority import create_authority, create_node, issue
 from lockbox_node.config import Config, NodeSettings, load, to_toml
+from lockbox_node.errors import LockboxError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,10 +93,10 @@ def running(data: Path, *words: str) -> Iterator[Running]:
                 process.kill()
 
 
-def refused(data: Path) -> str:
+def refused(data: Path, *words: str) -> str:
     """The one line with which it refuses to start, after exit 78."""
     done = subprocess.run(
-        [*COMMAND, str(data / "node.toml")], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        [*COMMAND, str(data / "node.toml"), *words], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert done.returncode == 78, done.stderr
     assert done.stderr.count("\n") == 1
@@ -278,6 +279,17 @@ def test_every_wrong_file_is_one_line_and_exit_78(data: Path, tmp_path: Path) ->
     shutil.copy(other / "identity/key.pem", key)
     assert "another network" in refused(data)
     assert kept
+
+
+def test_only_a_daemon_of_a_test_network_can_be_parted(data: Path) -> None:
+    with running(data) as daemon:
+        assert daemon.told().splitlines()[0] == "READY=1"
+        with pytest.raises(LockboxError, match="does not know 'parting'"):
+            ask(data, "parting")
+    config = load(data / "node.toml")
+    listen = replace(config.node, listen="0.0.0.0:7420", advertise="127.0.0.1:7420")
+    (data / "node.toml").write_text(to_toml(replace(config, node=listen)))
+    assert "test networks" in refused(data, "--parting", str(data / "partition.json"))
 
 
 def test_the_data_dir_of_another_node_is_refused(data: Path, tmp_path: Path) -> None:

@@ -108,6 +108,10 @@ class TcpStream:
         self.peer_leaf = peer_leaf
         self.peer_host = peer_host
 
+    def fileno(self) -> int:
+        """The descriptor, -1 once it is closed: for what the system may be told about it."""
+        return self._tls.fileno()
+
     async def receive_into(self, buffer: memoryview) -> int:
         """Bytes received, as many as are at hand and fit; 0 = the peer closed cleanly. PeerUnreachable otherwise."""
         assert len(buffer) > 0
@@ -195,7 +199,7 @@ class TcpNetwork:
         where = f"{host}:{port}"
         with trio.move_on_after(self._params.dial_timeout_s):
             try:
-                sock = await _connected(host, port)
+                sock = await self._connected(host, port)
                 return await _shaken(sock, self._contexts.client_context(), host, server_side=False)
             except (OSError, ValueError) as error:
                 raise _unreachable(error, where) from None
@@ -205,7 +209,7 @@ class TcpNetwork:
         self, handler: PeerHandler, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Accept for ever; started with the port. `handler` owns its stream. ConfigError when it cannot listen."""
-        listener = await _listening(self._host, self._port, self._params.backlog)
+        listener = await self._listening()
         try:
             async with trio.open_nursery() as peers:
                 task_status.started(listener.getsockname()[1])
@@ -214,6 +218,25 @@ class TcpNetwork:
                     await self._accept_waiting(listener, handler, peers)
         finally:
             listener.close()
+
+    async def _connected(self, host: str, port: int) -> socket.socket:
+        """A connected TCP socket; all addresses of a name are tried (RFC 8305). OSError."""
+        stream = await trio.open_tcp_stream(host, port)
+        sock = socket.socket(fileno=stream.socket.detach())
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0)  # trio's 16 KiB would halve large writes
+        return sock
+
+    async def _listening(self) -> socket.socket:
+        host, port = self._host, self._port
+        try:
+            family, _, _, _, address = (await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]
+            listener = socket.create_server(address[:2], family=family, backlog=self._params.backlog)  # SO_REUSEADDR
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {host}:{port}: {error.strerror}", "choose another address in node.toml, key listen"
+            ) from None
+        listener.setblocking(False)
+        return listener
 
     async def _accept_waiting(self, listener: socket.socket, handler: PeerHandler, peers: trio.Nursery) -> None:
         for _ in range(self._params.accept_batch_max):
@@ -328,26 +351,6 @@ async def _shaken(sock: socket.socket, context: ssl.SSLContext, host: str, *, se
     except BaseException:
         owner.close()
         raise
-
-
-async def _connected(host: str, port: int) -> socket.socket:
-    """A connected TCP socket; all addresses of a name are tried (RFC 8305). OSError."""
-    stream = await trio.open_tcp_stream(host, port)
-    sock = socket.socket(fileno=stream.socket.detach())
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0)  # trio's 16 KiB would halve large writes
-    return sock
-
-
-async def _listening(host: str, port: int, backlog: int) -> socket.socket:
-    try:
-        family, _, _, _, address = (await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]
-        listener = socket.create_server(address[:2], family=family, backlog=backlog)  # with SO_REUSEADDR
-    except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {host}:{port}: {error.strerror}", "choose another address in node.toml, key listen"
-        ) from None
-    listener.setblocking(False)
-    return listener
 
 
 def _unreachable(error: Exception, where: str = "the peer") -> PeerUnreachable:

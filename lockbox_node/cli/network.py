@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from pathlib import Path
 
+    from lockbox_node.cli.partitions import Partition
+
 STATE_NAME = "testnet.json"
+PARTING_NAME = "partition.json"  # what the daemons drop; there while a partition stands
 PORT_FIRST, PORT_STEP, PORTS = 7420, 10, 100  # one port of these for all nodes; HTTP is the next one
 NODES_MAX = 250  # node i listens on 127.1.i.1
 REGIONS_DEFAULT = 7
@@ -103,6 +106,11 @@ class Member:
     data: Path
     daemon: Daemon = field(repr=False)
 
+    @property
+    def host(self) -> str:
+        """The address that it listens on, and dials from."""
+        return host_port(self.address, "address")[0]
+
     async def ask(self, verb: str, **arguments: object) -> dict[str, Any]:
         """Ask the running daemon. LockboxError, PeerUnreachable."""
         return await control.ask(self.data / "control.sock", verb, **arguments)
@@ -131,6 +139,7 @@ class Testnet:
         self.plan = plan
         self.config = plan.config  # of nodes to come
         self.members: dict[str, Member] = {}
+        self.partition: Partition | None = None
         self._progress = progress
         self._directory = plan.directory
         self._network = plan.directory / "network.pem"
@@ -235,13 +244,13 @@ class Testnet:
         create_node(data, self._network, replace(self.config, node=settings))
         node_id = issue(self._directory / "ca", data / "identity" / "node.csr", "node", data / "identity" / "node.pem")
         save_documents(data / "network", load_documents(self._directory / "ca" / FOLDER))
-        daemon = Daemon(name, data / "node.toml", self._directory / f"{name}.log")
+        daemon = Daemon(name, data / "node.toml", self._directory / f"{name}.log", self._directory / PARTING_NAME)
         member = Member(name, node_id, settings.listen, settings.http, region, operator, data, daemon)
         self.members[name] = member
         return member
 
     async def start(self, members: list[Member]) -> None:
-        """Start these, and return when every running node knows every other. LockboxError of the first that failed.
+        """Start these, and return when every running node knows all that it reaches. LockboxError of the first failure.
 
         One that fails does not keep the others from starting.
         """
@@ -285,15 +294,28 @@ class Testnet:
 
     async def _until_all_known(self) -> None:
         up = self._admitted()
-        ids = [member.node_id for member in up]
         with trio.move_on_after(KNOWN_TIMEOUT_S) as scope:
             async with trio.open_nursery() as nursery:
                 for member in up:
-                    nursery.start_soon(_knows, member, ids)
+                    nursery.start_soon(_knows, member, [other.node_id for other in up if self._reaches(member, other)])
         if scope.cancelled_caught:
             raise LockboxError(
                 f"the nodes did not all find each other within {KNOWN_TIMEOUT_S:.0f} s", "look at their logs"
             )
+
+    def _reaches(self, one: Member, other: Member) -> bool:
+        return self.partition is None or not self.partition.parts(one.name, other.name)
+
+    def part(self, partition: Partition | None) -> None:
+        """Write down who is to hear whom from now on (None: everybody everybody), before the daemons are told."""
+        path = self._directory / PARTING_NAME
+        if partition is None:
+            path.unlink(missing_ok=True)
+        else:
+            written = path.with_suffix(".new")
+            written.write_text(json.dumps(partition.orders(lambda name: self.members[name].host)))
+            written.replace(path)
+        self.partition = partition
 
     def summary(self) -> dict[str, Any]:
         """The line of CONTRACT's `up --json`."""

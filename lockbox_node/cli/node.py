@@ -6,15 +6,13 @@ inside the commands, so that `--help` and `--version` answer at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
 from lockbox_node.cli.asking import ask_node, config_option
 from lockbox_node.cli.output import counted, emit, json_option, program, reporting
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @program("lockbox-node")
@@ -37,8 +35,9 @@ main.add_later("scrub", "lockbox_node.cli.upkeep", "scrub", "Read everything tha
 @main.command()
 @config_option
 @click.option("--die-with", type=int, hidden=True, help="Be killed when this process, our parent, ends.")
+@click.option("--parting", type=click.Path(path_type=Path), hidden=True, help="Of test networks: who is cut off.")
 @reporting
-def run(config_path: Path, die_with: int | None) -> None:
+def run(config_path: Path, die_with: int | None, parting: Path | None) -> None:
     """Run the daemon until SIGTERM.
 
     Example: lockbox-node run --config /var/lib/lockbox/node.toml
@@ -47,7 +46,7 @@ def run(config_path: Path, die_with: int | None) -> None:
 
     if die_with is not None:
         daemon.die_with(die_with)
-    daemon.run(config_path)
+    daemon.run(config_path, parting)
 
 
 @main.command()

@@ -39,6 +39,7 @@ class Daemon:
     name: str
     config: Path
     log: Path
+    parting: Path
     process: subprocess.Popen[bytes] | None = None
     paused: bool = False
     ready: bool = False
@@ -82,7 +83,7 @@ class Daemon:
         command = [sys.executable, "-m", "lockbox_node.cli.node", "run", "--config", str(self.config)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--die-with", str(os.getpid())],
+                [*command, "--die-with", str(os.getpid()), "--parting", str(self.parting)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -176,6 +176,35 @@ def policy(settings: tuple[str, ...], directory: Path, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--client", type=click.Choice(["A", "B"]), help="The side that clients reach; default: both.")
+@_DIRECTORY
+@_JSON
+@reporting
+def partition(a: str, b: str, client: str | None, directory: Path, as_json: bool) -> None:
+    """Let the nodes of A and those of B not hear one another. Names with commas; others reach both.
+
+    Connections stall, new ones time out; it stands until it is healed, or another partition replaces it.
+
+    Example: lockbox-testnet partition n01,n02,n03 n04,n05 --client A --dir /tmp/net
+    """
+    _ask(directory, "partition", as_json, a=a, b=b, client=client)
+
+
+@main.command()
+@_DIRECTORY
+@_JSON
+@reporting
+def heal(directory: Path, as_json: bool) -> None:
+    """End the partition. Everybody hears everybody again.
+
+    Example: lockbox-testnet heal --dir /tmp/net
+    """
+    _ask(directory, "heal", as_json)
+
+
+@main.command()
 @_DIRECTORY
 @_JSON
 @reporting

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from lockbox_node.cli import faults
+from lockbox_node.cli.partitions import Partition
 from lockbox_node.errors import LockboxError, UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def verbs_of(testnet: Testnet) -> dict[str, control.Verb]:
         "add": verbs.add,
         "corrupt": verbs.corrupt,
         "policy": verbs.policy,
+        "partition": verbs.partition,
+        "heal": verbs.heal,
         "status": verbs.status,
     }
 
@@ -77,11 +80,12 @@ class Verbs:
         return _told(members, "stopped")
 
     async def cont(self, request: dict[str, Any]) -> object:
-        """SIGCONT; done when the documents of the network are in force there."""
+        """SIGCONT; done when the documents of the network, and the partition, are in force there."""
         members = self._testnet.named(request["nodes"])
         _require_running(members)
         for member in members:
             member.daemon.resume()
+        await self._tell_parting(members)
         await self._testnet.publish()
         return _told(members, "running again")
 
@@ -105,6 +109,20 @@ class Verbs:
         await self._testnet.publish()
         return _told(self._testnet.running(), " ".join(request["settings"]))
 
+    async def partition(self, request: dict[str, Any]) -> object:
+        """Two sides hear nothing of one another from now on, instead of whatever partition stood before."""
+        partition = Partition.of(request["a"], request["b"], request["client"], self._testnet.members)
+        self._testnet.part(partition)
+        await self._tell_parting(self._testnet.running())
+        return {**partition.described(), "text": partition.words()}
+
+    async def heal(self, _request: dict[str, Any]) -> object:
+        """Everybody hears everybody; done when all that run have taken it."""
+        stood = self._testnet.partition
+        self._testnet.part(None)
+        await self._tell_parting(self._testnet.running())
+        return {"healed": stood is not None, "text": "healed" if stood else "there was no partition"}
+
     async def status(self, _request: dict[str, Any]) -> object:
         """Every node's line; `status` is what it says of itself, missing when it is down or does not answer."""
         rows: list[dict[str, Any]] = [
@@ -114,7 +132,9 @@ class Verbs:
             for row, member in zip(rows, self._testnet.members.values(), strict=True):
                 if row["state"] == "up":
                     nursery.start_soon(_ask_status, row, member)
-        return {"nodes": rows, "text": "\n".join(status_lines(rows))}
+        partition = self._testnet.partition
+        lines = status_lines(rows) if partition is None else [*status_lines(rows), f"partition: {partition.words()}"]
+        return {"nodes": rows, "partition": partition and partition.described(), "text": "\n".join(lines)}
 
     async def _kill(self, members: list[Member]) -> None:
         for member in members:
@@ -123,11 +143,35 @@ class Verbs:
             await member.daemon.kill()
         self._testnet.save()
 
+    async def _tell_parting(self, members: list[Member]) -> None:
+        await _tell(members, "parting")
+
 
 def _require_running(members: list[Member]) -> None:
     for member in members:
         if member.daemon.pid is None:
             raise UsageError(f"{member.name} is down", "start it with: lockbox-testnet restart")
+
+
+async def _tell(members: list[Member], verb: str, **arguments: object) -> None:
+    """Ask all at once. LockboxError when a daemon that runs does not take it; the others have it all the same."""
+    failures: list[LockboxError] = []
+
+    async def one(member: Member) -> None:
+        try:
+            with trio.fail_after(NODE_TIMEOUT_S):
+                await member.ask(verb, **arguments)
+        except trio.TooSlowError:
+            failures.append(LockboxError(f"{member.name} does not answer", "is it stopped?"))
+        except LockboxError as error:
+            if member.daemon.state == "up":
+                failures.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for member in members:
+            nursery.start_soon(one, member)
+    if failures:
+        raise failures[0]
 
 
 async def _ask_status(row: dict[str, Any], member: Member) -> None:

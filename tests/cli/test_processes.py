@@ -23,7 +23,7 @@ pytestmark = pytest.mark.real
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
     data = make_node(tmp_path, "n01")
-    daemon = Daemon("n01", data / "node.toml", tmp_path / "n01.log")
+    daemon = Daemon("n01", data / "node.toml", tmp_path / "n01.log", tmp_path / "partition.json")
     yield daemon
     daemon.signal(signal.SIGKILL)
 

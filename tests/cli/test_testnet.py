@@ -11,7 +11,20 @@ from lockbox_node.cli.testnet import main
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERBS = ("up", "kill", "restart", "stop", "cont", "kill-region", "add", "corrupt", "policy", "status")
+VERBS = (
+    "up",
+    "kill",
+    "restart",
+    "stop",
+    "cont",
+    "kill-region",
+    "add",
+    "corrupt",
+    "policy",
+    "partition",
+    "heal",
+    "status",
+)
 
 
 def run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -42,6 +55,10 @@ def test_every_verb_explains_itself_with_an_example(verb: str, capfd: pytest.Cap
         ("add", "0"),
         ("corrupt", "n01", "--share", "2"),
         ("explode",),
+        ("partition",),
+        ("partition", "n01"),
+        ("partition", "n01", "n02", "n03"),
+        ("partition", "n01", "n02", "--client", "C"),
     ],
     ids=" ".join,
 )
@@ -53,7 +70,11 @@ def test_wrong_usage_is_one_line_and_exit_2(
     assert not (tmp_path / "net").exists()
 
 
-@pytest.mark.parametrize("words", [("status",), ("kill", "n01"), ("add", "1"), ("policy", "healing=on")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [("status",), ("kill", "n01"), ("add", "1"), ("policy", "healing=on"), ("partition", "n01", "n02"), ("heal",)],
+    ids=" ".join,
+)
 def test_without_a_network_every_verb_says_so(
     words: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,9 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
+from lockbox_node import control
 from lockbox_node.cli.verbs import status_lines
 from tests.cli.test_network import PATIENCE_S, TESTNET, until_gone, up
 
@@ -124,6 +126,36 @@ def test_a_region_is_killed_and_a_node_added_while_it_is_down(whole: Network) ->
     whole.json("kill", "n04")
 
 
+def dropped(network: Network, name: str) -> list[str]:
+    """What this daemon says that it drops, after it has looked."""
+    said: dict[str, Any] = trio.run(control.ask, network.directory / name / "control.sock", "parting")
+    hosts: list[str] = said["dropped"]
+    return hosts
+
+
+@pytest.mark.real
+def test_a_partition_stands_for_all_until_it_is_replaced_or_healed(whole: Network) -> None:
+    whole.json("stop", "n03")
+    whole.json("kill", "n02")
+    said = whole.json("partition", "n01,n02", "n03", "--client", "A")
+    assert (said["a"], said["b"], said["client"]) == (["n01", "n02"], ["n03"], "A")
+    assert whole.json("status")["partition"] == {"a": ["n01", "n02"], "b": ["n03"], "client": "A"}
+    whole.json("restart", "n02")
+    whole.json("cont", "n03")
+    assert [dropped(whole, name) for name in ("n01", "n02", "n03")] == [
+        ["127.1.3.1"],
+        ["127.1.3.1"],
+        ["127.0.0.1", "127.1.1.1", "127.1.2.1"],
+    ]
+    whole.json("partition", "n01", "n02")
+    assert [dropped(whole, name) for name in ("n01", "n02", "n03")] == [["127.1.2.1"], ["127.1.1.1"], []]
+    assert "n01 and B = n02 do not hear" in whole.run("status").stdout.splitlines()[-1]
+    assert whole.json("heal")["healed"] is True
+    assert whole.json("status")["partition"] is None
+    assert [dropped(whole, name) for name in ("n01", "n02", "n03")] == [[], [], []]
+    assert whole.json("heal")["healed"] is False
+
+
 @pytest.mark.real
 def test_corrupt_counts_what_it_changed(whole: Network) -> None:
     assert whole.json("corrupt", "n01", "n02", "--share", "0.5")["changed"] == 0
@@ -142,6 +174,9 @@ def test_corrupt_counts_what_it_changed(whole: Network) -> None:
         ("policy", "healing=maybe"),
         ("policy", "colour=3"),
         ("add", "249"),
+        ("partition", "n01", "n77"),
+        ("partition", "n01,n02", "n02"),
+        ("partition", "", "n02"),
     ],
     ids=" ".join,
 )
