@@ -22,7 +22,7 @@ from protocol.messages import NO_INDEX, SIBLINGS_MAX, FindHolders, HolderEntry, 
 from protocol.records import open_tombstone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from lockbox_node.client.vault import Vault
 
@@ -125,15 +125,19 @@ class Finding:
 
     async def hear_all(self) -> None:
         """Ask all of the nearest nodes; return when FIRST_ANSWERS know of something or most know of nothing."""
-        params = self._vault.params
-        deadline = trio.current_time() + params.find_s
-        self.survey.ask(MISS_NODES)
 
         def enough() -> bool:
             if self.presence is Presence.UNKNOWN:
                 return False
             return self.presence is Presence.ABSENT or self.answers - len(self._absent) >= FIRST_ANSWERS
 
+        await self.hear_until(enough)
+
+    async def hear_until(self, enough: Callable[[], bool]) -> None:
+        """Ask all of the nearest nodes; return when `enough()`, all have answered, or the time is over."""
+        params = self._vault.params
+        deadline = trio.current_time() + params.find_s
+        self.survey.ask(MISS_NODES)
         await self.survey.until(enough, deadline, params.hedge_find_s)
 
     async def first(self, current_answers: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,10 +13,13 @@ from lockbox_node.client.lock import lock
 from lockbox_node.client.sink import FileSink, MemorySink
 from lockbox_node.client.source import BytesSource
 from lockbox_node.client.unlock import UnlockResult, unlock
+from lockbox_node.client.wallet import Wallet
+from lockbox_node.core.derivation import root_key
 from lockbox_node.core.tiers import BASIC, STANDARD, TIERS, Tier
 from lockbox_node.errors import AssetNotFound, LockboxError, NotEnoughShards, UsageError
 from protocol.messages import Delete, FindHolders, GetShards, Message, Shards
 from protocol.records import Tombstone, sign
+from simulations.world import SeededEntropy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +54,28 @@ async def test_unlocks_while_n_minus_k_holders_are_gone_and_not_with_one_more(
     cluster.kill(holders[tier.n - tier.k])
     with pytest.raises(NotEnoughShards, match=f"{tier.k - 1} of {tier.k} needed shards .*{tier.n} were placed"):
         await content_of(vault, asset)
+
+
+async def test_of_siblings_each_machine_unlocks_its_own(cluster: Cluster, wallet: Wallet, tmp_path: Path) -> None:
+    """Two copies of a wallet lock on the two sides of a partition; the nodes asked first know one of them only."""
+    async with cluster.client(wallet) as vault:
+        await locked(vault)  # reserves more indices
+    shutil.copytree(wallet.path, tmp_path / "copy")
+    copy = Wallet(tmp_path / "copy", bytearray(wallet.master), wallet.network_id, SeededEntropy(2))
+    with root_key(wallet.master, 1) as key:
+        near = [node.id for node in cluster.nearest(key.address, 24)]
+    nearer, farther = near[:12], near[12:]
+    own: list[tuple[Wallet, AssetEntry, bytes]] = []
+    for machine, dead, content in ((wallet, farther, b"nearer"), (copy, nearer, b"farther")):
+        cluster.kill(*dead)
+        async with cluster.client(machine) as vault:
+            own.append((machine, await locked(vault, content=content), content))
+            await trio.sleep(2)
+        cluster.revive(*dead)
+    assert own[0][1].address == own[1][1].address
+    for machine, asset, content in own:
+        async with cluster.client(machine) as vault:
+            assert (await content_of(vault, asset))[0] == content
 
 
 async def test_silent_holders_cost_a_hedge_and_not_the_unlock(cluster: Cluster, vault: Vault) -> None:
