@@ -38,8 +38,8 @@ demo: install  ## Run a real network of 24 nodes, lose a region, and get everyth
 test: install static  ## Run all checks and the whole test suite
 	$(BIN)/python -m pytest
 
-real: install  ## Run the tests that need root: real file systems that fill up
-	$(BIN)/python -m pytest -m root
+real: install  ## Run the tests that need root: file systems that fill up, network namespaces that are cut apart
+	$(BIN)/python -m pytest -m 'root and not long'
 
 long: install  ## Run the long forms of the tests of faults
 	$(BIN)/python -m pytest -m long -o faulthandler_timeout=0
