@@ -92,6 +92,8 @@ def _remove(count: int) -> None:
     """Whatever of it there is."""
     for words in (
         ["nft", "delete", "table", "bridge", TABLE],
+        # A namespace dies later than its name, and would keep its end of the link until then.
+        *(["ip", "link", "delete", f"lbv{number}"] for number in range(1, count + 1)),
         *(["ip", "netns", "delete", _name(number)] for number in range(1, count + 1)),
         ["ip", "link", "delete", BRIDGE],
     ):
