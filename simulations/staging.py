@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from simulations.kept import Key
 
 LOOK_EVERY_S = 1.0
+LARGE = 4_000_000  # of a file that takes two stripes of several groups at Basic
 SIZES = (100, 5_000, 100_000)  # of assets: inside a manifest, one small stripe, several groups
 
 

@@ -13,7 +13,7 @@ import trio
 
 from lockbox_node.core.tiers import BASIC, STANDARD
 from simulations.people import a_person
-from simulations.staging import SIZES, quick_healing, until_whole
+from simulations.staging import LARGE, SIZES, quick_healing, until_whole
 
 if TYPE_CHECKING:
     from simulations.cluster import Cluster
@@ -28,6 +28,7 @@ async def play(cluster: Cluster, seconds: float) -> None:
     end = trio.current_time() + seconds
     async with a_person(cluster, 1) as person:
         rng = cluster.world.rng("burn")
+        await person.lock(LARGE, BASIC)
         for _ in range(ASSETS):
             await person.lock(rng.choice(SIZES), rng.choice((BASIC, STANDARD)))
         region = rng.choice(sorted({host.region for host in cluster.hosts.values()}))
