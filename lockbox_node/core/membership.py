@@ -12,13 +12,13 @@ nobody is declared dead on old suspicions.
 
 from __future__ import annotations
 
-import heapq
 import math
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, assert_never
 
 from lockbox_node.core.dissemination import Rumours
+from lockbox_node.core.id_order import IdOrder
 from lockbox_node.core.member_events import (
     Action,
     Barred,
@@ -43,7 +43,7 @@ from lockbox_node.core.member_events import (
 )
 from lockbox_node.core.probing import Probing
 from lockbox_node.core.twins import Twins
-from protocol.ids import NodeId, distance
+from protocol.ids import NodeId
 from protocol.messages import RECORDS_MAX, Members, MemberState, MemberUpdate, Signed
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ class Membership:
         self._rumours = Rumours()
         self._probing = Probing(params, rng)
         self._told: dict[NodeId, float] = {}
+        self._everybody = IdOrder()  # the table, and ourselves once we have signed
+        self._living = IdOrder()  # members not dead
         self._live: list[NodeId] | None = None  # caches, None after a change
         self._watched: list[NodeId] | None = None
         self._turn = 0
@@ -102,10 +104,12 @@ class Membership:
     def neighbours(self) -> list[NodeId]:
         """Those we watch: the nearest live members in XOR order."""
         if self._watched is None:
-            self._watched = heapq.nsmallest(
-                self._params.neighbours, self.alive(), key=lambda node: distance(node, self._own)
-            )
+            self._watched = self.nearest_alive(self._own, self._params.neighbours)
         return self._watched
+
+    def nearest_alive(self, target: bytes, count: int) -> list[NodeId]:
+        """The `count` (at least 1) members nearest to `target` that are not believed dead, nearest first."""
+        return self._living.nearest(target, count)
 
     def next_deadline(self) -> float:
         """When Tick is due; in the past until the first event."""
@@ -120,6 +124,7 @@ class Membership:
         match event:
             case OwnSigned(signed, record):
                 self._mine = Member(signed, record, Status.ALIVE, now)
+                self._everybody.add(self._own)
                 self._rumours.start(self._own)
             case RecordLearned(signed, record):
                 actions += self._learn(signed, record, now)
@@ -158,10 +163,10 @@ class Membership:
         record of another life included.
         """
         theirs = {state.node: state for state in known}
-        everybody = {**self._members, **({} if self._mine is None else {self._own: self._mine})}
         news: list[MemberUpdate] = []
-        for node in sorted(node for node in everybody if node > after):
-            member, state = everybody[node], theirs.get(node)
+        for node in self._everybody.after(after):
+            member, state = self._line(node), theirs.get(node)
+            assert member is not None, "who is in order is in the table"
             if state is None and member.status is Status.DEAD:
                 continue
             if state is None or state.incarnation < member.incarnation:
@@ -170,19 +175,21 @@ class Membership:
                 news.append(MemberUpdate(member.state(), None))
             if len(news) > limit:
                 break
-        wanted = [
-            state.node
-            for state in known
-            if (state.node != self._own or self._mine is not None)
-            and (state.node not in everybody or everybody[NodeId(state.node)].incarnation < state.incarnation)
-        ]
+        wanted = [state.node for state in known if self._is_behind(state)]
         return Members(news[:limit], wanted[:limit], len(news) > limit)
 
     def updates_of(self, nodes: Iterable[bytes]) -> list[MemberUpdate]:
         """State and record of those of `nodes` that we know: the answer to `wanted`."""
-        everybody = {**self._members, **({} if self._mine is None else {self._own: self._mine})}
-        found = (everybody.get(NodeId(node)) for node in nodes)
+        found = (self._line(NodeId(node)) for node in nodes)
         return [MemberUpdate(member.state(), member.signed) for member in found if member is not None]
+
+    def _line(self, node: NodeId) -> Member | None:
+        return self._mine if node == self._own else self._members.get(node)
+
+    def _is_behind(self, state: MemberState) -> bool:
+        """Whether we lack that node's record, or have an older one; ourselves we lack only before the first."""
+        member = self._line(NodeId(state.node))
+        return state.node != self._own if member is None else member.incarnation < state.incarnation
 
     def _learn(self, signed: Signed, record: NodeRecord, now: float) -> list[Action]:
         node = NodeId(record.node)
@@ -245,8 +252,10 @@ class Membership:
         before = self._members.get(node)
         self._members[node] = member
         self._rumours.start(node)
+        self._everybody.add(node)
         if before is None or (before.status is Status.DEAD) != (member.status is Status.DEAD):
             self._live = self._watched = None
+            (self._living.discard if member.status is Status.DEAD else self._living.add)(node)
         elif before.record is not member.record:
             self._live = None
         self._suspects.pop(node, None)
@@ -267,6 +276,8 @@ class Membership:
         return oldest is not None
 
     def _forget(self, node: NodeId) -> None:
+        self._everybody.discard(node)
+        self._living.discard(node)
         for table in (self._members, self._dead, self._told):
             table.pop(node, None)
         self._rumours.drop(node)
