@@ -1,15 +1,15 @@
 """Who is nearest to an address: the member table says who there is, the routing table who has answered us.
 
-Up to about 10,000 nodes the member table is complete and exact, so every choice comes from it. What is derived from it
-is kept until a live member or its record changes, since the nearest are asked for at every stripe. The routing table
-orders the answers to FIND_NODE (who answered us first) and says whom else to probe. Both give signed records, so an
-answer can hide a node but neither invent nor alter one. Source: DESIGN section 4, Finding and Knowing.
+Up to about 10,000 nodes the member table is complete and exact, so every choice comes from it. What is derived from all
+of it is kept until a live member or its record changes; the nearest, asked for at every stripe, need no look at all.
+The routing table orders the answers to FIND_NODE (who answered us first) and says whom else to probe. Both give signed
+records, so an answer can hide a node but neither invent nor alter one. Source: DESIGN section 4, Finding and Knowing.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from contextlib import suppress
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from lockbox_node.rpc.dispatch import Route
 from lockbox_node.rpc.pool import Contact
 from lockbox_node.services.announcing import Announcer, NodeState
 from protocol.errors import RemoteProtocolError
-from protocol.ids import ID_BYTES, NodeId
+from protocol.ids import NodeId, distance
 from protocol.messages import FindNode, Message, Nodes, Signed
 from protocol.records import NodeRecord, parse
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from lockbox_node.core.routing_table import RoutingTable
     from lockbox_node.ports import Answer
     from lockbox_node.rpc.hello import Peer
-
-ID_BITS = 8 * ID_BYTES
 
 
 def contact_of(record: NodeRecord) -> Contact:
@@ -71,7 +69,7 @@ def is_failing(record: NodeRecord) -> bool:
 
 
 class _View:
-    """What follows from the live members and our own record, until either changes."""
+    """What follows from the live members and our own record, until either changes; each part once it is asked for."""
 
     def __init__(self, live: Sequence[NodeId], membership: Membership, own: NodeRecord) -> None:
         self.live, self.own = live, own
@@ -79,32 +77,18 @@ class _View:
         records = {node: members[node].record for node in live}
         records[NodeId(own.node)] = own
         self.records = MappingProxyType(records)
-        self.contacts = {node: contact_of(record) for node, record in records.items()}
-        self.candidates = [
-            Candidate(record.node, record.region, record.operator) for record in records.values() if is_eligible(record)
-        ]
-        self.failing = frozenset(
-            NodeId(record.node) for record in records.values() if is_failing(record) and record is not own
-        )
-        self._nodes = {int.from_bytes(node, "big"): node for node in records}
-        self._ids = sorted(self._nodes)
 
-    def nearest(self, target: bytes, count: int) -> list[NodeId]:
-        """The `count` (at least 1) nodes nearest to `target` in XOR order, nearest first.
+    @cached_property
+    def candidates(self) -> list[Candidate]:
+        """Where shards may be placed."""
+        eligible = (record for record in self.records.values() if is_eligible(record))
+        return [Candidate(record.node, record.region, record.operator) for record in eligible]
 
-        Ids that share a longer prefix with the target are nearer than all others, and stand side by side in a sorted
-        list: the longest prefix that at least `count` share bounds what must be sorted. Ids are spread evenly, so the
-        first guess at that prefix is good; any guess is right.
-        """
-        ids, place = self._ids, int.from_bytes(target, "big")
-        free_bits = min(ID_BITS, ID_BITS - (len(ids) // count).bit_length() + 1)
-        start, end = 0, 0
-        while end - start < count and free_bits <= ID_BITS:
-            low = place >> free_bits << free_bits
-            start, end = bisect_left(ids, low), bisect_left(ids, low + (1 << free_bits))
-            free_bits += 1
-        found = sorted([place ^ one for one in ids[start:end]])
-        return [self._nodes[place ^ away] for away in found[:count]]
+    @cached_property
+    def failing(self) -> frozenset[NodeId]:
+        """Live members, others than ourselves, that say that they will not be for long."""
+        others = (record for record in self.records.values() if record is not self.own)
+        return frozenset(NodeId(record.node) for record in others if is_failing(record))
 
 
 class Discovery:
@@ -155,7 +139,8 @@ class Discovery:
 
     def nearest_nodes(self, target: bytes, count: int) -> list[NodeId]:
         """The nearest live nodes, ourselves included, nearest first."""
-        return self._view().nearest(target, count)
+        found = [*self._membership.nearest_alive(target, count), self.own]
+        return sorted(found, key=lambda node: distance(node, target))[:count]
 
     def nearest(self, target: bytes, count: int) -> list[Signed]:
         """Their signed records."""
@@ -167,8 +152,8 @@ class Discovery:
 
     def nearest_contacts(self, target: bytes, count: int) -> list[Contact]:
         """Contacts of the nearest live nodes other than ourselves."""
-        view = self._view()
-        return [view.contacts[node] for node in view.nearest(target, count + 1) if node != self.own][:count]
+        members = self._membership.members
+        return [contact_of(members[node].record) for node in self._membership.nearest_alive(target, count)]
 
     def nearest_answered(self, target: bytes, count: int) -> list[NodeId]:
         """The nearest contacts of the routing table: who has answered us."""
