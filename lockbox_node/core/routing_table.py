@@ -111,17 +111,19 @@ class RoutingTable:
             found += bucket.nodes.values()
             if len(found) >= count:
                 break
-        return sorted(found, key=lambda contact: distance(contact.id, target))[:count]
+        goal = int.from_bytes(target, "big")
+        return sorted(found, key=lambda contact: int(contact.long_id) ^ goal)[:count]
 
     def _visit(self, target: bytes) -> Iterator[KBucket]:
         """Buckets by rising distance of their contacts from `target`; their distance ranges do not overlap."""
         offset = distance(self._own, target)
         top = offset.bit_length()
-        order = [top]
-        order += [index for index in range(top - 1, 0, -1) if offset >> (index - 1) & 1]
-        order += [index for index in range(1, top) if not offset >> (index - 1) & 1]
-        order += range(top + 1, BUCKETS + 1)
-        return (self._buckets[index] for index in order if index in self._buckets)
+        held = sorted(self._buckets)
+        order = [index for index in held if index == top]
+        order += [index for index in reversed(held) if index < top and offset >> (index - 1) & 1]
+        order += [index for index in held if index < top and not offset >> (index - 1) & 1]
+        order += [index for index in held if index > top]
+        return (self._buckets[index] for index in order)
 
     def _bucket(self, node: bytes) -> KBucket:
         index = bucket_index(self._own, node)
@@ -135,22 +137,24 @@ class RoutingTable:
         standing = bucket.nodes.get(contact.id)
         if standing is not None and (standing.network, standing.operator) == (contact.network, contact.operator):
             return True
-        params = self._params
+        params, operator, network = self._params, contact.operator, contact.network
+        kin = [  # who shares either with it; the second is whether in its bucket
+            (one, held is bucket)
+            for held in self._buckets.values()
+            for contacts in (held.nodes, held.replacement_nodes)
+            for one in contacts.values()
+            if (one.operator == operator or one.network == network) and one.id != contact.id
+        ]
         limits = (
-            ([bucket], params.network_max, params.operator_max),
-            (self._buckets.values(), params.table_network_max, params.table_operator_max),
+            ([one for one, close in kin if close], params.network_max, params.operator_max),
+            ([one for one, _ in kin], params.table_network_max, params.table_operator_max),
         )
-        for buckets, network_max, operator_max in limits:
-            others = [one for held in buckets for one in _all_of(held) if one.id != contact.id]
-            if sum(one.operator == contact.operator for one in others) >= operator_max:
+        for others, network_max, operator_max in limits:
+            if sum(one.operator == operator for one in others) >= operator_max:
                 return False
-            if contact.network and sum(one.network == contact.network for one in others) >= network_max:
+            if network and sum(one.network == network for one in others) >= network_max:
                 return False
         return True
-
-
-def _all_of(bucket: KBucket) -> list[KnownNode]:
-    return [*bucket.nodes.values(), *bucket.replacement_nodes.values()]
 
 
 def network_of(host: str) -> str:
@@ -161,4 +165,6 @@ def network_of(host: str) -> str:
         return "" if host == "localhost" else host
     if ip.is_loopback:
         return ""
-    return str(ipaddress.ip_network((ip, _V4_BITS if ip.version == 4 else _V6_BITS), strict=False))
+    bits = _V4_BITS if ip.version == 4 else _V6_BITS
+    host_bits = ip.max_prefixlen - bits
+    return f"{type(ip)(int(ip) >> host_bits << host_bits)}/{bits}"
