@@ -13,10 +13,14 @@ import statistics
 from bisect import bisect_left
 from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING
 
 from lockbox_node.core.lookup import Lookup, LookupParams
 from lockbox_node.core.routing_table import BUCKETS, RoutingParams, RoutingTable
 from protocol.ids import ID_BYTES, NodeId, distance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RTT_MIN_S, RTT_MAX_S = 0.01, 0.2
 SEEDS_MAX = 40  # contacts of the asker's own table that a lookup starts from
@@ -64,6 +68,26 @@ def summary(outcomes: list[Outcome]) -> Summary:
         messages_max=max(one.messages for one in outcomes),
         took_median_s=statistics.median(one.took_s for one in outcomes),
     )
+
+
+def drive(lookup: Lookup, rng: Random, answer: Callable[[NodeId], list[NodeId] | None]) -> float:
+    """Run a lookup that begins at 0 to its end; how long it took. Whom `answer` says None of is silent."""
+    now, asked = 0.0, 0
+    heap: list[tuple[float, int, NodeId, list[NodeId]]] = []
+    while True:
+        for peer in lookup.next_queries(now):
+            asked += 1
+            reply = answer(peer)
+            if reply is not None:
+                heapq.heappush(heap, (now + rng.uniform(RTT_MIN_S, RTT_MAX_S), asked, peer, reply))
+        if lookup.finished:
+            return now
+        deadline = lookup.next_deadline()
+        if heap and heap[0][0] <= deadline:
+            now, _, peer, reply = heapq.heappop(heap)
+            lookup.on_response(peer, reply)
+        else:
+            now = deadline
 
 
 class Swarm:
@@ -131,25 +155,9 @@ class Swarm:
         seeds, paths = known[: self.k], params.paths
         if again:
             seeds, paths = rng.sample(known, min(self.k, len(known))), params.retry_paths
-        now = 0.0
-        lookup = Lookup(target, asker, seeds, params, now, paths=paths)
-        heap: list[tuple[float, int, NodeId]] = []
-        asked = 0
-        while True:
-            for peer in lookup.next_queries(now):
-                asked += 1
-                if peer not in self.dead:
-                    heapq.heappush(heap, (now + rng.uniform(RTT_MIN_S, RTT_MAX_S), asked, peer))
-            if lookup.finished:
-                return self._outcome(lookup, asker, target, now)
-            deadline = lookup.next_deadline()
-            if heap and heap[0][0] <= deadline:
-                now, _, peer = heapq.heappop(heap)
-                reply = self.answer(peer, target, params.reply_max)
-                assert reply is not None, "the dead are never in the heap"
-                lookup.on_response(peer, reply)
-            else:
-                now = deadline
+        lookup = Lookup(target, asker, seeds, params, 0.0, paths=paths)
+        took_s = drive(lookup, rng, lambda peer: self.answer(peer, target, params.reply_max))
+        return self._outcome(lookup, asker, target, took_s)
 
     def _outcome(self, lookup: Lookup, asker: NodeId, target: bytes, now: float) -> Outcome:
         found = set(lookup.result())
