@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 
+from benchmarks.day import table
 from simulations.day import Day, DayParams, Period
 
 SMALL = DayParams(nodes=120, hours=4.0, online_h=6.0, lookups_per_h=20.0, refresh_h=2.0, period_h=2.0)
@@ -47,3 +48,7 @@ def test_tables_take_newcomers_in() -> None:
 def test_one_seed_is_one_story() -> None:
     assert fresh(1) == periods(1)
     assert periods(1) != periods(2)
+
+
+def test_the_command_prints_a_line_for_each_period() -> None:
+    assert [line.split()[1] for line in list(table(replace(SMALL, nodes=60), 1))[2:]] == ["2", "4"]
