@@ -22,6 +22,7 @@ from msgspec import Meta
 from lockbox_node.client.burials import Burial
 from lockbox_node.client.chance import fresh
 from lockbox_node.client.key_file import check_passphrase, open_master, seal_master
+from lockbox_node.client.listing import merged, named, order_of
 from lockbox_node.client.wallet_files import (
     LOCK_NAME,
     check_free,
@@ -41,7 +42,7 @@ from lockbox_node.core.sealing import (
     seal_into,
     wipe,
 )
-from lockbox_node.errors import AssetNotFound, ConfigError, LockboxError, UsageError
+from lockbox_node.errors import ConfigError, LockboxError, UsageError
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import ID_BYTES, Address
 from protocol.messages import U8, U63, Id32, Message
@@ -78,11 +79,17 @@ class AssetEntry(Message, frozen=True):
     created_unix_s: U63
     lease_until_unix_s: U63
     descriptor_hash: Id32  # of the root stripe
+    sibling: bool = False  # another asset stands or stood at this address
 
     @property
     def asset_id(self) -> str:
         """The id that people see."""
-        return asset_id(self.address)
+        return self.sibling_id if self.sibling else asset_id(self.address)
+
+    @property
+    def sibling_id(self) -> str:
+        """The id that tells it from siblings, which share its address; it is known by it in every wallet."""
+        return f"{asset_id(self.address)}-{_typed(self.descriptor_hash)[:6]}"
 
 
 class _State(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -97,7 +104,10 @@ class _State(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 def asset_id(address: bytes) -> str:
     """16 characters that people type: base32 of SHA-256("lockbox asset id" || address), in lower case."""
-    digest = hashlib.sha256(b"lockbox asset id" + address).digest()
+    return _typed(hashlib.sha256(b"lockbox asset id" + address).digest())
+
+
+def _typed(digest: bytes) -> str:
     return base64.b32encode(digest[:10]).decode().lower()
 
 
@@ -276,13 +286,12 @@ class Wallet:
             state.mark = max(state.mark, mark)
 
     def remember(self, *assets: AssetEntry) -> None:
-        """Add assets, or replace what is known of those at their addresses. One write for all."""
-        added = {asset.address: asset for asset in assets}
+        """Add assets, or replace what is known of them. One write for all."""
         with self._changing() as state:
-            state.assets = [known for known in state.assets if known.address not in added] + list(added.values())
+            state.assets = merged(state.assets, assets)
 
     def forget(self, address: bytes) -> None:
-        """Remove the asset at `address` and its burial from the lists; nothing when it is not there."""
+        """Remove what stands at `address` and its burial from the lists; nothing when nothing is there."""
         with self._changing() as state:
             state.assets = [known for known in state.assets if known.address != address]
             state.burials = [known for known in state.burials if known.address != address]
@@ -303,29 +312,11 @@ class Wallet:
 
     def assets(self) -> list[AssetEntry]:
         """All remembered assets, by index."""
-        return sorted(self._load().assets, key=lambda asset: (asset.index, asset.address))
+        return sorted(self._load().assets, key=order_of)
 
     def find(self, name: str) -> AssetEntry:
-        """The asset of this id, else of this label, else of an id that begins so.
-
-        AssetNotFound when there is none; UsageError when there are several.
-        """
-        assets, wanted = self.assets(), name.strip()
-        rules = (
-            [asset for asset in assets if asset.asset_id == wanted.lower()],
-            [asset for asset in assets if asset.label == wanted != ""],
-            [asset for asset in assets if asset.asset_id.startswith(wanted.lower()) and wanted],
-        )
-        for found in rules:
-            if len(found) == 1:
-                return found[0]
-            if found:
-                raise UsageError(
-                    f"that names {len(found)} assets of this wallet", "give more of the id: `lockbox list` shows it"
-                )
-        raise AssetNotFound(
-            "no asset by that name in this wallet", "`lockbox list` shows them; `lockbox recover` looks in the network"
-        )
+        """The asset that a person means. AssetNotFound, UsageError when there are several."""
+        return named(self._load().assets, name)
 
     # Files
 

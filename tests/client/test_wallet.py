@@ -14,11 +14,14 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from lockbox_node.client.wallet import STATE_NAME, AssetEntry, Wallet, asset_id
 from lockbox_node.client.words import master_of
+from lockbox_node.core.derivation import state_key_into
+from lockbox_node.core.sealing import OVERHEAD_BYTES, SUITE_AES_GCM, prefixed, seal_into
 from lockbox_node.errors import AssetNotFound, ConfigError, ExitCode, KeyStoreError, LockboxError, UsageError
 from protocol.certificates import NetworkRoot
 from protocol.errors import ErrorCode
@@ -244,6 +247,33 @@ def test_assets_are_listed_by_index_and_replaced_by_address(wallet: Wallet) -> N
     wallet.forget(asset(1).address)
     wallet.forget(asset(9).address)
     assert wallet.assets() == [asset(2)]
+
+
+def test_a_wallet_that_was_written_before_there_were_siblings_is_read(wallet: Wallet) -> None:
+    old = asset(1, "old")
+    burial = [old.address, bytes(32), 3, 1, 1_800_000_000, [b"n" * 32]]
+    body = msgspec.msgpack.encode([1, 5, 16, [list(msgspec.structs.astuple(old))[:9]], [burial]])
+    key, sealed = bytearray(32), bytearray(len(body) + OVERHEAD_BYTES[SUITE_AES_GCM])
+    state_key_into(wallet.master, key)
+    context = prefixed(b"lockbox/1 wallet state", wallet.network_id)
+    seal_into(SUITE_AES_GCM, key, bytes(12), bytearray(body), context, sealed)
+    (wallet.path / STATE_NAME).write_bytes(sealed)
+
+    assert (wallet.assets(), wallet.next_index, wallet.mark) == ([old], 5, 16)
+    assert wallet.burials()[old.address].stripes == 3
+    wallet.remember(asset(2))
+    assert wallet.assets() == [old, asset(2)]
+
+
+def test_siblings_are_kept_and_forgotten_together(wallet: Wallet) -> None:
+    mine, other = asset(1, "mine"), msgspec.structs.replace(asset(1, "other"), descriptor_hash=b"e" * 32)
+    wallet.remember(mine)
+    wallet.remember(other)
+    assert [known.label for known in wallet.assets()] == ["mine", "other"]
+    assert wallet.find(mine.sibling_id).label == "mine"
+    assert wallet.find(wallet.find("other").asset_id).label == "other"
+    wallet.forget(mine.address)
+    assert wallet.assets() == []
 
 
 def test_many_assets_with_long_labels_are_kept(wallet: Wallet) -> None:
