@@ -232,6 +232,7 @@ def delete_payload(deleted: DeleteResult) -> dict[str, Any]:
         "stripes": deleted.stripes,
         "holders": {"confirmed": deleted.holders - len(deleted.missing), "named": deleted.holders},
         "missing": [node.hex() for node in deleted.missing],
+        "siblings": [one.asset_id for one in deleted.siblings],
         "seconds": round(deleted.seconds, 4),
     }
 
@@ -239,7 +240,8 @@ def delete_payload(deleted: DeleteResult) -> dict[str, Any]:
 def delete_words(deleted: DeleteResult) -> str:
     """`delete`, when every holder confirmed."""
     holders = counted(deleted.holders, "holder")
-    return f"{deleted.asset.asset_id}  deleted; all of its {holders} confirmed; {deleted.seconds:.2f} s"
+    also = "".join(f", and {one.asset_id} with it" for one in deleted.siblings)
+    return f"{deleted.asset.asset_id}  deleted{also}; all of its {holders} confirmed; {deleted.seconds:.2f} s"
 
 
 def recover_payload(recovered: RecoverResult) -> dict[str, Any]:
@@ -269,9 +271,10 @@ def recover_words(recovered: RecoverResult, path: Path) -> str:
 
 def table(assets: list[AssetEntry], leaving: Container[bytes] = ()) -> list[str]:
     """Assets as lines under a head; those at the addresses `leaving` are being deleted."""
-    lines = [f"{'ASSET':<16}  {'TIER':<8}  {'BYTES':>15}  {'LOCKED':<10}  {'KEPT UNTIL':<10}  LABEL"]
+    width = max([16, *(len(one.asset_id) for one in assets)])
+    lines = [f"{'ASSET':<{width}}  {'TIER':<8}  {'BYTES':>15}  {'LOCKED':<10}  {'KEPT UNTIL':<10}  LABEL"]
     for one in assets:
         days = f"{day(one.created_unix_s)}  {day(one.lease_until_unix_s)}"
         note = "  (being deleted)" if one.address in leaving else ""
-        lines.append(f"{one.asset_id:<16}  {tier_name(one):<8}  {one.size:>15,}  {days}  {one.label}{note}")
+        lines.append(f"{one.asset_id:<{width}}  {tier_name(one):<8}  {one.size:>15,}  {days}  {one.label}{note}")
     return lines

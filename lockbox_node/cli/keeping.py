@@ -65,15 +65,21 @@ def renew(
 @click.command()
 @click.argument("asset")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--with-siblings", is_flag=True, help="And what copies of this wallet locked under its index.")
 @WALLET
 @PASSPHRASE
 @json_option
 @reporting
-def delete(asset: str, yes: bool, wallet: Path | None, passphrase_file: Path | None, as_json: bool) -> int:
+def delete(
+    asset: str, yes: bool, with_siblings: bool, wallet: Path | None, passphrase_file: Path | None, as_json: bool
+) -> int:
     """Delete an asset for ever. On a terminal you are asked first.
 
     Ends with 8 (DESTRUCTION_INCOMPLETE) when holders did not answer: readers no longer find the asset, and they drop
     their part when they return; the same command again has it confirmed.
+
+    Assets that copies of this wallet locked under the same index go only together: nothing is deleted, with CONFLICT,
+    unless --with-siblings says so. Lock anew what you keep of them.
 
     Example: lockbox delete k3v7
     """
@@ -83,9 +89,13 @@ def delete(asset: str, yes: bool, wallet: Path | None, passphrase_file: Path | N
     with opened(wallet, passphrase_file) as mine:
         entry = mine.find(asset)
         if not (yes or as_json):
-            _confirm(entry)
+            _confirm(entry, with_siblings)
         with progress_bar("deleting", counting=True) as progress:
-            deleted = in_network(mine, lambda vault: delete_asset(vault, entry, progress=progress), GOES_ON)
+            deleted = in_network(
+                mine,
+                lambda vault: delete_asset(vault, entry, with_siblings=with_siblings, progress=progress),
+                GOES_ON,
+            )
     error = deleted.error
     payload = answers.delete_payload(deleted)
     if error is None:
@@ -98,10 +108,11 @@ def delete(asset: str, yes: bool, wallet: Path | None, passphrase_file: Path | N
     return deleted.exit_code
 
 
-def _confirm(asset: AssetEntry) -> None:
+def _confirm(asset: AssetEntry, with_siblings: bool) -> None:
     """Ask a person; a script that pipes nothing in has said what it wants."""
     if not sys.stdin.isatty():
         return
     label = f" ({asset.label})" if asset.label else ""
-    if not click.confirm(f"Delete {asset.asset_id}{label}? Nobody can bring it back.", err=True):
+    more = " and what else stands under its index" if with_siblings else ""
+    if not click.confirm(f"Delete {asset.asset_id}{label}{more}? Nobody can bring it back.", err=True):
         raise LockboxError("nothing was deleted, as you said", "--yes deletes without asking")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from lockbox_node.client.vault import Vault
+    from lockbox_node.client.wallet import AssetEntry
 
 FIRST_ANSWERS = 3
 MISS_NODES = 20
@@ -45,6 +46,10 @@ class SlotTable:
     def credible(self) -> bool:
         """Two nodes say so: one alone can invent any number of versions, and cost us a wait for each."""
         return len(self.told_by) > 1
+
+    def is_sibling(self, asset: AssetEntry) -> bool:
+        """Whether this is another asset: of that address and version, locked by a machine with the same words."""
+        return self.version == asset.version and self.descriptor_hash != asset.descriptor_hash
 
     def merge(self, entries: Iterable[HolderEntry]) -> None:
         """Take table lines; the higher sequence wins. Who is said to have lost its part is found out by asking it."""
@@ -139,6 +144,21 @@ class Finding:
         deadline = trio.current_time() + params.find_s
         self.survey.ask(MISS_NODES)
         await self.survey.until(enough, deadline, params.hedge_find_s)
+
+    async def hear_everybody(self, patience_s: float) -> None:
+        """Ask all of the nearest nodes; return when all have answered, or after `patience_s`."""
+        self.survey.ask(MISS_NODES)
+        deadline = trio.current_time() + patience_s
+        await self.survey.until(lambda: False, deadline, self._vault.params.hedge_find_s)
+
+    async def hear_of(self, asset: AssetEntry) -> None:
+        """Hear more nodes where those that have answered know of siblings of `asset` only, or of older versions."""
+
+        def knows() -> bool:
+            return any(table.version >= asset.version and not table.is_sibling(asset) for table in self.tables())
+
+        if not knows():
+            await self.hear_until(knows)
 
     async def first(self, current_answers: int) -> None:
         """Ask enough nodes and return as soon as FIRST_ANSWERS have answered and something was found.

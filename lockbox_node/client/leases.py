@@ -17,7 +17,7 @@ import trio
 
 from lockbox_node.client.finding import Presence
 from lockbox_node.client.lock import checked_lease
-from lockbox_node.client.own_stripes import NO_SALT, OwnStripe, Telling, in_turn, manifest_of
+from lockbox_node.client.own_stripes import OwnStripe, Telling, in_turn, manifest_of
 from lockbox_node.client.standing import check_presence
 from lockbox_node.core.derivation import wallet_key
 from lockbox_node.core.manifest import plan_of
@@ -110,8 +110,8 @@ async def renew(vault: Vault, asset: AssetEntry, lease_s: int | None = None) -> 
     if asset.address in vault.wallet.burials():
         raise AssetNotFound("this asset is being deleted", "`lockbox delete` finishes that")
     await vault.refresh()
-    root = await OwnStripe.of_asset(vault, asset, NO_SALT, 0)
-    slot = root.slot(asset.descriptor_hash)
+    root = await OwnStripe.root(vault, asset)
+    slot = root.slot(asset)
     if slot is None:
         check_presence(root.presence)
         raise NotEnoughShards("no holder of this asset answers", "start holders, or wait and try again")
@@ -121,7 +121,7 @@ async def renew(vault: Vault, asset: AssetEntry, lease_s: int | None = None) -> 
     done = [await _renew_slot(vault, telling, root, slot, until)]
 
     async def data_stripe(number: int) -> None:
-        stripe = await OwnStripe.of_asset(vault, asset, manifest.asset_salt, number)
+        stripe = await OwnStripe.data(vault, asset, manifest.asset_salt, number)
         found = stripe.slot()
         if found is None:
             done.append(SlotRenewal(until, False, 0, tier.k, tier.n))

@@ -81,9 +81,11 @@ async def lock(
     started = trio.current_time()
     checked_label(label)
     lease_s = checked_lease(tier, lease_s)
+    # One salt for all tries: what is left at an index that was in use is known by it, and passed over.
+    asset_salt = bytes(fresh(ASSET_SALT_BYTES, vault.entropy))
     for _ in range(INDEX_TRIES):
         index = await vault.ledger.take_index()
-        job = _Lock(vault, _recipe(vault, index, source, tier, label, lease_s), source, progress)
+        job = _Lock(vault, _recipe(vault, index, asset_salt, source, tier, label, lease_s), source, progress)
         try:
             await job.run()
         except _IndexInUse:
@@ -125,9 +127,10 @@ def checked_lease(tier: Tier, lease_s: int | None) -> int:
     return lease_s
 
 
-def _recipe(vault: Vault, index: int, source: Source, tier: Tier, label: str, lease_s: int) -> Recipe:
+def _recipe(
+    vault: Vault, index: int, asset_salt: bytes, source: Source, tier: Tier, label: str, lease_s: int
+) -> Recipe:
     master = vault.wallet.master
-    asset_salt = bytes(fresh(ASSET_SALT_BYTES, vault.entropy))
     now_unix_s = int(vault.now_unix_s())
     return Recipe(
         master=master,

@@ -13,8 +13,8 @@ import trio
 
 from lockbox_node.client.finding import Presence
 from lockbox_node.client.standing import Standing
-from lockbox_node.client.stripes import key_of_stripe
 from lockbox_node.client.survey import Survey
+from lockbox_node.core.derivation import root_key, stripe_key
 from lockbox_node.core.manifest import open_slots
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from protocol.ids import Address
     from protocol.messages import Message
 
-NO_SALT = bytes(32)  # of the root stripe, whose key needs none
 WINDOW = 8
 
 
@@ -41,16 +40,30 @@ class OwnStripe:
         self.standing = standing
 
     @classmethod
-    async def of_asset(cls, vault: Vault, asset: AssetEntry, asset_salt: bytes, number: int) -> OwnStripe:
-        """Find stripe `number` of `asset`."""
-        return await cls.at(vault, partial(key_of_stripe, vault.wallet.master, asset.index, asset_salt, number))
+    async def data(cls, vault: Vault, asset: AssetEntry, asset_salt: bytes, number: int) -> OwnStripe:
+        """Find stripe `number` >= 1 of `asset`."""
+        return await cls.at(vault, partial(stripe_key, vault.wallet.master, asset.index, asset_salt, number))
 
     @classmethod
-    async def at(cls, vault: Vault, key: Callable[[], AssetKey]) -> OwnStripe:
+    async def root(cls, vault: Vault, asset: AssetEntry) -> OwnStripe:
+        """Find the root stripe of `asset`."""
+        return await cls.at(vault, partial(root_key, vault.wallet.master, asset.index), asset)
+
+    @classmethod
+    async def at(cls, vault: Vault, key: Callable[[], AssetKey], asset: AssetEntry | None = None) -> OwnStripe:
         """Find what stands at the address of this key."""
         with key() as once:
             standing = Standing(vault, once)
-        await standing.ask()
+        await standing.ask(asset)
+        return cls(key, once.address, standing)
+
+    @classmethod
+    async def whole_root(cls, vault: Vault, asset: AssetEntry, patience_s: float) -> OwnStripe:
+        """Find everything that stands at the root's address, however long the silent take, up to `patience_s`."""
+        key = partial(root_key, vault.wallet.master, asset.index)
+        with key() as once:
+            standing = Standing(vault, once)
+        await standing.ask_everybody(patience_s)
         return cls(key, once.address, standing)
 
     @property
@@ -58,13 +71,10 @@ class OwnStripe:
         """What the nearest nodes say."""
         return self.standing.presence
 
-    def slot(self, descriptor_hash: bytes = b"") -> Slot | None:
-        """The newest version that holders show; of its siblings the one of that hash, if it is among them."""
-        slots = self.standing.slots
-        newest = [slot for slot in slots if slot.descriptor.version == slots[0].descriptor.version]
-        return next(
-            (slot for slot in newest if slot.table.descriptor_hash == descriptor_hash), next(iter(newest), None)
-        )
+    def slot(self, asset: AssetEntry | None = None) -> Slot | None:
+        """The newest version that holders show: of a root stripe that of `asset`, never a sibling of it."""
+        slots = self.standing.slots if asset is None else self.standing.slots_of(asset)
+        return next(iter(slots), None)
 
     @property
     def version(self) -> int:

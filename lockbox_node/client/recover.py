@@ -3,46 +3,27 @@
 The scan runs to the wallet's high-water mark and on until MISSES_IN_A_ROW indices in a row are surely absent.
 Deleted assets are no misses, nor are those whose lease is over while holders still have them; an index about which too
 few nodes answer is unknown, never ends the scan, and is listed. What an interrupted lock has left behind is told from
-an asset: its holders answer, and fewer than k have it.
+an asset: its holders answer, and fewer than k have it; or it moved to another index. Siblings are all found.
 Source: DESIGN, Client pipeline, Wallet.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING
 
-import trio
-
-from lockbox_node.client.finding import Presence
 from lockbox_node.client.marks import SeenMark, read_mark
-from lockbox_node.client.standing import Standing
-from lockbox_node.client.wallet import AssetEntry
-from lockbox_node.core.derivation import root_key
-from lockbox_node.core.manifest import KIND_ASSET, open_slots
+from lockbox_node.client.scanning import WINDOW_INDICES, Found, Scanned, Shown, scan, standing
 from lockbox_node.errors import ExitCode, LockboxError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lockbox_node.client.standing import Slot
     from lockbox_node.client.vault import Vault
-    from lockbox_node.core.derivation import AssetKey
+    from lockbox_node.client.wallet import AssetEntry
 
 MISSES_IN_A_ROW = 20
-WINDOW_INDICES = 8  # asked about at once
 BEYOND_MARK_MAX = 200  # indices behind the mark that are asked about, whatever the answers are
-
-
-class Found(Enum):
-    """What an index turned out to be."""
-
-    ASSET = "an asset"
-    MISS = "never used"
-    DELETED = "deleted"
-    LEFTOVER = "left behind by an interrupted lock"
-    UNKNOWN = "nobody can say"
 
 
 @dataclass(slots=True)
@@ -72,88 +53,35 @@ async def recover(vault: Vault, *, progress: Callable[[int, int], None] | None =
         seen, result.mark_known = SeenMark(0, 0, ()), False
     result.mark = seen.mark
     misses, index, used = 0, 0, 0
+    shown: list[Shown] = []
     while index < seen.mark or misses < MISSES_IN_A_ROW:
         if index >= seen.mark + BEYOND_MARK_MAX:
             break
-        for number, (found, entry) in enumerate(await _scan(vault, range(index, index + WINDOW_INDICES)), start=index):
-            misses = misses + 1 if found is Found.MISS else 0
-            used = used if found is Found.MISS else number + 1
-            _note(result, number, found, entry)
+        for number, scanned in enumerate(await scan(vault, range(index, index + WINDOW_INDICES)), start=index):
+            missed = scanned.found is Found.MISS
+            misses = misses + 1 if missed else 0
+            used = used if missed else number + 1
+            _note(result, number, scanned)
+            shown += scanned.shown
         index += WINDOW_INDICES
         if progress is not None:
-            progress(result.scanned, len(result.assets))
+            progress(result.scanned, len(shown))
+    assets = standing(shown)
+    result.leftovers += len(shown) - len(assets)
     wallet = vault.wallet
     wallet.raise_mark(seen.mark)
     # What lies below the mark may have been reserved by another machine: it is left to that one.
     wallet.skip_indices(max(seen.mark, used))
-    wallet.remember(*result.assets)
+    wallet.remember(*assets)
+    hashes = {asset.descriptor_hash for asset in assets}
+    # As the wallet lists them now: an id becomes longer where a sibling of what was known turned up.
+    result.assets = [asset for asset in wallet.assets() if asset.descriptor_hash in hashes]
     return result
 
 
-def _note(result: RecoverResult, number: int, found: Found, entry: AssetEntry | None) -> None:
+def _note(result: RecoverResult, number: int, scanned: Scanned) -> None:
     result.scanned += 1
-    result.deleted += found is Found.DELETED
-    result.leftovers += found is Found.LEFTOVER
-    if found is Found.UNKNOWN:
+    result.deleted += scanned.found is Found.DELETED
+    result.leftovers += scanned.found is Found.LEFTOVER
+    if scanned.found is Found.UNKNOWN:
         result.unknown.append(number)
-    if entry is not None:
-        result.assets.append(entry)
-
-
-async def _scan(vault: Vault, indices: range) -> list[tuple[Found, AssetEntry | None]]:
-    """What these indices are, in their order; asked about all at once."""
-    outcomes: dict[int, tuple[Found, AssetEntry | None]] = {}
-
-    async def one(index: int) -> None:
-        with root_key(vault.wallet.master, index) as key:
-            standing = Standing(vault, key)
-            await standing.ask()
-            outcomes[index] = _judge(vault, index, key, standing)
-
-    async with trio.open_nursery() as nursery:
-        for index in indices:
-            nursery.start_soon(one, index)
-    return [outcomes[index] for index in indices]
-
-
-def _judge(vault: Vault, index: int, key: AssetKey, standing: Standing) -> tuple[Found, AssetEntry | None]:
-    match standing.presence:
-        case Presence.ABSENT:
-            return Found.MISS, None
-        case Presence.BURIED:
-            return Found.DELETED, None
-        case Presence.UNKNOWN:
-            return Found.UNKNOWN, None
-        case Presence.STANDS:
-            slots = standing.slots
-            readable = [slot for slot in slots if len(slot.shown_by) >= slot.descriptor.k]
-            if not readable:
-                return (Found.UNKNOWN if standing.silent else Found.LEFTOVER), None
-            entry = _entry(vault, index, key, readable)
-            return (Found.ASSET, entry) if entry is not None else (Found.UNKNOWN, None)
-
-
-def _entry(vault: Vault, index: int, key: AssetKey, slots: list[Slot]) -> AssetEntry | None:
-    """The asset of the newest version whose manifest opens.
-
-    Of siblings it is the oldest: the machine that came second saw the first one's, and moved to another index.
-    """
-    for slot in sorted(slots, key=lambda one: (-one.descriptor.version, one.descriptor.created_unix_s)):
-        descriptor = slot.descriptor
-        try:
-            manifest = open_slots(slot.slots, vault.wallet.master, key.address, descriptor.version)
-        except LockboxError:
-            continue
-        if manifest.kind == KIND_ASSET:
-            return AssetEntry(
-                index=index,
-                address=key.address,
-                version=descriptor.version,
-                tier=manifest.tier,
-                size=manifest.size,
-                label=manifest.label,
-                created_unix_s=manifest.created_unix_s,
-                lease_until_unix_s=slot.lease_until_unix_s,
-                descriptor_hash=slot.table.descriptor_hash,
-            )
-    return None

@@ -21,8 +21,11 @@ from protocol.messages import GetSlot, Message, Signed, Slots, SlotState
 from protocol.records import Descriptor, Renewal, descriptor_hash, open_descriptor, open_renewal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lockbox_node.client.members import Member
     from lockbox_node.client.vault import Vault
+    from lockbox_node.client.wallet import AssetEntry
     from lockbox_node.core.derivation import AssetKey
 
 SHOWN_MIN, SHOWN_MAX = 3, 9  # current_answers of the narrowest and of the widest tier; half the holders between
@@ -85,11 +88,6 @@ class Standing:
         return self.finding.presence
 
     @property
-    def shown(self) -> int:
-        """How many holders showed the slot that most of them show."""
-        return max((len(slot.shown_by) for slot in self._slots.values()), default=0)
-
-    @property
     def slots(self) -> list[Slot]:
         """What no tombstone covers: the newest version first, the most held of a version first."""
         standing = [slot for slot in self._slots.values() if slot.descriptor.version > self.finding.tombstone_version]
@@ -98,28 +96,55 @@ class Standing:
             key=lambda slot: (-slot.descriptor.version, -len(slot.table.holders), slot.table.descriptor_hash),
         )
 
-    async def ask(self) -> None:
-        """Hear the nearest nodes, then the holders that they name."""
-        vault = self._vault
-        if await vault.approach(self.finding.address):
-            self.finding = Finding(vault, self.finding.address)
-        await self.finding.hear_all()
-        holders = self._holders()
-        if not holders:
-            return
-        survey = Survey(vault, self._request, holders, self._take)
-        survey.ask(len(holders))
-        wanted = min(SHOWN_MAX, max(SHOWN_MIN, len(holders) // 2))
-        deadline = trio.current_time() + vault.params.find_s
-        await survey.until(lambda: self.shown >= wanted, deadline, vault.params.hedge_find_s)
-        self.silent = len(survey.failed) + survey.pending
+    def slots_of(self, asset: AssetEntry) -> list[Slot]:
+        """`slots` without siblings of `asset`, which are other assets."""
+        return [slot for slot in self.slots if not slot.table.is_sibling(asset)]
 
-    def _holders(self) -> list[Member]:
-        """Every holder that is a member, live ones first."""
+    async def ask(self, asset: AssetEntry | None = None) -> None:
+        """Hear the nearest nodes, then the holders that they name: until enough of them know, of `asset` if given.
+
+        Nodes that were parted from the others until now may know of a sibling of it only.
+        """
+        vault = self._vault
+        await self._hear_some()
+        if asset is not None and self.presence is Presence.STANDS:
+            await self.finding.hear_of(asset)
+        holders = self._holders(asset)
+        wanted = min(SHOWN_MAX, max(SHOWN_MIN, len(holders) // 2))
+        await self._ask_holders(holders, vault.params.find_s, lambda: self.shown(asset) >= wanted)
+
+    async def ask_everybody(self, patience_s: float) -> None:
+        """Hear all of the nearest nodes and all holders that they name; wait `patience_s` for the silent ones."""
+        await self._hear_some()
+        if self.presence is not Presence.ABSENT:
+            await self.finding.hear_everybody(patience_s)
+        await self._ask_holders(self._holders(None), patience_s, lambda: False)
+
+    async def _hear_some(self) -> None:
+        if await self._vault.approach(self.finding.address):
+            self.finding = Finding(self._vault, self.finding.address)
+        await self.finding.hear_all()
+
+    def _holders(self, asset: AssetEntry | None) -> list[Member]:
+        """Every holder that is a member, live ones first; without those of siblings of `asset`."""
         members, now = self._vault.members, trio.current_time()
-        nodes = {node for table in self.finding.tables() for _, node in table.holders}
+        tables = [table for table in self.finding.tables() if asset is None or not table.is_sibling(asset)]
+        nodes = {node for table in tables for _, node in table.holders}
         known = [member for node in sorted(nodes) if (member := members.get(node)) is not None]
         return sorted(known, key=lambda member: not members.is_live(member.record.node, now))
+
+    async def _ask_holders(self, holders: list[Member], patience_s: float, enough: Callable[[], bool]) -> None:
+        if not holders:
+            return
+        survey = Survey(self._vault, self._request, holders, self._take)
+        survey.ask(len(holders))
+        await survey.until(enough, trio.current_time() + patience_s, self._vault.params.hedge_find_s)
+        self.silent = len(survey.failed) + survey.pending
+
+    def shown(self, asset: AssetEntry | None = None) -> int:
+        """How many holders showed the slot that most of them show; siblings of `asset` do not count."""
+        slots = [slot for slot in self._slots.values() if asset is None or not slot.table.is_sibling(asset)]
+        return max((len(slot.shown_by) for slot in slots), default=0)
 
     def _take(self, node: bytes, reply: Message) -> None:
         assert isinstance(reply, Slots)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from itertools import filterfalse
 from typing import TYPE_CHECKING
 
 import trio
@@ -122,9 +121,10 @@ class _Unlock:
     async def _read_root(self, finding: Finding, tier: Tier) -> tuple[Manifest, Fetch]:
         """The newest root stripe that can be read; the first trouble met when none can."""
         troubles: list[LockboxError] = []
-        if not any(map(self._may_be_newest, finding.tables())):  # after a partition those asked first may not know it
-            await finding.hear_until(lambda: any(map(self._may_be_newest, finding.tables())))
-        for table in sorted(filterfalse(self._is_sibling, finding.tables()), key=self._rank):
+        await finding.hear_of(self._asset)
+        # Of siblings, ours is the one that we signed.
+        ours = [table for table in finding.tables() if not table.is_sibling(self._asset)]
+        for table in sorted(ours, key=self._rank):
             try:
                 manifest, fetch = await self._read(0, b"", table, tier)
             except LockboxError as error:
@@ -133,13 +133,6 @@ class _Unlock:
             self._version = table.version
             return manifest, fetch
         raise _worst(troubles)
-
-    def _is_sibling(self, table: SlotTable) -> bool:
-        """Of siblings, ours is the one that we signed; another is another asset, of a machine with the same words."""
-        return table.version == self._asset.version and table.descriptor_hash != self._asset.descriptor_hash
-
-    def _may_be_newest(self, table: SlotTable) -> bool:
-        return table.version >= self._asset.version and not self._is_sibling(table)
 
     def _rank(self, table: SlotTable) -> tuple[bool, int]:
         return not table.credible, -table.version

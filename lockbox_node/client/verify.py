@@ -27,8 +27,9 @@ from protocol.errors import ErrorCode
 from protocol.messages import Proof, Prove
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from lockbox_node.client.finding import SlotTable
     from lockbox_node.client.standing import Slot
     from lockbox_node.client.vault import Vault
     from lockbox_node.client.wallet import AssetEntry
@@ -122,12 +123,14 @@ async def _prove_others(vault: Vault, asset: AssetEntry, root: Manifest, stripes
 class _Stripe:
     """One stripe and what its holders showed."""
 
-    def __init__(self, vault: Vault, number: int, key: AssetKey, standing: Standing) -> None:
+    def __init__(
+        self, vault: Vault, number: int, key: AssetKey, slots: Sequence[Slot], tables: Sequence[SlotTable]
+    ) -> None:
         self.number = number
         self.address = key.address
-        self.slot: Slot | None = next(iter(standing.slots), None)
+        self.slot = next(iter(slots), None)
         self._vault = vault
-        self._tables = standing.finding.tables()
+        self._tables = tables
         self._claim = vault.claim(key, Prove)
         self._nonce = bytes(fresh(NONCE_BYTES, vault.entropy))
         self._verdicts: dict[tuple[int, bytes], Verdict] = {}
@@ -137,10 +140,13 @@ class _Stripe:
         """Find it; AssetNotFound when the root is known to be gone, PeerUnreachable when nobody can say."""
         with key_of_stripe(vault.wallet.master, asset.index, asset_salt, number) as key:
             standing = Standing(vault, key)
-            await standing.ask()
-            if number == 0 and not standing.slots:
-                check_presence(standing.presence)
-            return cls(vault, number, key, standing)
+            await standing.ask(None if number else asset)
+            slots, tables = standing.slots, standing.finding.tables()
+            if number == 0:
+                slots, tables = standing.slots_of(asset), [one for one in tables if not one.is_sibling(asset)]
+                if not slots:
+                    check_presence(standing.presence)
+            return cls(vault, number, key, slots, tables)
 
     async def prove(self) -> None:
         """One request per line of the table; who has not answered in time is silent."""

@@ -23,12 +23,13 @@ from protocol.errors import ErrorCode
 from protocol.messages import Delete, FindHolders, HolderEntry, Holders, Message, PutStripe
 from protocol.records import open_tombstone
 from tests.fakes.cluster import Cluster, a_wallet
+from tests.fakes.siblings import copy_of, holders_of, locked_apart
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lockbox_node.client.vault import Vault
-    from lockbox_node.client.wallet import AssetEntry
+    from lockbox_node.client.wallet import AssetEntry, Wallet
     from lockbox_node.rpc.pool import Contact
     from tests.fakes.cluster import FakeNode
 
@@ -240,6 +241,93 @@ async def test_a_renewal_makes_the_tombstone_stay_as_much_longer(cluster: Cluste
     signed = cluster.nearest(asset.address, 1)[0].store.view(asset.address).tombstone
     assert signed is not None
     assert open_tombstone(signed).lease_until_unix_s == renewed.lease_until_unix_s
+
+
+async def test_a_sibling_is_never_deleted_unasked_and_is_listed_then(
+    cluster: Cluster, wallet: Wallet, tmp_path: Path
+) -> None:
+    mine, other = await locked_apart(cluster, wallet, tmp_path / "copy")
+    async with cluster.client(wallet) as vault:
+        with pytest.raises(LockboxError, match="nothing was deleted") as caught:
+            await delete(vault, mine.asset)
+        assert (caught.value.code, caught.value.exit_code) == (ErrorCode.CONFLICT, ExitCode.FAILED)
+        assert f"{other.asset.sibling_id} (farther)" in caught.value.message
+        assert "--with-siblings" in caught.value.hint
+        assert wallet.burials() == {}
+        assert (len(holders_of(cluster, mine.asset)), len(holders_of(cluster, other.asset))) == (10, 10)
+        sink = MemorySink()
+        await unlock(vault, wallet.find(other.asset.sibling_id), sink)
+        assert sink.content == other.content
+
+
+async def test_a_sibling_that_was_locked_anew_outlives_the_deletion_of_both(
+    cluster: Cluster, wallet: Wallet, tmp_path: Path
+) -> None:
+    mine, other = await locked_apart(cluster, wallet, tmp_path / "copy", size=6_000_000)
+    async with cluster.client(wallet) as vault:
+        kept = (await lock(vault, BytesSource(bytearray(other.content)), BASIC, label="kept")).asset
+        before = parts_left(cluster)
+        result = await delete(vault, mine.asset, with_siblings=True)
+        assert (result.stripes, result.missing, result.exit_code) == (3, (), ExitCode.DONE)
+        assert [one.label for one in result.siblings] == ["farther"]
+        assert (before, parts_left(cluster)) == (40, 0)
+        assert [asset.label for asset in wallet.assets()] == ["before", "kept"]
+        sink = MemorySink()
+        await unlock(vault, kept, sink)
+        assert sink.content == other.content
+    async with cluster.client(other.wallet) as vault:  # the other machine learns it as any deletion
+        with pytest.raises(AssetNotFound):
+            await unlock(vault, other.asset, MemorySink())
+        assert (await delete(vault, other.asset)).exit_code is ExitCode.DONE
+        assert [asset.label for asset in other.wallet.assets()] == ["before"]
+
+
+async def test_an_interrupted_deletion_of_siblings_goes_on_without_being_told_again(
+    cluster: Cluster, wallet: Wallet, tmp_path: Path
+) -> None:
+    mine, _ = await locked_apart(cluster, wallet, tmp_path / "copy", size=6_000_000)
+
+    def interrupt(done: int, _total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    async with cluster.client(wallet) as vault:
+        with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
+            await delete(vault, mine.asset, with_siblings=True, progress=interrupt)
+        assert parts_left(cluster) > 0
+        for node in cluster.holding(mine.asset.address):
+            cluster.forget(node, mine.asset.address)  # the root, and with it the manifests
+        result = await delete(vault, mine.asset)
+    assert (result.stripes, result.exit_code, parts_left(cluster)) == (3, ExitCode.DONE, 0)
+
+
+async def test_a_sibling_that_the_wallet_lists_is_not_deleted_while_no_node_shows_it(
+    cluster: Cluster, wallet: Wallet, tmp_path: Path
+) -> None:
+    mine, other = await locked_apart(cluster, wallet, tmp_path / "copy")
+    wallet.remember(other.asset)
+    cluster.kill(*[node.id for node in holders_of(cluster, other.asset)])
+    async with cluster.client(wallet) as vault:
+        with pytest.raises(LockboxError, match="nothing was deleted"):
+            await delete(vault, mine.asset)
+
+
+async def test_the_remains_of_a_lock_that_moved_on_keep_nobody_from_deleting(
+    cluster: Cluster, wallet: Wallet, tmp_path: Path
+) -> None:
+    async with cluster.client(wallet, 11) as vault:
+        await locked(vault)
+    copy = copy_of(wallet, tmp_path / "copy")
+    async with cluster.client(wallet, 12) as vault:
+        mine = await locked(vault, BASIC)
+    async with cluster.client(copy, 13) as vault:
+        moved = await locked(vault, BASIC)
+    assert moved.index == mine.index + 1
+    async with cluster.client(wallet) as vault:
+        result = await delete(vault, mine)
+        assert (result.siblings, result.exit_code) == ((), ExitCode.DONE)
+    async with cluster.client(copy) as vault:
+        await unlock(vault, moved, MemorySink())
 
 
 def contact(vault: Vault, node: FakeNode) -> Contact:

@@ -20,12 +20,13 @@ from protocol.errors import ErrorCode
 from protocol.messages import NO_INDEX, FindHolders, GetSlot, HolderEntry, Message, Renew, Slots, SlotState
 from tests.client.test_ending import a_burial, contact, leases_at
 from tests.fakes.cluster import Cluster, a_wallet
+from tests.fakes.siblings import holders_of, locked_apart
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lockbox_node.client.vault import Vault
-    from lockbox_node.client.wallet import AssetEntry
+    from lockbox_node.client.wallet import AssetEntry, Wallet
 
 DAY_S = 86_400
 SHORT_S = 30 * DAY_S
@@ -217,3 +218,35 @@ async def test_an_asset_in_trash_is_recovered_and_renewed(cluster: Cluster, vaul
         result = await renew(fresh, asset)
     assert (result.renewed, result.lengthened) == (10, True)
     assert min(leases_at(cluster, asset.address)) > vault.now_unix_s()
+
+
+async def test_of_siblings_the_one_that_is_asked_for_is_renewed_and_all_by_renew_all(
+    cluster: Cluster, wallet: Wallet, tmp_path: Path
+) -> None:
+    mine, other = await locked_apart(cluster, wallet, tmp_path / "copy")
+    wallet.remember(other.asset)
+    async with cluster.client(wallet) as vault:
+        result = await renew(vault, other.asset, 300 * DAY_S)
+        assert (result.renewed, result.wanted, result.lengthened) == (10, 10, False)
+        cluster.clock.ahead_s += 10 * DAY_S
+        result = await renew(vault, other.asset)
+        assert (result.renewed, result.lengthened) == (10, True)
+        standing = [mine.asset.lease_until_unix_s, result.lease_until_unix_s]
+        assert [wallet.find(one.asset.sibling_id).lease_until_unix_s for one in (mine, other)] == standing
+        assert set(leases_at(cluster, mine.asset.address)) == set(standing)
+        every = await renew_all(vault)
+    assert len(every.assets) == 3
+    assert all(isinstance(outcome, RenewResult) for _, outcome in every.assets)
+    assert min(leases_at(cluster, mine.asset.address)) > mine.asset.lease_until_unix_s
+
+
+async def test_a_sibling_is_not_renewed_in_place_of_an_asset_that_is_gone(
+    cluster: Cluster, wallet: Wallet, tmp_path: Path
+) -> None:
+    gone, other = await locked_apart(cluster, wallet, tmp_path / "copy")
+    before = leases_at(cluster, other.asset.address)
+    cluster.kill(*[node.id for node in holders_of(cluster, gone.asset)])
+    async with cluster.client(wallet) as vault:
+        with pytest.raises(NotEnoughShards):
+            await renew(vault, gone.asset)
+    assert leases_at(cluster, other.asset.address) == before

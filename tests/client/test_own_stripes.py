@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
 from lockbox_node.client.finding import Presence
-from lockbox_node.client.own_stripes import NO_SALT, OwnStripe, Telling, in_turn, manifest_of
+from lockbox_node.client.own_stripes import OwnStripe, Telling, in_turn, manifest_of
 from protocol.messages import FindHolders, Ping
 from tests.client.test_ending import locked
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 async def test_a_stripe_shows_its_slot_its_manifest_and_every_holder(cluster: Cluster, vault: Vault) -> None:
     asset = await locked(vault)
-    stripe = await OwnStripe.of_asset(vault, asset, NO_SALT, 0)
-    slot = stripe.slot(asset.descriptor_hash)
+    stripe = await OwnStripe.root(vault, asset)
+    slot = stripe.slot(asset)
     assert slot is not None
     assert slot.table.descriptor_hash == asset.descriptor_hash
     assert manifest_of(vault, stripe, slot).size == asset.size
@@ -27,17 +28,18 @@ async def test_a_stripe_shows_its_slot_its_manifest_and_every_holder(cluster: Cl
     assert (stripe.presence, stripe.version, stripe.address) == (Presence.STANDS, 1, asset.address)
 
 
-async def test_an_unknown_sibling_is_not_preferred_and_a_known_one_is(vault: Vault) -> None:
+async def test_of_siblings_the_one_that_was_asked_for_is_shown_and_never_another(vault: Vault) -> None:
     asset = await locked(vault)
-    stripe = await OwnStripe.of_asset(vault, asset, NO_SALT, 0)
-    assert stripe.slot(bytes(32)) is stripe.slot(asset.descriptor_hash) is stripe.slot()
+    stripe = await OwnStripe.root(vault, asset)
+    assert stripe.slot(asset) is stripe.slot() is not None
+    assert stripe.slot(msgspec.structs.replace(asset, descriptor_hash=bytes(32))) is None
 
 
 async def test_where_nobody_is_heard_any_of_the_nearest_may_hold_it(cluster: Cluster, vault: Vault) -> None:
     asset = await locked(vault)
     for node in cluster.nodes.values():
         node.silent.add(FindHolders)
-    stripe = await OwnStripe.of_asset(vault, asset, NO_SALT, 0)
+    stripe = await OwnStripe.root(vault, asset)
     assert stripe.presence is Presence.UNKNOWN
     assert len(stripe.named) == 20
     assert (stripe.slot(), stripe.version) == (None, 0)

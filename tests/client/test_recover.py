@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 
 from lockbox_node.client.lock import lock
@@ -12,16 +13,18 @@ from lockbox_node.client.sink import MemorySink
 from lockbox_node.client.source import BytesSource
 from lockbox_node.client.unlock import unlock
 from lockbox_node.core.derivation import root_key
-from lockbox_node.core.tiers import BASIC, STANDARD, TIERS
+from lockbox_node.core.tiers import BASIC, STANDARD, TIERS, Tier
 from lockbox_node.errors import ExitCode
 from protocol.messages import Delete, FindHolders
 from protocol.records import Tombstone, sign
 from tests.fakes.cluster import Cluster, a_wallet
+from tests.fakes.siblings import copy_of, holders_of, locked_apart
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lockbox_node.client.vault import Vault
+    from lockbox_node.client.wallet import Wallet
 
 
 async def lock_some(vault: Vault, count: int) -> dict[bytes, bytes]:
@@ -110,6 +113,66 @@ async def test_what_nobody_can_say_is_listed_and_does_not_end_the_scan(
     assert [asset.index for asset in result.assets] == [0, 2]
     assert result.unknown == [1]
     assert result.exit_code is ExitCode.DEGRADED
+
+
+@pytest.mark.parametrize(("tier", "size"), [(STANDARD, 1000), (BASIC, 9_000_000)], ids=["one stripe", "several"])
+async def test_siblings_of_one_index_are_all_found_and_each_unlocks(
+    cluster: Cluster, wallet: Wallet, tmp_path: Path, tier: Tier, size: int
+) -> None:
+    machines = await locked_apart(cluster, wallet, tmp_path / "copy", tier, size)
+    bare = a_wallet(cluster, tmp_path / "bare", 5)
+    async with cluster.client(bare, 7, guest=True) as fresh:
+        result = await recover(fresh)
+        assert (result.unknown, result.leftovers, result.exit_code) == ([], 0, ExitCode.DONE)
+        assert [asset.label for asset in result.assets] == ["before", "nearer", "farther"]
+        assert bare.assets() == result.assets
+        assert len({asset.asset_id for asset in result.assets}) == 3
+        for machine in machines:
+            sink = MemorySink()
+            await unlock(fresh, bare.find(machine.asset.sibling_id), sink)
+            assert sink.content == machine.content
+
+
+async def test_a_wallet_that_is_brought_up_to_date_gets_the_sibling_of_its_own_asset(
+    cluster: Cluster, wallet: Wallet, tmp_path: Path
+) -> None:
+    machines = await locked_apart(cluster, wallet, tmp_path / "copy")
+    for machine in machines:
+        async with cluster.client(machine.wallet) as vault:
+            await recover(vault)
+    assert machines[0].wallet.assets() == machines[1].wallet.assets()
+    assert [asset.label for asset in wallet.assets()] == ["before", "nearer", "farther"]
+
+
+async def test_a_sibling_of_which_too_many_holders_are_silent_makes_its_index_unknown(
+    cluster: Cluster, wallet: Wallet, tmp_path: Path
+) -> None:
+    _, farther = await locked_apart(cluster, wallet, tmp_path / "copy")
+    cluster.kill(*[node.id for node in holders_of(cluster, farther.asset)[:6]])
+    async with cluster.client(a_wallet(cluster, tmp_path / "bare"), 7) as fresh:
+        result = await recover(fresh)
+    assert [asset.label for asset in result.assets] == ["before", "nearer"]
+    assert (result.unknown, result.exit_code) == ([1], ExitCode.DEGRADED)
+
+
+@pytest.mark.parametrize("size", [1000, 9_000_000], ids=["one stripe", "several"])
+async def test_what_a_machine_left_at_an_index_in_use_is_no_asset(
+    cluster: Cluster, wallet: Wallet, tmp_path: Path, size: int
+) -> None:
+    async with cluster.client(wallet, 11) as vault:
+        await lock(vault, BytesSource(bytearray(b"before")), BASIC)
+    copy = copy_of(wallet, tmp_path / "copy")
+    indices: list[int] = []
+    for machine, seed, label in ((wallet, 12, "first"), (copy, 13, "second")):
+        async with cluster.client(machine, seed) as vault:
+            locked = await lock(vault, BytesSource(bytearray(size)), BASIC, label=label)
+            indices.append(locked.asset.index)
+            await trio.sleep(2)
+    assert indices == [1, 2]
+    async with cluster.client(a_wallet(cluster, tmp_path / "bare"), 7) as fresh:
+        result = await recover(fresh)
+    assert [asset.label for asset in result.assets] == ["", "first", "second"]
+    assert (result.leftovers, result.exit_code) == (1, ExitCode.DONE)
 
 
 async def test_a_wallet_that_never_locked_anything_recovers_empty(cluster: Cluster, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ async def test_the_slot_is_shown_by_several_holders_and_verified(vault: Vault) -
 
 async def test_nothing_stands_where_nothing_was_locked(vault: Vault) -> None:
     seen = await standing(vault, 77)
-    assert (seen.presence, seen.slots, seen.shown) == (Presence.ABSENT, [], 0)
+    assert (seen.presence, seen.slots, seen.shown()) == (Presence.ABSENT, [], 0)
 
 
 async def test_slots_that_their_descriptor_does_not_sign_are_not_believed(cluster: Cluster, vault: Vault) -> None:
@@ -118,7 +118,7 @@ async def test_silent_holders_are_counted_and_do_not_hang(cluster: Cluster, vaul
     began = trio.current_time()
     seen = await standing(vault, asset.index)
     assert seen.silent == 8
-    assert seen.shown == 2
+    assert seen.shown() == 2
     assert trio.current_time() - began < 12
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,19 +12,18 @@ from lockbox_node.client.lock import lock
 from lockbox_node.client.sink import FileSink, MemorySink
 from lockbox_node.client.source import BytesSource
 from lockbox_node.client.unlock import UnlockResult, unlock
-from lockbox_node.client.wallet import Wallet
 from lockbox_node.core.derivation import root_key
 from lockbox_node.core.tiers import BASIC, STANDARD, TIERS, Tier
 from lockbox_node.errors import AssetNotFound, LockboxError, NotEnoughShards, UsageError
 from protocol.messages import Delete, FindHolders, GetShards, Message, Shards
 from protocol.records import Tombstone, sign
-from simulations.world import SeededEntropy
+from tests.fakes.siblings import locked_apart
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lockbox_node.client.vault import Vault
-    from lockbox_node.client.wallet import AssetEntry
+    from lockbox_node.client.wallet import AssetEntry, Wallet
     from tests.fakes.cluster import Cluster
 
 SECRET = b"a secret that must not be lost" * 50
@@ -57,25 +55,9 @@ async def test_unlocks_while_n_minus_k_holders_are_gone_and_not_with_one_more(
 
 
 async def test_of_siblings_each_machine_unlocks_its_own(cluster: Cluster, wallet: Wallet, tmp_path: Path) -> None:
-    """Two copies of a wallet lock on the two sides of a partition; the nodes asked first know one of them only."""
-    async with cluster.client(wallet) as vault:
-        await locked(vault)  # reserves more indices
-    shutil.copytree(wallet.path, tmp_path / "copy")
-    copy = Wallet(tmp_path / "copy", bytearray(wallet.master), wallet.network_id, SeededEntropy(2))
-    with root_key(wallet.master, 1) as key:
-        near = [node.id for node in cluster.nearest(key.address, 24)]
-    nearer, farther = near[:12], near[12:]
-    own: list[tuple[Wallet, AssetEntry, bytes]] = []
-    for machine, dead, content in ((wallet, farther, b"nearer"), (copy, nearer, b"farther")):
-        cluster.kill(*dead)
-        async with cluster.client(machine) as vault:
-            own.append((machine, await locked(vault, content=content), content))
-            await trio.sleep(2)
-        cluster.revive(*dead)
-    assert own[0][1].address == own[1][1].address
-    for machine, asset, content in own:
-        async with cluster.client(machine) as vault:
-            assert (await content_of(vault, asset))[0] == content
+    for machine in await locked_apart(cluster, wallet, tmp_path / "copy"):
+        async with cluster.client(machine.wallet) as vault:
+            assert (await content_of(vault, machine.asset))[0] == machine.content
 
 
 async def test_silent_holders_cost_a_hedge_and_not_the_unlock(cluster: Cluster, vault: Vault) -> None:
@@ -134,8 +116,6 @@ async def test_too_few_answers_are_said_to_be_maybe_stale(cluster: Cluster, vaul
 
 
 async def test_a_deleted_asset_is_not_found(cluster: Cluster, vault: Vault) -> None:
-    from lockbox_node.core.derivation import root_key
-
     asset = await locked(vault)
     with root_key(vault.wallet.master, asset.index) as key:
         tombstone = sign(Tombstone(key.public_key, 1, int(vault.now_unix_s()), 2**33), key)

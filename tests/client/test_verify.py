@@ -13,10 +13,13 @@ from lockbox_node.client.verify import Verdict, verify
 from lockbox_node.core.tiers import STANDARD, TIERS, Tier
 from lockbox_node.errors import AssetNotFound, ExitCode
 from protocol.messages import LeafProof, Message, Proof, Prove
+from tests.fakes.siblings import holders_of, locked_apart
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lockbox_node.client.vault import Vault
-    from lockbox_node.client.wallet import AssetEntry
+    from lockbox_node.client.wallet import AssetEntry, Wallet
     from tests.fakes.cluster import Cluster, FakeNode
 
 
@@ -114,3 +117,26 @@ async def test_an_asset_that_nobody_knows_is_not_found(vault: Vault) -> None:
     asset = await locked(vault)
     with pytest.raises(AssetNotFound):
         await verify(vault, msgspec.structs.replace(asset, index=77))
+
+
+async def test_of_siblings_the_one_that_is_asked_for_is_verified(
+    cluster: Cluster, wallet: Wallet, tmp_path: Path
+) -> None:
+    for machine in await locked_apart(cluster, wallet, tmp_path / "copy", size=6_000_000):
+        async with cluster.client(wallet) as vault:  # of either machine: one wallet may list both
+            verified = await verify(vault, machine.asset)
+        assert (verified.state, len(verified.holders)) == ("healthy", 20)
+        roots = {line.node for line in verified.holders if line.stripe == 0}
+        assert roots == {node.id for node in holders_of(cluster, machine.asset)}
+
+
+async def test_a_sibling_that_stands_does_not_hide_that_an_asset_is_lost(
+    cluster: Cluster, wallet: Wallet, tmp_path: Path
+) -> None:
+    lost, _ = await locked_apart(cluster, wallet, tmp_path / "copy")
+    cluster.kill(*(dead := {node.id for node in holders_of(cluster, lost.asset)}))
+    async with cluster.client(wallet) as vault:
+        verified = await verify(vault, lost.asset)
+    assert (verified.state, verified.exit_code) == ("lost", ExitCode.NOT_ENOUGH)
+    assert {line.node for line in verified.holders} <= dead
+    assert {line.verdict for line in verified.holders} <= {Verdict.SILENT}
