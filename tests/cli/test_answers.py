@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from lockbox_node.cli import answers
@@ -86,6 +87,16 @@ def test_the_table_has_a_head_and_a_line_for_each_asset() -> None:
     assert head.split() == ["ASSET", "TIER", "BYTES", "LOCKED", "KEPT", "UNTIL", "LABEL"]
     assert line.split() == [ASSET.asset_id, "standard", "1,234", "2023-11-14", "2024-11-13", "keys"]
     assert answers.table([ASSET], {ASSET.address})[1].endswith("keys  (being deleted)")
+
+
+def test_the_longer_ids_of_siblings_stand_in_the_table_and_in_what_a_delete_says() -> None:
+    pair = [msgspec.structs.replace(ASSET, descriptor_hash=bytes([n]) * 32, sibling=True) for n in (1, 2)]
+    lines = answers.table([ASSET, *pair])
+    assert [line.index(word) for line, word in zip(lines, ("TIER", "standard", "standard"), strict=False)] == [25] * 3
+    assert [line.split()[0] for line in lines[2:]] == [one.sibling_id for one in pair]
+    deleted = DeleteResult(pair[0], 2, 20, (), 0.5, (pair[1],))
+    assert answers.delete_payload(deleted)["siblings"] == [pair[1].sibling_id]
+    assert f"{pair[0].sibling_id}  deleted, and {pair[1].sibling_id} with it; all" in answers.delete_words(deleted)
 
 
 def renewed(parts: int, *, lengthened: bool = True, lost: int = 0) -> RenewResult:

@@ -93,6 +93,12 @@ def test_a_person_is_asked_and_no_ends_it_before_the_network_is(home: Path) -> N
     assert b"NETWORK" not in err
 
 
+def test_a_person_is_asked_about_siblings_too(home: Path) -> None:
+    code, err = on_a_terminal(home, b"n\n", "delete", "keys", "--with-siblings")
+    assert code == 1
+    assert b"(keys) and what else stands under its index? Nobody" in err
+
+
 @pytest.mark.parametrize(("typed", "words"), [(b"y\n", ()), (b"", ("--yes",)), (b"", ("--json",))])
 def test_yes_goes_on_and_a_script_is_not_asked(home: Path, typed: bytes, words: tuple[str, ...]) -> None:
     code, err = on_a_terminal(home, typed, "delete", "keys", *words)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from lockbox_node.client.burials import Burial
+from lockbox_node.client.burials import Burial, BuriedSibling
 from tests.fakes.cluster import Cluster, a_wallet
 
 if TYPE_CHECKING:
@@ -29,6 +29,16 @@ def test_a_burial_is_remembered_replaced_and_forgotten(tmp_path: Path) -> None:
     wallet.unbury(ONE.address)
     wallet.forget(OTHER.address)
     assert wallet.burials() == {}
+
+
+def test_what_goes_with_it_is_counted_and_a_burial_from_before_has_none(tmp_path: Path) -> None:
+    old = msgspec.msgpack.decode(msgspec.msgpack.encode(list(msgspec.structs.astuple(ONE))[:6]), type=Burial)
+    assert (old, old.siblings, old.stripes_in_all) == (ONE, (), 3)
+    both = msgspec.structs.replace(ONE, siblings=tuple(BuriedSibling(bytes(32), count) for count in (1, 4)))
+    assert both.stripes_in_all == 6
+    wallet = a_wallet(Cluster(1), tmp_path / "wallet")
+    wallet.bury(both)
+    assert wallet.burials() == {ONE.address: both}
 
 
 def test_a_burial_without_room_for_an_id_is_none() -> None:

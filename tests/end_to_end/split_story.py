@@ -2,7 +2,7 @@
 
 Neither half can judge, so neither repairs. Both go on reading what they hold k of, and both go on locking. Two machines
 with copies of one wallet lock under one index meanwhile: siblings, of which each stays what it was. After healing all
-agree within AGREE_S, and nothing is lost.
+agree within AGREE_S, nothing is lost, and whoever recovers the wallet has both siblings.
 """
 
 from __future__ import annotations
@@ -66,8 +66,10 @@ class Kept:
     holders: set[str]
 
 
-def play(halves: Halves, alice: Person, bob: Person, apart_s: float, tmp_path: Path) -> None:
-    """The whole story. `alice` has a wallet; `bob` becomes a copy of her machine, taken before the cut."""
+def play(halves: Halves, alice: Person, bob: Person, carol: Person, apart_s: float, tmp_path: Path) -> None:
+    """The whole story. `alice` has a wallet; `bob` becomes a copy of her machine, taken before the cut; `carol` has
+    nothing but the words, when all is over.
+    """
     faulthandler.cancel_dump_traceback_later()  # pytest's alarm for what hangs: this may take longer
     kept = [_locked(alice, tmp_path, "standard", 400_000), *(_locked(alice, tmp_path, "basic", 3_000) for _ in "12")]
     shutil.copytree(alice.home / ".lockbox", bob.home / ".lockbox")
@@ -97,6 +99,27 @@ def play(halves: Halves, alice: Person, bob: Person, apart_s: float, tmp_path: P
     for one in kept:
         assert alice.json("verify", one.asset)["state"] == "healthy"
     assert _listed(alice, own[0].asset) == {_signed(alice, own[0].asset), _signed(bob, own[1].asset)}
+    found = [str(asset["asset"]) for asset in carol.recover(alice.words)["assets"]]
+    assert found == [asset["asset"] for asset in carol.json("list")["assets"]]
+    contents = [_unlocked(carol, Kept(asset, "", b"", set()), tmp_path, expect=0) for asset in found]
+    assert sorted(contents) == sorted(one.content for one in [*kept, *own])
+    _tells_siblings_apart(carol, [asset for asset in found if asset.startswith(own[0].asset)])
+    assert _unlocked(alice, own[0], tmp_path, expect=0) == own[0].content
+
+
+def _tells_siblings_apart(person: Person, siblings: list[str]) -> None:
+    """Each is verified as itself, and no command takes one for the other, or both."""
+    assert len(siblings) == 2
+    holders = []
+    for asset in siblings:
+        said = person.json("verify", asset)
+        assert said["state"] == "healthy", said
+        holders.append({holder["node"] for holder in said["holders"]})
+    assert not holders[0] & holders[1], "each stands on the side where it was locked"
+    person.run("unlock", siblings[0].partition("-")[0], "-o", str(person.home / "none"), expect=2)
+    refused = person.json("delete", siblings[0], expect=1)["error"]
+    assert refused["code"] == "CONFLICT"
+    assert siblings[1] in refused["message"]
 
 
 def _locked(person: Person, tmp_path: Path, tier: str, size: int) -> Kept:

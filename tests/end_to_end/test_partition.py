@@ -58,6 +58,6 @@ class ByTestnet:
 def test_two_halves_read_on_repair_nothing_and_become_one_again(
     network: LocalNetwork, apart_s: float, tmp_path: Path
 ) -> None:
-    alice, bob = network.person("alice"), network.person("bob")
+    alice, bob, carol = (network.person(name) for name in ("alice", "bob", "carol"))
     alice.init()
-    play(ByTestnet(network), alice, bob, apart_s, tmp_path)
+    play(ByTestnet(network), alice, bob, carol, apart_s, tmp_path)

@@ -147,10 +147,10 @@ def halves(tmp_path: Path) -> Iterator[ByPackets]:
     "apart_s", [pytest.param(SHORT_S, id="short"), pytest.param(LONG_S, id="long", marks=pytest.mark.long)]
 )
 def test_two_halves_read_on_repair_nothing_and_become_one_again(halves: ByPackets, apart_s: float) -> None:
-    people = [halves.home / "alice", halves.home / "bob"]
+    people = [halves.home / name for name in ("alice", "bob", "carol")]
     for home in people:
         home.mkdir()
     with halves.running() as network:
-        alice, bob = (Villager(network, home) for home in people)
+        alice, bob, carol = (Villager(network, home) for home in people)
         alice.init()
-        play(halves, alice, bob, apart_s, halves.home)
+        play(halves, alice, bob, carol, apart_s, halves.home)
