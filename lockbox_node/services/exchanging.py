@@ -53,7 +53,8 @@ class Exchanging:
         """Ask a peer for all that it knows. LockboxError, and RemoteProtocolError as above."""
         after = b""
         for _ in range(PAGES_MAX):
-            known = self._machine.known()[:KNOWN_MAX]
+            # What stands up to there changes nothing on later pages: a newcomer has just learned it from this peer.
+            known = [state for state in self._machine.known() if state.node > after][:KNOWN_MAX]
             reply = await connection.request(SyncMembers(known, after, self.documents()))
             assert isinstance(reply, Members), "the codec checked the type of the reply"
             self.on_documents(reply.documents, NodeId(connection.peer.id))
@@ -75,7 +76,7 @@ class Exchanging:
         if peer.role is not Role.NODE:
             return self._page([], request.after, CLIENT_PAGE)
         self.on_documents(request.documents, NodeId(peer.id))
-        if not request.after:  # every page of one exchange brings the same view
+        if not request.after:  # the first page brings the whole view
             for state in request.known:
                 self._hear(state)
         return self._page(request.known, request.after, PAGE)

@@ -101,6 +101,25 @@ async def test_pages_that_do_not_go_forward_end_the_exchange(
     assert len(asked) == 2
 
 
+async def test_only_the_first_page_is_asked_for_with_all_that_we_know(
+    town: Town, autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchanging, "PAGE", 3)
+    first = Member(town, 1, remembered=[town.record(number) for number in range(20, 40)])
+    answer, asked = first.machine.compare, []
+
+    def compare(known: list[MemberState], after: bytes = b"", limit: int = 0) -> Members:
+        asked.append((after, [state.node for state in known]))
+        return answer(known, after, limit)
+
+    first.machine.compare = compare  # type: ignore[method-assign,assignment]
+    await started(nursery, first, Member(town, 2, [1], [town.record(number) for number in range(40, 50)]))
+    assert len(asked) > 5
+    assert asked[0][0] == b""
+    assert asked[0][1]
+    assert all(node > after for after, known in asked for node in known)
+
+
 async def test_both_hear_which_documents_the_other_has_and_a_client_is_told_alone(
     town: Town, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
