@@ -9,11 +9,16 @@ import trio
 
 from lockbox_node.client.finding import Presence
 from lockbox_node.client.own_stripes import OwnStripe, Telling, in_turn, manifest_of
+from lockbox_node.client.scanning import scan
 from protocol.messages import FindHolders, Ping
 from tests.client.test_ending import locked
+from tests.fakes.siblings import copy_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lockbox_node.client.vault import Vault
+    from lockbox_node.client.wallet import Wallet
     from tests.fakes.cluster import Cluster
 
 
@@ -33,6 +38,24 @@ async def test_of_siblings_the_one_that_was_asked_for_is_shown_and_never_another
     stripe = await OwnStripe.root(vault, asset)
     assert stripe.slot(asset) is stripe.slot() is not None
     assert stripe.slot(msgspec.structs.replace(asset, descriptor_hash=bytes(32))) is None
+
+
+async def test_of_siblings_on_the_same_holders_each_is_told_from_the_other(
+    cluster: Cluster, wallet: Wallet, tmp_path: Path
+) -> None:
+    async with cluster.client(wallet, 11) as vault:
+        await locked(vault)
+    copy = copy_of(wallet, tmp_path / "copy")
+    for machine, seed in ((wallet, 12), (copy, 13)):  # the copy moves on, and leaves its own where it was
+        async with cluster.client(machine, seed) as vault:
+            await locked(vault)
+    async with cluster.client(wallet) as vault:
+        (both,) = await scan(vault, range(1, 2))
+        assert len(both.shown) == 2
+        for one in both.shown:
+            slot = (await OwnStripe.root(vault, one.asset)).slot(one.asset)
+            assert slot is not None
+            assert slot.table.descriptor_hash == one.asset.descriptor_hash
 
 
 async def test_where_nobody_is_heard_any_of_the_nearest_may_hold_it(cluster: Cluster, vault: Vault) -> None:
