@@ -187,9 +187,14 @@ class Membership:
         return self._mine if node == self._own else self._members.get(node)
 
     def _is_behind(self, state: MemberState) -> bool:
-        """Whether we lack that node's record, or have an older one; ourselves we lack only before the first."""
+        """Whether we lack that node's record, or have an older one; ourselves we lack only before the first.
+
+        A stranger that is dead to others is not missed: its record alone would make it live.
+        """
         member = self._line(NodeId(state.node))
-        return state.node != self._own if member is None else member.incarnation < state.incarnation
+        if member is None:
+            return state.node != self._own and state.status != Status.DEAD
+        return member.incarnation < state.incarnation
 
     def _learn(self, signed: Signed, record: NodeRecord, now: float) -> list[Action]:
         node = NodeId(record.node)

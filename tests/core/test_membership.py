@@ -270,6 +270,12 @@ def test_compare_names_what_either_side_lacks() -> None:
     assert not reply.more
 
 
+def test_a_stranger_that_is_dead_to_others_is_not_wanted_since_its_record_would_make_it_live() -> None:
+    made = machine(A)
+    assert made.compare([MemberState(B, 4, Status.DEAD), MemberState(A, 9, Status.DEAD)]).wanted == [A]
+    assert made.compare([MemberState(B, 4, Status.SUSPECT)]).wanted == [B]
+
+
 def test_compare_pages_by_id() -> None:
     made = machine(*(node_id(number) for number in range(2, 12)))
     first = made.compare([], limit=4)
