@@ -82,6 +82,11 @@ class Membership:
         self._next_probe = self._next_push_pull = self._next_gossip = -math.inf
 
     @property
+    def own(self) -> NodeId:
+        """Whose table it is."""
+        return self._own
+
+    @property
     def members(self) -> Mapping[NodeId, Member]:
         """All members known, dead ones too, without ourselves."""
         return MappingProxyType(self._members)

@@ -65,6 +65,7 @@ class Observed:
     uptime_s: Callable[[], float]
     members: Callable[[], Mapping[str, int]]  # state -> members
     connections: Callable[[], int]
+    dial_backs: Callable[[], Mapping[str, int]]  # reached, unreachable, busy -> newcomers
     store: Callable[[], StoreFigures]
     store_work: Callable[[], StoreWork]
     requests: Callable[[], Mapping[tuple[str, str], int]]  # (request type, "served" | "refused") -> count
@@ -115,6 +116,7 @@ def _node_families(observed: Observed) -> Iterator[Metric]:
     yield _gauge("lockbox_uptime_seconds", "Time since the node started.", observed.uptime_s())
     yield _gauges("lockbox_members", "Members of the network that this node knows.", "state", observed.members())
     yield _gauge("lockbox_connections", "Open connections to peers.", observed.connections())
+    yield _counters("lockbox_dial_backs", "Newcomers to be dialled back.", "outcome", observed.dial_backs())
     yield _gauges(
         "lockbox_certificate_expiry_seconds",
         "Time until the certificate expires; negative once it has.",
@@ -185,6 +187,15 @@ def _gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Me
     from prometheus_client.core import GaugeMetricFamily
 
     family = GaugeMetricFamily(name, text, labels=[label])
+    for key, value in _bounded(values):
+        family.add_metric([_label(key)], value)
+    return family
+
+
+def _counters(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    from prometheus_client.core import CounterMetricFamily
+
+    family = CounterMetricFamily(name, text, labels=[label])
     for key, value in _bounded(values):
         family.add_metric([_label(key)], value)
     return family

@@ -79,7 +79,9 @@ class Watch:
 
     def _not_ready(self) -> list[str]:
         reasons = []
-        if not self._node.joined:
+        if self._node.membership.introducing.unreachable:
+            reasons.append(self._node.membership.introducing.unreachable)
+        elif not self._node.joined:
             reasons.append("no other node was reached yet")
         elif self._node.config.node.bootstrap and not self._node.machine.alive():
             reasons.append("every other node that is known is gone")
@@ -115,6 +117,7 @@ class Watch:
             "operator": record.operator,
             "state": NodeState(record.state).name.lower(),
             "ready": not self._not_ready(),
+            "not_ready": self._not_ready(),
             "version": self._version,
             "software": record.software.hex(),
             "members": self._counts(),
@@ -262,6 +265,7 @@ class Watch:
             uptime_s=lambda: trio.current_time() - self._started,
             members=self._counts,
             connections=lambda: len(node.pool.connections()),
+            dial_backs=lambda: node.pool.dial_backs.counts,
             store=node.store.figures,
             store_work=self._store_work,
             requests=self._requests,

@@ -74,6 +74,7 @@ class Peer:
     software: bytes
     clock_offset_s: float
     clock_lead_s: float = 0.0  # its wall clock minus trio's clock: our own wall clock has no part in it
+    dialled_at: str = ""  # "host:port" where we met it; empty when it dialled us
 
     @property
     def rate_key(self) -> bytes:

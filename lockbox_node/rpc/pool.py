@@ -10,7 +10,7 @@ one; pinned and busy ones never. Source: DESIGN, Addresses; overlay measurements
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,7 +18,9 @@ import trio
 from lockbox_node.core.admission import Bucket
 from lockbox_node.errors import LockboxError, PeerUnreachable, RequestRefused
 from lockbox_node.rpc import connection as connections
+from lockbox_node.rpc import dial_backs
 from lockbox_node.rpc.connection import Connection, ConnectionParams
+from lockbox_node.rpc.dial_backs import STOPPED, DialBackParams, DialBacks
 from lockbox_node.rpc.dials import Backoffs, Contact, Dial, Outcome, Posted
 from lockbox_node.rpc.dispatch import Dispatcher
 from lockbox_node.rpc.frames import Frames
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from lockbox_node.ports import Answer, Network
     from protocol.messages import Message, Signed
 
-STOPPED = "the pool has stopped"
 REPLACED = "another connection to this peer is used"
 
 __all__ = ["Contact", "Pool", "PoolFigures", "PoolParams", "Posted"]
@@ -60,6 +61,7 @@ class PoolParams:
     addresses_max: int = 64  # bootstrap addresses whose node is remembered
     tend_interval_s: float = 1.0
     connection: ConnectionParams = connections.DEFAULTS
+    dial_back: DialBackParams = dial_backs.DEFAULTS
 
 
 DEFAULTS = PoolParams()
@@ -101,6 +103,7 @@ class Pool:
         self._backoffs = Backoffs(params.backoff_first_s, params.backoff_max_s, params.backoffs_max)
         self._to_dial, self._wanted = trio.open_memory_channel[Dial](params.dials_max)
         self._bucket = Bucket(params.dial_rate, params.dial_burst, 0.0)
+        self.dial_backs = DialBacks(network, self._dial_turn, params.dial_back)
         self._stopped = False
         self._dialled = self._failed = self._evicted = 0
 
@@ -109,6 +112,7 @@ class Pool:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._tend)
+                nursery.start_soon(self.dial_backs.run)
                 task_status.started()
                 async for dial in self._wanted:
                     nursery.start_soon(self._dial, dial)
@@ -265,19 +269,19 @@ class Pool:
                 failure = PeerUnreachable(f"{address!r} is not host:port")
                 continue
             try:
-                return await self._reach_address(host.strip("[]"), int(port), contact.node)
+                return await self._reach_address(address, host.strip("[]"), int(port), contact.node)
             except LockboxError as error:
                 failure = error
         raise failure
 
-    async def _reach_address(self, host: str, port: int, wanted: bytes) -> Connection:
-        where = f"{host}:{port}"
+    async def _reach_address(self, where: str, host: str, port: int, wanted: bytes) -> Connection:
         with trio.move_on_after(self._params.dial_timeout_s):
             stream = await self._network.dial(host, port)
             try:
                 frames = Frames(stream)
                 peer = await hello_out(frames, self._local, lambda: self._dispatcher.rules)
                 self._check(peer, wanted, where)
+                peer = replace(peer, dialled_at=where)
                 return Connection(frames, peer, self._dispatcher.session(peer), self._params.connection, dialled=True)
             except SameNode as error:
                 await stream.aclose()

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import trio.lowlevel
 from msgspec import structs
 
+from lockbox_node.errors import LockboxError, RequestRefused
 from protocol.certificates import Role
-from protocol.errors import RemoteProtocolError
+from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import NodeId
-from protocol.messages import Gossip, Members, SyncMembers
+from protocol.messages import Done, Gossip, Members, SyncMembers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from lockbox_node.core.membership import Membership
     from lockbox_node.rpc.connection import Connection
     from lockbox_node.rpc.hello import Peer
-    from protocol.messages import DocumentVersion, MemberState, MemberUpdate
+    from protocol.messages import DocumentVersion, MemberState, MemberUpdate, Message
 
 PAGE = 400  # records in one message: 1.6 kB each, at most 9.3 kB, and a frame holds 4 MiB
 PAGES_MAX = 64  # of one exchange
@@ -37,13 +38,15 @@ class Exchanging:
     def __init__(
         self,
         machine: Membership,
-        take: Callable[[MemberUpdate], None],
+        take: Callable[[MemberUpdate, Peer], None],
         hear: Callable[[MemberState], None],
         *,
         complete: bool,
     ) -> None:
         self._machine = machine
         self._take, self._hear = take, hear
+        # What a peer answered that was shown our own record, or Done() when it had it already.
+        self.on_shown: Callable[[Message | LockboxError], None] = lambda _outcome: None
         self.complete = complete  # some node's whole table was read, or there is none to read
         # What network documents we have, and what a node that we exchanged tables with has.
         self.documents: Callable[[], list[DocumentVersion]] = list
@@ -59,10 +62,11 @@ class Exchanging:
             assert isinstance(reply, Members), "the codec checked the type of the reply"
             self.on_documents(reply.documents, NodeId(connection.peer.id))
             for update in reply.updates:
-                self._take(update)
+                self._take(update, connection.peer)
                 await trio.lowlevel.checkpoint()  # to verify a page takes long: the others get their turn
-            if reply.wanted and not after:
-                await connection.request(Gossip(self._machine.updates_of(reply.wanted[:PAGE])))
+            if not after:
+                named = any(state.node == self._machine.own for state in known)
+                await self._show(connection, reply.wanted[:PAGE], named=named)
             if not reply.more:
                 self.complete = True
                 return
@@ -70,6 +74,20 @@ class Exchanging:
             if last <= after:
                 raise RemoteProtocolError("pages of members that do not go forward")
             after = last
+
+    async def _show(self, connection: Connection, wanted: list[bytes], *, named: bool) -> None:
+        """Tell what the peer lacks; `named` = we were among those we knew. A refusal of us alone ends nothing."""
+        shown = self._machine.own in wanted
+        outcome: Message | LockboxError = Done()
+        try:
+            if wanted:
+                outcome = await connection.request(Gossip(self._machine.updates_of(wanted)))
+        except RequestRefused as error:
+            if not shown or error.code is not ErrorCode.NETWORK_PARTITIONED:
+                raise
+            outcome = error
+        if named:
+            self.on_shown(outcome)
 
     def answer_to(self, request: SyncMembers, peer: Peer) -> Members:
         """Our page, and what we lack of a node's."""

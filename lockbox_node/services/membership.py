@@ -40,6 +40,7 @@ from lockbox_node.errors import LockboxError, Superseded
 from lockbox_node.rpc.dispatch import Route
 from lockbox_node.services.announcing import Announcer, NodeState
 from lockbox_node.services.exchanging import Exchanging
+from lockbox_node.services.introducing import Introducing
 from lockbox_node.services.joining import Joining
 from lockbox_node.services.probing import Prober
 from lockbox_node.services.records import Records
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from lockbox_node.rpc.hello import Peer
     from lockbox_node.rpc.pool import Contact, Pool
     from lockbox_node.services.discovery import Discovery
+    from protocol.records import NodeRecord
 
 INBOX_MAX = 4096
 RUMOURS_MAX = 3072  # of the inbox
@@ -106,7 +108,9 @@ class MembershipService:
         self.prober = Prober(machine, discovery, pool, self._reached)
         self._present: set[NodeId] = set()  # published as alive
         self.foreign = Records(machine, announcer, now_unix_s)
-        self.exchanging = Exchanging(machine, self._take, self._hear, complete=not bootstrap)
+        self.introducing = Introducing(machine, announcer, pool.dial_backs, self._believe)
+        self.exchanging = Exchanging(machine, self._take_from, self._hear, complete=not bootstrap)
+        self.exchanging.on_shown = self.introducing.answered
         self.dropped = 0  # events that found the inbox or the channel full
         self.joined = trio.Event()  # another node was reached, or none is needed
         self.changed = trio.Event()  # set, and replaced by a new one, at each change of the members
@@ -266,10 +270,12 @@ class MembershipService:
 
     def _spread(self, action: Spread) -> None:
         message = Gossip(list(action.updates[:UPDATES_MAX]))
+        ours = any(update.state.node == self._announcer.id for update in message.updates)
         for node in action.targets:
             contact = self._discovery.contact(node)
             if contact is not None:
-                self._pool.post(contact, message, lambda _outcome: None)  # push-pull mends what is lost
+                # Push-pull mends what is lost.
+                self._pool.post(contact, message, self.introducing.answered if ours else lambda _outcome: None)
 
     async def _push_pull(self, node: NodeId) -> None:
         contact = self._discovery.contact(node)
@@ -289,13 +295,13 @@ class MembershipService:
         """Keep trying the bootstrap peers while nobody has answered, or nobody is left."""
         while True:
             await trio.sleep(JOIN_EVERY_S)
-            if not self.joined.is_set() or not self._machine.alive():
+            if not self.joined.is_set() or not self._machine.alive() or self.introducing.unreachable:
                 await self._joining.once()
 
     async def _met(self, connection: Connection) -> None:
         """A bootstrap peer answered. LockboxError, RemoteProtocolError."""
         if connection.peer.record is not None:
-            self.learn(connection.peer.record)
+            self._introduce(connection.peer.record, connection.peer)
         await self._exchange(connection)
 
     async def _keep_record_fresh(self) -> None:
@@ -306,21 +312,38 @@ class MembershipService:
 
     # What comes in
 
-    def _take(self, update: MemberUpdate) -> None:
+    def _take_from(self, update: MemberUpdate, peer: Peer) -> None:
         """RemoteProtocolError when its record does not verify."""
         if update.record is not None:
-            self.learn(update.record)
+            self._introduce(update.record, peer)
         self._hear(update.state)
+
+    def _introduce(self, signed: Signed, peer: Peer) -> None:
+        """`peer` shows a record: believed, or dialled back first. RemoteProtocolError."""
+        waiting = self._learn_from(signed, peer)
+        if waiting is not None:
+            self.introducing.dial_back(signed, waiting)
+
+    def _learn_from(self, signed: Signed, peer: Peer) -> NodeRecord | None:
+        """Take a record that `peer` shows; returns it when its node must be dialled back first. RemoteProtocolError."""
+        record = self.foreign.news(signed)
+        if record is None or self.introducing.needed(record, peer):
+            return record
+        self._believe(signed, record)
+        return None
+
+    def _believe(self, signed: Signed, record: NodeRecord) -> None:
+        self._feed(RecordLearned(signed, record))
 
     def _hear(self, state: MemberState) -> None:
         if state.status != Status.ALIVE:  # that somebody lives is news only with a newer record
             self._feed(StateHeard(state))
 
     def learn(self, signed: Signed) -> None:
-        """Verify a record and hand it to the machine. RemoteProtocolError."""
+        """Verify a record that a member told us, and hand it to the machine. RemoteProtocolError."""
         record = self.foreign.news(signed)
         if record is not None:
-            self._feed(RecordLearned(signed, record))
+            self._believe(signed, record)
 
     def _on_ping(self, request: Message, peer: Peer, answer: Answer[Message]) -> None:
         assert isinstance(request, Ping)
@@ -335,9 +358,16 @@ class MembershipService:
     def _on_gossip(self, request: Message, peer: Peer, answer: Answer[Message]) -> None:
         assert isinstance(request, Gossip)
         self._heard(peer)
+        waiting: tuple[Signed, NodeRecord] | None = None
         for update in request.updates:  # ends at the first record that does not verify; what stood before it is taken
-            self._take(update)
-        answer(Done())
+            record = None if update.record is None else self._learn_from(update.record, peer)
+            if update.record is not None and record is not None:
+                waiting = update.record, record
+            self._hear(update.state)
+        if waiting is None:
+            answer(Done())
+        else:
+            self.introducing.dial_back(*waiting, lambda error: answer(Done() if error is None else error))
 
     def _heard(self, peer: Peer) -> None:
         """A peer spoke to us. A node that we believe gone, or do not know, may have brought a newer record."""
@@ -345,6 +375,7 @@ class MembershipService:
             return
         self.joined.set()
         member = self._machine.members.get(NodeId(peer.id))
-        if peer.record is not None and (member is None or member.status is not Status.ALIVE):
-            self.learn(peer.record)
+        missing = member is None or member.status is not Status.ALIVE
+        if missing and peer.record is not None and self.introducing.idle(NodeId(peer.id)):
+            self._introduce(peer.record, peer)
         self._feed(HeardFrom(NodeId(peer.id)))

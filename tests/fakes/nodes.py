@@ -113,8 +113,10 @@ class Town:
         """Node `number`. Another `host` and `seed` make another process of the same node."""
         papers, host, clock = self.papers(number), host or f"node{number}", clock or self.clock
         addresses = tuple(f"node{other}:7420" for other in bootstrap)
-        settings = NodeSettings(listen=f"{host}:7420", region=region, bootstrap=addresses)
-        config = replace(base or Config(), node=settings)
+        base = base or Config()
+        listen, advertise = f"{host}:7420", base.node.advertise
+        settings = NodeSettings(listen=listen, advertise=advertise, region=region, bootstrap=addresses)
+        config = replace(base, node=settings)
         ports = Ports(
             CutNetwork(self.hub, host, 7420, papers.leaf),
             store or BreakingStore(config.store, clock),
@@ -124,6 +126,11 @@ class Town:
         )
         root, rng = self.authority.root, random.Random(number)
         return Node(config, ports, papers, root, SOFTWARE, rng, remembered, epoch, documents)
+
+    def forward(self, address: str, number: int) -> None:
+        """What comes to `address` goes to node `number` from now on: a port forward."""
+        host, _, port = address.rpartition(":")
+        self.hub.listeners[host, int(port)] = self.hub.listeners[f"node{number}", 7420]
 
     def cut(self, number: int) -> None:
         """The node's cables are pulled: its connections break, nobody reaches it, it reaches nobody."""
@@ -155,9 +162,11 @@ class Member:
         params: MembershipParams | None = None,
         changes_max: int = 1000,
         serves: bool = True,
+        address: str = "",
     ) -> None:
+        """`address` is what it advertises, if others reach it elsewhere than where it listens."""
         self.number, self.papers = number, town.papers(number)
-        self.announcer = announcer_of(self.papers, f"node{number}:7420", town.clock)
+        self.announcer = announcer_of(self.papers, address or f"node{number}:7420", town.clock)
         network = CutNetwork(town.hub, f"node{number}", 7420, self.papers.leaf)
         self.id = self.papers.node_id
         self.machine = Membership(self.id, params or MembershipParams(), random.Random(number))

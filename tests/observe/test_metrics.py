@@ -23,6 +23,7 @@ def observed() -> Observed:
         uptime_s=lambda: 12.5,
         members=lambda: {"alive": 21, "suspect": 1, "dead": 2},
         connections=lambda: 17,
+        dial_backs=lambda: {"reached": 3, "unreachable": 1},
         store=lambda: StoreFigures(3, 6, 6000, 8192, 1, 5, 4, 15, 1600, 17000, 24, 25),
         store_work=lambda: StoreWork(puts=7, gets=8, corrupt_found=9),
         requests=lambda: {("put_stripe", "served"): 10, ("put_stripe", "refused"): 11},

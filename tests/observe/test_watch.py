@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from lockbox_node.config import Config, NodeSettings
 from lockbox_node.core.member_events import Status
 from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.errors import LockboxError, UsageError
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from lockbox_node.node import Node
 
 STATUS = {
-    "id", "region", "operator", "state", "ready", "version", "software", "members", "connections", "stripes", "shards",
-    "corrupt", "pointers", "bytes", "repairs", "certificates", "uptime_s", "trash", "scrub",
+    "id", "region", "operator", "state", "ready", "version", "software", "members", "connections", "stripes",
+    "not_ready", "shards", "corrupt", "pointers", "bytes", "repairs", "certificates", "uptime_s", "trash", "scrub",
     "last_scrub", "clock", "last_backup", "restored", "digest_mismatches", "documents", "revoked",
 }  # fmt: skip
 LABELS = {"state", "certificate", "kind", "request", "outcome"}
@@ -228,6 +229,25 @@ async def test_a_node_says_why_it_is_not_ready(town: Town, nursery: trio.Nursery
         "the identity certificate has expired",
         "the operational certificate has expired",
     ]
+
+
+async def test_a_node_that_nobody_reaches_is_not_ready_and_says_at_which_address(
+    town: Town, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    seed = await started(town, nursery)
+    base = Config(node=NodeSettings(advertise="router:7000"))
+    node = town.node(2, (1,), base=base)
+    await nursery.start(node.run)
+    watch = watch_of(town, node)
+    await trio.sleep(5)
+    status = await told(watch, "status")
+    assert status["ready"] is False
+    assert status["not_ready"] == watch.pages().not_ready()
+    assert status["not_ready"][0].startswith("nobody answers at router:7000 with this node's key; set node.advertise")
+    assert b'lockbox_dial_backs_total{outcome="unreachable"}' in watch_of(town, seed).pages().metrics()
+    town.forward("router:7000", 2)
+    await trio.sleep(6)
+    assert (await told(watch, "status"))["not_ready"] == []
 
 
 async def test_metrics_have_plain_names_and_no_label_of_an_asset_or_client(
