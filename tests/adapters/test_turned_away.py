@@ -7,6 +7,8 @@ import resource
 import shutil
 import socket
 import ssl
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -172,6 +174,71 @@ async def test_idle_handshakes_cannot_keep_others_out(node: NodeIdentity, client
         for stream in idle:
             await stream.aclose()
         await settle_down(network, Turned.GONE, 3)
+
+
+async def test_two_thousand_connections_from_one_address_hold_little_and_keep_nobody_out(
+    node: NodeIdentity, client: ClientIdentity
+) -> None:
+    network = TcpNetwork(node)
+
+    def flood(port: int) -> list[socket.socket]:
+        return [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(2_000)]
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    try:
+        async with serving(network) as port:
+            sockets = await in_thread(flood, port)
+            with trio.fail_after(30):
+                assert await is_served(client, port)
+            assert network.open_connections <= TcpParams().handshakes_max + 1
+            assert network.turned_away[Turned.CROWDED] >= 2_000 - TcpParams().handshakes_max
+            for sock in sockets:
+                sock.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_handshake_cut_at_any_byte_ends_that_connection_only(
+    node: NodeIdentity, client: ClientIdentity
+) -> None:
+    network = TcpNetwork(node)
+    flights: list[bytes] = []
+
+    def record(port: int) -> None:
+        """One whole handshake by hand, to have the bytes that its steps may be cut at."""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = client.client_context().wrap_bio(incoming, outgoing)
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+            while True:
+                try:
+                    tls.do_handshake()
+                    done = True
+                except ssl.SSLWantReadError:
+                    done = False
+                flights.append(outgoing.read())
+                sock.sendall(flights[-1])
+                if done:
+                    return
+                incoming.write(sock.recv(1 << 16))
+
+    def cut(sent: bytes, port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+            sock.sendall(sent)
+            sock.shutdown(socket.SHUT_WR)
+            with suppress(OSError):
+                while sock.recv(1 << 16):
+                    pass
+
+    async with serving(network) as port:
+        await in_thread(record, port)
+        whole = b"".join(flights)
+        steps = sorted({0, 1, 4, 5, 6, *range(16, len(whole), 64), len(flights[0]), len(whole) - 1})
+        for step in steps:
+            await in_thread(partial(cut, whole[:step]), port)
+        with trio.fail_after(10):
+            assert await is_served(client, port)
+        assert sum(network.turned_away.values()) == len(steps)
 
 
 async def test_accepted_connections_are_bounded(node: NodeIdentity, client: ClientIdentity) -> None:
