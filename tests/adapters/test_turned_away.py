@@ -163,6 +163,26 @@ async def test_a_peer_that_says_nothing_is_cut_after_the_deadline(node: NodeIden
         await silent.aclose()
 
 
+async def drip(stream: trio.SocketStream) -> None:
+    """One record that never ends, byte by byte."""
+    for byte in b"\x16\x03\x01\x40\x00" + bytes(0x4000):
+        await stream.send_all(bytes([byte]))
+        await trio.sleep(0.02)
+
+
+async def test_a_peer_that_drips_its_handshake_is_cut_after_the_deadline(
+    node: NodeIdentity, client: ClientIdentity
+) -> None:
+    network = TcpNetwork(node, params=TcpParams(handshake_timeout_s=0.3))
+    async with serving(network) as port:
+        slow = await trio.open_tcp_stream("127.0.0.1", port)
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(5):
+            await drip(slow)
+        await settle_down(network, Turned.SLOW)
+        assert await is_served(client, port)
+        await slow.aclose()
+
+
 async def test_idle_handshakes_cannot_keep_others_out(node: NodeIdentity, client: ClientIdentity) -> None:
     network = TcpNetwork(node, params=TcpParams(handshakes_max=4))
     async with serving(network) as port:

@@ -8,11 +8,13 @@ import pytest
 import structlog.testing
 import trio
 
+from lockbox_node.core.member_params import MembershipParams
 from lockbox_node.errors import PeerUnreachable, RequestRefused
 from lockbox_node.services.announcing import NodeState
 from protocol.errors import ErrorCode
 from protocol.ids import NodeId
 from protocol.messages import Done, Gossip, MemberState, MemberUpdate, Ping
+from protocol.records import NodeRecord, parse
 from simulations.identities import Papers
 from tests.fakes.nodes import Member, StoppedClock, Town, announcer_of
 
@@ -206,14 +208,43 @@ async def test_only_a_members_refusal_counts_against_us(town: Town) -> None:
     assert introducing.unreachable == ""
 
 
-async def test_a_state_that_changes_reaches_all_without_a_dial(
+@pytest.mark.parametrize("state", [NodeState.DRAINING, NodeState.LEAVING])
+async def test_who_drains_or_leaves_is_eligible_nowhere_after_some_rounds_of_gossip_and_no_dial_back(
+    state: NodeState, town: Town, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    members = [Member(town, number, [1] if number > 1 else []) for number in range(1, 9)]
+    await started(nursery, *members)
+    await trio.sleep(10)
+    goer, *others = reversed(members)
+    assert all(goer.id in eligible(member) for member in members)
+    reached = [member.pool.dial_backs.counts["reached"] for member in members]
+    goer.service.set_state(state)
+    await trio.sleep(4 * MembershipParams().gossip_interval_s)  # fan-out 3: eight are told in two rounds, mostly
+    assert not any(goer.id in eligible(member) for member in members)
+    assert all(member.machine.members[goer.id].record.state == state for member in others)
+    assert all(goer.id in member.discovery.failing() for member in others), "what it holds is wanted elsewhere"
+    assert [member.pool.dial_backs.counts["reached"] for member in members] == reached
+
+
+async def test_an_old_record_that_is_replayed_changes_nothing_and_is_not_dialled(
     town: Town, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    first, second = Member(town, 1), Member(town, 2, [1])
-    await started(nursery, first, second)
-    await trio.sleep(3)
-    count = len(town.hub.dials)
-    second.service.set_state(NodeState.DRAINING)
-    await trio.sleep(2)
-    assert first.machine.members[NodeId(second.id)].record.state == NodeState.DRAINING
-    assert len(town.hub.dials) == count
+    first = Member(town, 1)
+    await started(nursery, first)
+    identity = town.authority.node(5)
+    old = town.record(5, NodeState.DRAINING, OUTSIDE)
+    await trio.sleep(1)
+    first.service.learn(town.record(5))
+    await trio.sleep(0.1)
+    identity.record = old
+    replay = MemberUpdate(MemberState(NodeId(identity.id), parse(old, NodeRecord).sequence, 0), old)
+    async with town.asker(identity) as pool:
+        assert isinstance(await pool.request(first.contact, Gossip([replay])), Done)
+        await trio.sleep(0.1)
+    assert first.machine.members[NodeId(identity.id)].record.addresses == ["node5:7420"]
+    assert NodeId(identity.id) in eligible(first)
+    assert dials(town, "node1", "router") == 0
+
+
+def eligible(member: Member) -> list[bytes]:
+    return [one.node for one in member.discovery.candidates()]
