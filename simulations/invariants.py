@@ -1,8 +1,8 @@
 """The invariants of a network, checked on snapshots: what may never be, and what may not last.
 
 Each check of a moment is a function of one snapshot, each check of a step one of two, and `Invariants` remembers since
-when a thing lasts. All answer with sentences, none of them with an asset. DESIGN, Ten invariants: all are here but one:
-7 (real and decoy look alike) is of one client's code and cannot be seen from outside without its key.
+when a thing lasts. All answer with sentences, none of them with an asset. DESIGN, Ten invariants: all are here but 7
+(real and decoy look alike), which needs the owner's key: `likeness`.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lockbox_node.client.stripes import key_of_stripe
 from lockbox_node.core.manifest import open_slots, plan_of
 from protocol.ids import Address
+from protocol.records import open_descriptor
 from simulations.snapshot import StripeSeen
 
 if TYPE_CHECKING:
@@ -52,6 +53,16 @@ def promises(hosts: Iterable[Host], entry: AssetEntry, master: bytearray) -> lis
         assert len(hashes) <= 1, "the address of a data stripe is drawn anew for every lock"
         found.append(_promise(entry, next(iter(hashes), b""), standing, address))
     return found
+
+
+def layout(hosts: Iterable[Host], entry: AssetEntry, master: bytearray) -> tuple[int, list[int]] | None:
+    """How many groups the root stripe has, and where the real ones stand; None when nobody has it."""
+    for host in hosts:
+        for kept in host.disk.parts.standing(Address(entry.address)):
+            if kept.part.descriptor_hash == entry.descriptor_hash:
+                manifest = open_slots(kept.part.slots, master, Address(entry.address), entry.version)
+                return len(open_descriptor(kept.part.descriptor).groups), manifest.order
+    return None
 
 
 def _data_addresses(root: Sequence[Kept], entry: AssetEntry, master: bytearray) -> Iterator[Address]:

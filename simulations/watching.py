@@ -19,8 +19,9 @@ from protocol.records import open_descriptor
 from simulations.bounds import inner_bounds, outer_bounds
 from simulations.identities import NOW_UNIX_S
 from simulations.invariants import Invariants, Limits, leftovers
+from simulations.likeness import Likeness
 from simulations.overhearing import name_of
-from simulations.promises import Promise, promises
+from simulations.promises import Promise, layout, promises
 from simulations.snapshot import NodeSeen, PartSeen, Snapshot
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Watcher:
         self._secrets: set[str] = set()  # what assets and clients are called, as log lines call things
         self._verified: dict[bytes, tuple[bytes, ...]] = {}  # shards that were read and right, by what they must be
         self._wrong_served = 0
+        self._likeness = Likeness()
         cluster.on_locked = self.acknowledged
         cluster.on_read = self.read
 
@@ -101,6 +103,11 @@ class Watcher:
         if stand < placed:
             raise BrokenInvariant(f"{placed} parts of an asset were acknowledged, {stand} are on disks")
         self._promises[asset] = made
+        found = layout(self._cluster.hosts.values(), asset.asset, owner.vault.wallet.master)
+        if found is not None:
+            self._likeness.add(*found)
+        if told := self._likeness.told():
+            raise BrokenInvariant(told)
         for promise in made:
             self._secrets |= {name_of(promise.stripe.address), name_of(promise.stripe.descriptor_hash)}
         self._secrets.add(name_of(owner.vault.own_id))

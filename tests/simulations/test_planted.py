@@ -11,6 +11,7 @@ import pytest
 import structlog
 import trio
 
+from lockbox_node.client import stripes
 from lockbox_node.client.vault import Vault
 from lockbox_node.core.member_events import RecordLearned
 from lockbox_node.core.repair import Guard
@@ -182,6 +183,16 @@ def test_6_a_store_that_keeps_other_bytes_than_came() -> None:
         await locked(person)
 
     assert "not what their owner signed" in failure_of(act)
+
+
+def test_7_real_groups_that_always_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stripes, "shuffled", lambda count, _chance: list(range(count)))
+
+    async def act(_cluster: Cluster, person: Person) -> None:
+        for _ in range(40):
+            await locked(person, 100)
+
+    assert "the real groups of 37 stripes stand in front too often" in failure_of(act)
 
 
 def test_8_a_store_that_keeps_what_was_deleted() -> None:
