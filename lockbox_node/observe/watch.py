@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 
 from lockbox_node.core.member_events import Status
+from lockbox_node.core.state_root import state_root
 from lockbox_node.errors import LockboxError, UsageError
 from lockbox_node.observe.backups import last_backup
 from lockbox_node.observe.metrics import Metrics, Observed, RepairWork, StoreWork, UpkeepWork
@@ -149,6 +150,8 @@ class Watch:
             "documents": self._documents(),
             "revoked": node.documents.revoked_here,
             "restored": found and asdict(found),
+            "state_root": self._state_root(),
+            "siblings": asdict(node.rejoining.reconciler.siblings),
             "digest_mismatches": node.rejoining.reconciler.digest_mismatches,
             "last_backup": last_backup(node.store.notes),
             "uptime_s": round(trio.current_time() - self._started, 1),
@@ -219,6 +222,11 @@ class Watch:
     def _documents(self) -> dict[str, int]:
         """Kind -> version of what is in force here."""
         return {Kind(one.kind).name.lower(): one.version for one in self._node.documents.versions()}
+
+    def _state_root(self) -> str:
+        members = self._node.machine.members
+        alive = [members[node].record for node in self._node.machine.alive()]
+        return state_root([*alive, self._node.announcer.record], self._node.documents.versions()).hex()
 
     async def _await_documents(self, request: dict[str, Any]) -> object:
         """Return when every one of `documents` (kind -> version), or a newer one, is in force here."""

@@ -63,6 +63,15 @@ class RestoredFigures:
     mended: int
 
 
+@dataclass(frozen=True, slots=True)
+class SiblingFigures:
+    """How far the comparison with the others is: with `waiting` 0 and nothing differing, siblings hold the same."""
+
+    compared: int  # comparisons that came to their end since the start
+    waiting: int  # nodes that live and were not compared since the last pass
+    differing: int  # buckets that differed, in all comparisons since the start
+
+
 class Reconciler:
     """One per node. `counts`: passes, parts (of the last pass), compared, failed, differing, told, missing."""
 
@@ -109,6 +118,12 @@ class Reconciler:
         learned = self._lessons.counts
         dropped = learned["buried"] + learned["replaced"]
         return RestoredFigures(self.counts["parts"], dropped, self._lacking, self._mender.counts["mended"])
+
+    @property
+    def siblings(self) -> SiblingFigures:
+        """Where the comparisons stand."""
+        waiting = len(self._rounds.waiting(self._lives()))
+        return SiblingFigures(self.counts["compared"], waiting, self.counts["differing"])
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Compare until cancelled."""

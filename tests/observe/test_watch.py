@@ -32,6 +32,7 @@ STATUS = {
     "id", "region", "operator", "state", "ready", "version", "software", "members", "connections", "stripes",
     "not_ready", "shards", "corrupt", "pointers", "bytes", "repairs", "certificates", "uptime_s", "trash", "scrub",
     "last_scrub", "clock", "last_backup", "restored", "digest_mismatches", "documents", "revoked",
+    "state_root", "siblings",
 }  # fmt: skip
 LABELS = {"state", "certificate", "kind", "request", "outcome"}
 
@@ -82,6 +83,24 @@ async def test_status_has_the_shape_that_people_rely_on(
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", status["certificates"]["identity_until"])
     assert (status["documents"], status["revoked"]) == ({}, False)
     assert status["uptime_s"] == 12.0
+
+
+async def test_nodes_that_agree_say_one_state_root_and_another_after_a_death(
+    town: Town, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nodes = [await started(town, nursery), await started(town, nursery, 2, (1,)), await started(town, nursery, 3, (1,))]
+    watches = [watch_of(town, node) for node in nodes]
+
+    async def roots(count: int) -> set[str]:
+        return {(await told(watch, "status"))["state_root"] for watch in watches[:count]}
+
+    await trio.sleep(30)
+    (whole,) = await roots(3)
+    assert (await told(watches[0], "status"))["siblings"] == {"compared": 2, "waiting": 0, "differing": 0}
+    town.cut(3)
+    await trio.sleep(15)
+    (without,) = await roots(2)
+    assert len({whole, without, *await roots(3)}) == 3
 
 
 async def test_members_are_listed_with_ourselves_by_id(

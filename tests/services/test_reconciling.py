@@ -87,10 +87,13 @@ async def test_a_holder_that_missed_a_put_is_found_by_the_next_comparison(
     await hamlet.keep(stripe_of(hamlet, "known"))
     async with hamlet.running():
         await trio.sleep(30)
+        siblings = [hamlet.nodes[number].rejoining.reconciler.siblings for number in range(1, 9)]
+        assert {(one.waiting, one.differing) for one in siblings} == {(0, 0)}
         await hamlet.keep(stripe_of(hamlet, "missed"), 4)
         assert holds(hamlet, 4) == 1
         await trio.sleep(230)
         assert holds(hamlet, 4) == 2
+        assert any(hamlet.nodes[number].rejoining.reconciler.siblings.differing for number in range(1, 9))
 
 
 async def test_a_deleted_asset_stays_deleted_when_a_holder_returns_after_a_month(
