@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 SOFTWARE = bytes(32)
 REGIONS = 7
-BOOTSTRAP = 3  # nodes that everybody knows from the start
+BOOTSTRAP = 3  # nodes that everybody knows from the start, unless it is told otherwise
 REMEMBER_EVERY_S = 5.0  # as the daemon
 LIVES_MAX = 1024  # starts that wait for their turn
 
@@ -79,8 +79,12 @@ class Host:
 class Cluster:
     """The hosts of a world, in the order of their names."""
 
-    def __init__(self, world: World, nodes: int, config: Config | None = None, regions: int = REGIONS) -> None:
+    def __init__(
+        self, world: World, nodes: int, config: Config | None = None, regions: int = REGIONS, seeds: int = BOOTSTRAP
+    ) -> None:
+        """`seeds`: how many nodes, the first ones, everybody is told of."""
         self.world, self.config = world, config or Config()
+        self.seeds = seeds
         self.geography = Geography(world.rng)
         self.hub = Hub(geography=self.geography, trace=world.trace.add)
         self.authority = FakeNetwork()
@@ -114,7 +118,7 @@ class Cluster:
     @property
     def bootstrap(self) -> list[str]:
         """Addresses that everybody knows."""
-        return [f"{name}:7420" for name in list(self.hosts)[:BOOTSTRAP]]
+        return [f"{name}:7420" for name in list(self.hosts)[: self.seeds]]
 
     def living(self) -> list[Host]:
         """Hosts whose node runs."""
