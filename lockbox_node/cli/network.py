@@ -29,6 +29,7 @@ from lockbox_node.cli.signing import FOLDER, Signing, check_setting
 from lockbox_node.config import Config, NodeSettings, host_port
 from lockbox_node.core.regions import REGIONS, spread_regions
 from lockbox_node.errors import LockboxError, PeerUnreachable, UsageError
+from lockbox_node.observe.watch import AWAIT_PER_NODE_S, AWAIT_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -43,7 +44,7 @@ NODES_MAX = 250  # node i listens on 127.1.i.1
 REGIONS_DEFAULT = 7
 OPERATORS_MIN = 5
 BOOTSTRAP_NODES = 7
-KNOWN_TIMEOUT_S = 60.0
+KNOWN_TIMEOUT_S = 10.0  # longer than a node waits itself, which then says who is missing
 STARTS_AT_ONCE = 8
 OBEY_TIMEOUT_S = 15.0  # for a running node to have the documents that another was given
 END_TIMEOUT_S = 30.0  # all daemons together, after which they go as we go
@@ -294,14 +295,13 @@ class Testnet:
 
     async def _until_all_known(self) -> None:
         up = self._admitted()
-        with trio.move_on_after(KNOWN_TIMEOUT_S) as scope:
+        limit_s = AWAIT_TIMEOUT_S + AWAIT_PER_NODE_S * len(up) + KNOWN_TIMEOUT_S
+        with trio.move_on_after(limit_s) as scope:
             async with trio.open_nursery() as nursery:
                 for member in up:
                     nursery.start_soon(_knows, member, [other.node_id for other in up if self._reaches(member, other)])
         if scope.cancelled_caught:
-            raise LockboxError(
-                f"the nodes did not all find each other within {KNOWN_TIMEOUT_S:.0f} s", "look at their logs"
-            )
+            raise LockboxError(f"the nodes did not all find each other within {limit_s:.0f} s", "look at their logs")
 
     def _reaches(self, one: Member, other: Member) -> bool:
         return self.partition is None or not self.partition.parts(one.name, other.name)

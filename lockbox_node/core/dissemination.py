@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Rumours:
-    """Whom there is news of, and how often each was passed on."""
+    """Whom there is news of, and to how many others each was passed on."""
 
     def __init__(self) -> None:
         self._told: dict[NodeId, int] = {}
@@ -29,11 +29,14 @@ class Rumours:
         """Nothing more is told of the node."""
         self._told.pop(node, None)
 
-    def take(self, count: int, transmissions: int) -> list[NodeId]:
-        """The `count` that were told least, for one message; those now told `transmissions` times are done."""
+    def take(self, count: int, copies: int, transmissions: int) -> list[NodeId]:
+        """The `count` that were told least, for one message of which `copies` go out.
+
+        Those now told `transmissions` times or more are done.
+        """
         chosen = heapq.nsmallest(count, self._told, key=self._told.__getitem__)
         for node in chosen:
-            self._told[node] += 1
+            self._told[node] += copies
             if self._told[node] >= transmissions:
                 del self._told[node]
         return chosen

@@ -10,9 +10,10 @@ from lockbox_node.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class MembershipParams:
-    """Times in seconds; `neighbours` are watched in turn, `fan_out` members hear each rumour at a time."""
+    """Times in seconds; `neighbours` are watched in turn, `fan_out` partners hear each rumour at a time."""
 
     neighbours: int = 16
+    acquaintances: int = 8  # random members that hear rumours beside the neighbours
     probe_interval_s: float = 1.0
     probe_timeout_s: float = 0.5  # at least: a slow link gets more
     probe_timeout_max_s: float = 5.0
@@ -22,7 +23,7 @@ class MembershipParams:
     suspicion_factor_s: float = 4.0  # times log10(members + 1)
     gossip_interval_s: float = 0.25
     fan_out: int = 3
-    retransmit_factor: float = 4.0  # times log10(members + 1): how often we pass on one rumour
+    retransmit_factor: float = 6.0  # times log10(members + 1): to how many we pass on one rumour
     updates_max: int = 32  # rumours in one message: with records about 53 kB
     push_pull_interval_s: float = 30.0
     stall_s: float = 2.0  # later than this by our own fault: suspicions start again
@@ -30,7 +31,7 @@ class MembershipParams:
     dead_kept_s: float = 86_400.0
 
     def __post_init__(self) -> None:
-        for name in ("neighbours", "fan_out", "updates_max", "members_max"):
+        for name in ("neighbours", "acquaintances", "fan_out", "updates_max", "members_max"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"membership.{name} must be at least 1")
         for name in ("probe_relays", "health_max"):
@@ -50,5 +51,5 @@ class MembershipParams:
         return max(self.suspicion_min_s, self.suspicion_factor_s * math.log10(members + 1))
 
     def transmissions(self, members: int) -> int:
-        """How many times one rumour is passed on by one member."""
+        """To how many partners one member passes on one rumour, at least."""
         return max(1, math.ceil(self.retransmit_factor * math.log10(members + 1)))

@@ -5,9 +5,9 @@ suspicion runs out without a refutation. Higher incarnation wins; of one incarna
 incarnation is the sequence of a signed record, and a state counts only about a record that we hold: nobody can speak
 for an incarnation that its node never signed. Who is only said to be dead is suspect, dead once our own probe fails,
 through relays too.
-Rumours go to a few random members a few times; push-pull mends the rest, and with a dead member now and then, so that
-two halves of a split find each other. Das, Gupta and Motivala, SWIM, 2002; after a stall of our own (Lifeguard, 2017)
-nobody is declared dead on old suspicions.
+Rumours go a few times to a few of those with whom connections stand, the neighbours and some acquaintances; push-pull
+mends the rest, and with a dead member now and then, so that two halves of a split find each other. Das, Gupta and
+Motivala, SWIM, 2002; after a stall of our own (Lifeguard, 2017) nobody is declared dead on old suspicions.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, assert_never
 
+from lockbox_node.core.acquaintances import Acquaintances
 from lockbox_node.core.dissemination import Rumours
 from lockbox_node.core.id_order import IdOrder
 from lockbox_node.core.member_events import (
@@ -72,6 +73,7 @@ class Membership:
         self._dead: dict[NodeId, None] = {}  # oldest first
         self._barred: frozenset[NodeId] = frozenset()
         self._rumours = Rumours()
+        self._acquaintances = Acquaintances(params.acquaintances, rng)
         self._probing = Probing(params, rng)
         self._told: dict[NodeId, float] = {}
         self._everybody = IdOrder()  # the table, and ourselves once we have signed
@@ -111,6 +113,10 @@ class Membership:
         if self._watched is None:
             self._watched = self.nearest_alive(self._own, self._params.neighbours)
         return self._watched
+
+    def partners(self) -> list[NodeId]:
+        """Those to whom connections should stand: the neighbours, and the acquaintances that hear rumours too."""
+        return self._acquaintances.with_neighbours(self.neighbours(), self.alive())
 
     def nearest_alive(self, target: bytes, count: int) -> list[NodeId]:
         """The `count` (at least 1) members nearest to `target` that are not believed dead, nearest first."""
@@ -276,6 +282,7 @@ class Membership:
             self._suspects[node] = now + self._params.suspicion_s(len(self.alive()))
         elif member.status is Status.DEAD:
             self._dead[node] = None
+            self._acquaintances.drop(node)
 
     def _make_room(self) -> bool:
         if len(self._members) < self._params.members_max:
@@ -360,17 +367,20 @@ class Membership:
         for node in [node for node in self._dead if self._members[node].since <= now - self._params.dead_kept_s]:
             self._forget(node)
         alive, dead = self.alive(), [node for node in self._dead if node not in self._barred]
-        return [PushPull(self._rng.choice(nodes)) for nodes in (alive, dead) if nodes]
+        partners = [self._rng.choice(nodes) for nodes in (alive, dead) if nodes]
+        if alive:
+            self._acquaintances.meet(partners[0])
+        return [PushPull(node) for node in partners]
 
     def _gossip_round(self) -> list[Action]:
-        alive = self.alive()
-        if not alive:
+        partners = self.partners()
+        if not partners:
             return []
-        limit = self._params.transmissions(len(alive) + 1)
+        targets = self._rng.sample(partners, min(self._params.fan_out, len(partners)))
+        limit = self._params.transmissions(len(self.alive()) + 1)
         updates = []
-        for node in self._rumours.take(self._params.updates_max, limit):
+        for node in self._rumours.take(self._params.updates_max, len(targets), limit):
             member = self._mine if node == self._own else self._members[node]
             assert member is not None, "a rumour is about ourselves after OwnSigned, or about a member"
             updates.append(member.update())
-        targets = self._rng.sample(alive, min(self._params.fan_out, len(alive)))
         return [Spread(tuple(updates), tuple(targets))]

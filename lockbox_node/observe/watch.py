@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lockbox_node.services.scrubbing import Scrubber
 
 AWAIT_TIMEOUT_S = 60.0
+AWAIT_PER_NODE_S = 2.0  # more, of those awaited: all of a test network share one machine
 
 Verb = Callable[[dict[str, Any]], Awaitable[object]]
 
@@ -207,14 +208,15 @@ class Watch:
     async def _await_members(self, request: dict[str, Any]) -> object:
         """Return when `nodes` (full ids, hex) are all alive and active in our view; we are always among them."""
         wanted = _ids(request.get("nodes"))
-        with trio.move_on_after(AWAIT_TIMEOUT_S):
+        limit_s = AWAIT_TIMEOUT_S + AWAIT_PER_NODE_S * len(wanted)
+        with trio.move_on_after(limit_s):
             await trio.lowlevel.checkpoint()
             while self._missing(wanted):
                 await self._node.membership.changed.wait()
         missing = self._missing(wanted)
         if missing:
             raise LockboxError(
-                f"{missing} of {len(wanted)} nodes are not alive and active here after {AWAIT_TIMEOUT_S:.0f} s",
+                f"{missing} of {len(wanted)} nodes are not alive and active here after {limit_s:.0f} s",
                 "look at `members` and at their logs",
             )
         return {"alive": len(wanted)}

@@ -211,6 +211,7 @@ class MembershipService:
             case Refute(incarnation_min):
                 self._feed(OwnSigned(*self._announcer.renew(incarnation_min)))
             case PushPull(node):
+                self._pool.pin(self._machine.partners())
                 sends.start_soon(self._push_pull, node)
             case Yield(epoch):
                 log.error("node.superseded", epoch=self._announcer.record.epoch, other_epoch=epoch)
@@ -232,7 +233,7 @@ class MembershipService:
             if change.node not in self._present:
                 self._present.add(change.node)
                 self._on_joined()
-        self._pool.pin(self._machine.neighbours())
+        self._pool.pin(self._machine.partners())
         self._tell_changed()
         try:
             self._changes.send_nowait(change)

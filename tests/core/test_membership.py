@@ -199,9 +199,9 @@ def test_rumours_stop_after_enough_transmissions() -> None:
     for step in range(1, 100):
         for action in made.handle(Tick(), step / 10):
             if isinstance(action, Spread):
-                sent += sum(update.state.node == A for update in action.updates)
+                sent += sum(update.state.node == A for update in action.updates) * len(action.targets)
                 assert len(action.targets) == 2
-    assert sent == PARAMS.transmissions(3)
+    assert PARAMS.transmissions(3) <= sent < PARAMS.transmissions(3) + 2
 
 
 def test_one_message_holds_a_bounded_number_of_rumours_the_freshest_first() -> None:

@@ -13,7 +13,7 @@ from lockbox_node.config import Config, NodeSettings
 from lockbox_node.core.member_events import Status
 from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.errors import LockboxError, UsageError
-from lockbox_node.observe.watch import AWAIT_TIMEOUT_S, Watch
+from lockbox_node.observe.watch import AWAIT_PER_NODE_S, AWAIT_TIMEOUT_S, Watch
 from lockbox_node.ports import settled
 from lockbox_node.services.announcing import NodeState
 from protocol.messages import Ping
@@ -218,7 +218,7 @@ async def test_await_members_gives_up_and_says_how_many_are_missing(
     watch = watch_of(town, await started(town, nursery))
     with pytest.raises(LockboxError, match="2 of 2"):
         await told(watch, "await-members", nodes=["11" * 32, "22" * 32])
-    assert trio.current_time() == pytest.approx(AWAIT_TIMEOUT_S, abs=1)
+    assert trio.current_time() == pytest.approx(AWAIT_TIMEOUT_S + 2 * AWAIT_PER_NODE_S, abs=1)
 
 
 @pytest.mark.parametrize("nodes", [None, 3, "11", ["xy"], ["11"], [3]])
