@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import statistics
 import time
 from pathlib import Path
@@ -26,6 +27,7 @@ from protocol.certificates import verify_record
 from protocol.ids import ID_BYTES, NodeId
 from protocol.messages import Members, MemberState, MemberUpdate, Ping, Pong, Signed, SyncMembers
 from protocol.records import NodeRecord, parse
+from protocol.summaries import KEY_BYTES, summary
 from simulations.identities import FakeNetwork
 
 if TYPE_CHECKING:
@@ -105,6 +107,7 @@ def table_rows(filled: Filled) -> Iterator[str]:
     yield f"| a record decoded, verified, taken in | {filled.learn_us:,.0f} us |"
     yield f"| `compare`, a client's page of {CLIENT_PAGE} | {took(lambda: machine.compare([], middle, CLIENT_PAGE))} |"
     yield f"| `compare` with a node that has the same table | {took(lambda: machine.compare(known, b'', PAGE))} |"
+    yield f"| summary of the living | {took(lambda: summary(machine.living(), bytes(KEY_BYTES)))} |"
     yield f"| `known` | {took(machine.known)} |"
     yield f"| `alive`, after a record was renewed | {took(alive_anew)} |"
     yield f"| the {NEAREST} nearest to an address | {took(lambda: machine.nearest_alive(target, NEAREST))} |"
@@ -114,14 +117,16 @@ def gossip_rows(filled: Filled, online_h: float) -> Iterator[str]:
     """Bytes that one node sends in a second of a network whose members live for `online_h` on average."""
     params, known = MembershipParams(), filled.machine.known()
     count = len(known)
-    copies = params.fan_out * params.transmissions(count)
+    copies = math.ceil(params.transmissions(count) / params.fan_out) * params.fan_out
     signed = next(iter(filled.machine.members.values())).signed
     alive = size(MemberUpdate(known[1], signed))
     gone = size(MemberUpdate(MemberState(known[1].node, known[1].incarnation, int(Status.DEAD)), None))
     changes = count / (online_h * 3600)  # joins in a second, and deaths
     renewals = count / (RECORD_LIFE_S * RENEW_SHARE)
+    digests = summary(filled.machine.living(), bytes(KEY_BYTES))
+    compared = size(SyncMembers([], b"", [], digests)) + size(Members([], [], False))
     rows = {
-        "tables compared": (size(SyncMembers(known)) + size(Members([], [], False))) / params.push_pull_interval_s,
+        "tables compared, nothing differs": compared / params.push_pull_interval_s,
         f"records renewed, {renewals:.2f}/s": renewals * copies * alive,
         f"joins, {changes:.2f}/s": changes * copies * alive,
         f"deaths, {changes:.2f}/s, suspected first": changes * copies * 2 * gone,

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from protocol.held import BUCKETS
+from protocol.summaries import MEMBER_GROUPS, SUMMARY_BYTES
 
 GROUPS_MAX = 8
 SHARDS_MAX = 64  # n of the largest code that a descriptor may name
@@ -148,11 +149,16 @@ Versions = Annotated[list[DocumentVersion], Meta(max_length=DOCUMENT_KINDS_MAX)]
 
 
 class SyncMembers(Message, frozen=True):
-    """Push-pull of the member table. `known` = the asker's view; clients send it empty and page with `after`."""
+    """Push-pull of the member table. `known` = the asker's view; clients send it empty and page with `after`.
+
+    A `summary` alone asks in which groups of members the views differ; `groups`, where given, are all that is compared.
+    """
 
     known: Annotated[list[MemberState], Meta(max_length=20_000)]
     after: Annotated[bytes, Meta(max_length=32)] = b""
     documents: Versions = []
+    summary: Annotated[bytes, Meta(max_length=SUMMARY_BYTES)] = b""
+    groups: Annotated[bytes, Meta(max_length=MEMBER_GROUPS)] = b""
 
 
 class MemberUpdate(Message, frozen=True):
@@ -169,6 +175,7 @@ class Members(Message, frozen=True):
     wanted: Annotated[list[Id32], Meta(max_length=RECORDS_MAX)]
     more: bool
     documents: Versions = []
+    differing: Annotated[bytes, Meta(max_length=MEMBER_GROUPS)] = b""  # groups, the answer to a summary
 
 
 class Gossip(Message, frozen=True):

@@ -46,9 +46,10 @@ from lockbox_node.core.probing import Probing
 from lockbox_node.core.twins import Twins
 from protocol.ids import NodeId
 from protocol.messages import RECORDS_MAX, Members, MemberState, MemberUpdate, Signed
+from protocol.summaries import KEY_BYTES, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from random import Random
 
     from lockbox_node.core.member_params import MembershipParams
@@ -167,15 +168,28 @@ class Membership:
         mine = [] if self._mine is None else [self._mine.state()]
         return mine + [member.state() for member in self._members.values()]
 
-    def compare(self, known: Sequence[MemberState], after: bytes = b"", limit: int = RECORDS_MAX) -> Members:
+    def living(self) -> Iterator[MemberState]:
+        """The same by rising id, without the dead: what summaries are made of."""
+        lines = (self._line(node) for node in self._everybody)
+        return (line.state() for line in lines if line is not None and line.status is not Status.DEAD)
+
+    def summary(self) -> bytes:
+        """The digests of `living`, under a key drawn anew."""
+        return summary(self.living(), self._rng.randbytes(KEY_BYTES))
+
+    def compare(
+        self, known: Sequence[MemberState], after: bytes = b"", limit: int = RECORDS_MAX, groups: bytes = b""
+    ) -> Members:
         """The reply to SyncMembers: what the asker lacks or has older, by rising id after `after`, `limit` at most.
 
-        Dead members that the asker never met are left out. `wanted` names what we lack or have older ourselves, our own
-        record of another life included.
+        Of `groups` alone, the first bytes of ids, if any are given. Dead members that the asker never met are left out.
+        `wanted` names what we lack or have older ourselves, our own record of another life included.
         """
         theirs = {state.node: state for state in known}
         news: list[MemberUpdate] = []
         for node in self._everybody.after(after):
+            if groups and node[0] not in groups:
+                continue
             member, state = self._line(node), theirs.get(node)
             assert member is not None, "who is in order is in the table"
             if state is None and member.status is Status.DEAD:

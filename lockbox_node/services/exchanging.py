@@ -1,8 +1,9 @@
 """Push-pull: two nodes compare their whole member tables, page by page, and tell which network documents they have.
 
 It mends what rumours lost and is how a newcomer learns the network. A peer whose pages do not go forward, or name a
-record that does not verify, is not listened to further. Clients read the same pages and tell nothing. How often and
-with whom is `core.membership`'s; what the documents mean is not ours. Source: DESIGN, Membership.
+record that does not verify, is not listened to further. Two nodes of a large network compare digests first, and then
+only the groups of members that differ. Clients read the same pages and tell nothing. How often and with whom is
+`core.membership`'s; what the documents mean is not ours. Source: DESIGN, Membership.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from protocol.certificates import Role
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import NodeId
 from protocol.messages import Done, Gossip, Members, SyncMembers
+from protocol.summaries import differing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +32,7 @@ PAGE = 400  # records in one message: 1.6 kB each, at most 9.3 kB, and a frame h
 PAGES_MAX = 64  # of one exchange
 KNOWN_MAX = 20_000  # members named in one request
 CLIENT_PAGE = 200
+SUMMARY_FROM = 100  # members: a table of fewer is hardly longer than its summary
 
 
 class Exchanging:
@@ -54,18 +57,26 @@ class Exchanging:
 
     async def through(self, connection: Connection) -> None:
         """Ask a peer for all that it knows. LockboxError, and RemoteProtocolError as above."""
+        view = self._machine.known()
+        groups = await self._differing(connection) if len(view) >= SUMMARY_FROM else b""
+        if groups is None:
+            self.on_shown(Done())
+            self.complete = True
+            return
+        if groups:
+            view = [state for state in view if state.node[0] in groups]
         after = b""
         for _ in range(PAGES_MAX):
             # What stands up to there changes nothing on later pages: a newcomer has just learned it from this peer.
-            known = [state for state in self._machine.known() if state.node > after][:KNOWN_MAX]
-            reply = await connection.request(SyncMembers(known, after, self.documents()))
-            assert isinstance(reply, Members), "the codec checked the type of the reply"
-            self.on_documents(reply.documents, NodeId(connection.peer.id))
+            known = [state for state in view if state.node > after][:KNOWN_MAX]
+            reply = await self._ask(connection, SyncMembers(known, after, self.documents(), groups=groups))
             for update in reply.updates:
                 self._take(update, connection.peer)
                 await trio.lowlevel.checkpoint()  # to verify a page takes long: the others get their turn
             if not after:
-                named = any(state.node == self._machine.own for state in known)
+                ours = self._machine.own
+                known_there = bool(groups) and ours[0] not in groups  # where nothing differs
+                named = known_there or any(state.node == ours for state in known)
                 await self._show(connection, reply.wanted[:PAGE], named=named)
             if not reply.more:
                 self.complete = True
@@ -74,6 +85,18 @@ class Exchanging:
             if last <= after:
                 raise RemoteProtocolError("pages of members that do not go forward")
             after = last
+
+    async def _ask(self, connection: Connection, request: SyncMembers) -> Members:
+        reply = await connection.request(request)
+        assert isinstance(reply, Members), "the codec checked the type of the reply"
+        self.on_documents(reply.documents, NodeId(connection.peer.id))
+        return reply
+
+    async def _differing(self, connection: Connection) -> bytes | None:
+        """The groups of members in which the peer's view is another; None when it is the same everywhere."""
+        request = SyncMembers([], b"", self.documents(), self._machine.summary())
+        reply = await self._ask(connection, request)
+        return reply.differing or None
 
     async def _show(self, connection: Connection, wanted: list[bytes], *, named: bool) -> None:
         """Tell what the peer lacks; `named` = we were among those we knew. A refusal of us alone ends nothing."""
@@ -94,10 +117,13 @@ class Exchanging:
         if peer.role is not Role.NODE:
             return self._page([], request.after, CLIENT_PAGE)
         self.on_documents(request.documents, NodeId(peer.id))
+        if request.summary:
+            groups = differing(request.summary, self._machine.living())
+            return Members([], [], more=False, documents=self.documents(), differing=groups)
         if not request.after:  # the first page brings the whole view
             for state in request.known:
                 self._hear(state)
-        return self._page(request.known, request.after, PAGE)
+        return self._page(request.known, request.after, PAGE, request.groups)
 
-    def _page(self, known: list[MemberState], after: bytes, size: int) -> Members:
-        return structs.replace(self._machine.compare(known, after, size), documents=self.documents())
+    def _page(self, known: list[MemberState], after: bytes, size: int, groups: bytes = b"") -> Members:
+        return structs.replace(self._machine.compare(known, after, size, groups), documents=self.documents())

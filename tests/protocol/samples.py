@@ -79,6 +79,7 @@ from protocol.messages import (
     Told,
 )
 from protocol.records import AccessClaim, Descriptor, Group, NodeRecord, Renewal, Tombstone, descriptor_hash, sign
+from protocol.summaries import KEY_BYTES, summary
 
 NOW_UNIX_S = 1_800_000_000
 OPERATOR = "Öko Storage"
@@ -301,6 +302,8 @@ def requests() -> dict[str, Message]:
         "compare_held": CompareHeld([BucketDigest(0, 1, digest("sum")), BucketDigest(4095, 2**32 - 1, bytes(32))]),
         "compare_held, nothing here": CompareHeld([]),
         "sync_members with documents": SyncMembers([], b"", [document_version()]),
+        "sync_members by digests": SyncMembers([], b"", [], summary([state], bytes(range(KEY_BYTES)))),
+        "sync_members of some groups": SyncMembers([state], b"", [], b"", b"\x00\xff"),
         "get_documents": GetDocuments([document_version(), document_version("policy")]),
         "get_documents of one who has none": GetDocuments([]),
         "ping_for": PingFor(bytes(range(32)), 2**63 - 1),
@@ -336,6 +339,7 @@ def replies() -> dict[str, tuple[type[Message], Message]]:
         "done of renew": (Renew, Done()),
         "differing": (CompareHeld, Differing([0, 4095])),
         "members and documents": (SyncMembers, Members([], [], False, [document_version("policy")])),
+        "members, where they differ": (SyncMembers, Members([], [], False, [], b"\x00\xff")),
         "documents": (GetDocuments, Documents([signed_document("policy")])),
         "done of tell_documents": (TellDocuments, Done()),
         "pong of ping_for": (PingFor, Pong(7, 3)),

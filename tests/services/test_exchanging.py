@@ -108,9 +108,9 @@ async def test_only_the_first_page_is_asked_for_with_all_that_we_know(
     first = Member(town, 1, remembered=[town.record(number) for number in range(20, 40)])
     answer, asked = first.machine.compare, []
 
-    def compare(known: list[MemberState], after: bytes = b"", limit: int = 0) -> Members:
+    def compare(known: list[MemberState], after: bytes = b"", limit: int = 0, groups: bytes = b"") -> Members:
         asked.append((after, [state.node for state in known]))
-        return answer(known, after, limit)
+        return answer(known, after, limit, groups)
 
     first.machine.compare = compare  # type: ignore[method-assign,assignment]
     await started(nursery, first, Member(town, 2, [1], [town.record(number) for number in range(40, 50)]))
@@ -118,6 +118,48 @@ async def test_only_the_first_page_is_asked_for_with_all_that_we_know(
     assert asked[0][0] == b""
     assert asked[0][1]
     assert all(node > after for after, known in asked for node in known)
+
+
+async def test_large_tables_are_compared_by_digests_and_only_what_differs_is_told(
+    town: Town, autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchanging, "SUMMARY_FROM", 5)
+    same = [town.record(number) for number in range(20, 40)]
+    first = Member(town, 1, remembered=[*same, town.record(50)])
+    answer, told = first.machine.compare, []
+
+    def compare(known: list[MemberState], after: bytes = b"", limit: int = 0, groups: bytes = b"") -> Members:
+        told.append({state.node for state in known})
+        return answer(known, after, limit, groups)
+
+    first.machine.compare = compare  # type: ignore[method-assign,assignment]
+    second = Member(town, 2, [1], [*same, town.record(60)])
+    await started(nursery, first, second)
+    connection = await second.pool.connection(first.contact)
+    told.clear()  # of the start, when the second knew nobody yet
+    await second.service.exchanging.through(connection)
+    await trio.sleep(0.1)
+    both = {first.id, second.id, *(town.papers(number).node_id for number in (*range(20, 40), 50, 60))}
+    assert {*first.machine.members, first.id} == both
+    assert {*second.machine.members, second.id} == both
+    other = {first.id[0], second.id[0], town.papers(50).node_id[0], town.papers(60).node_id[0]}
+    assert told
+    assert {node[0] for known in told for node in known} <= other
+    assert second.service.complete
+    told.clear()
+    await second.service.exchanging.through(connection)
+    assert told == []  # both have all: digests say so
+
+
+async def test_a_summary_of_another_length_ends_the_connection(
+    town: Town, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    member = Member(town, 1)
+    await started(nursery, member)
+    async with town.asker(town.papers(2).identity) as pool:
+        with pytest.raises(LockboxError):
+            await pool.request(member.contact, SyncMembers([], b"", [], bytes(100)))
+    assert member.machine.own
 
 
 async def test_both_hear_which_documents_the_other_has_and_a_client_is_told_alone(
