@@ -29,7 +29,7 @@ import trio
 from lockbox_node import control
 from lockbox_node.adapters.backups import Backups
 from lockbox_node.adapters.clock import OsEntropy, SystemClock
-from lockbox_node.adapters.document_files import load_documents, save_documents
+from lockbox_node.adapters.document_files import load_documents, load_rules, save_documents
 from lockbox_node.adapters.identity import NetworkFile, NodeIdentity
 from lockbox_node.adapters.keystores import FileKeyStore
 from lockbox_node.adapters.member_cache import load_members, save_members
@@ -40,7 +40,7 @@ from lockbox_node.adapters.store_backup import Sources
 from lockbox_node.adapters.tcp import TcpNetwork
 from lockbox_node.adapters.workers import ThreadWorkers
 from lockbox_node.config import Config, host_port, load
-from lockbox_node.core.regions import region_named
+from lockbox_node.core.regions import BUILT_IN
 from lockbox_node.errors import ConfigError, LockboxError
 from lockbox_node.node import Node, Ports
 from lockbox_node.observe.backups import BackupVerbs
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from protocol.certificates import NetworkRoot
     from protocol.messages import Signed
 
 PR_SET_PDEATHSIG = 1
@@ -71,7 +72,6 @@ def run(config_path: Path, parting: Path | None = None) -> None:
     `parting` is for the daemons of a test network alone: adapters.parted_network.
     """
     config = load(config_path)
-    region_named(config.node.region)
     config.node.require_advertisable()
     logging.configure(config.log.level)
     no_core_dumps()
@@ -128,6 +128,7 @@ async def serve(config: Config, config_path: Path, parting: Path | None = None) 
     directory = config_path.parent
     data_dir = directory / config.node.data_dir
     network_file = NetworkFile.load(directory / config.node.network)
+    _require_region(config.node.region, data_dir, network_file.root)
     clock, entropy = SystemClock(), OsEntropy()
     keystore = FileKeyStore.load(data_dir / "identity" / "key.pem")
     identity = await NodeIdentity.load(data_dir / "identity", network_file.root, keystore, clock, entropy)
@@ -179,6 +180,15 @@ async def serve(config: Config, config_path: Path, parting: Path | None = None) 
     log.info("node.stopped")
 
 
+def _require_region(region: str, data_dir: Path, root: NetworkRoot) -> None:
+    """ConfigError when a new node names a region that neither the network's table, if it is here, nor the built-in has.
+
+    A node that has served runs on whatever the table says by now: it holds what others may need.
+    """
+    if region not in BUILT_IN and not (data_dir / "STORE").exists():
+        load_rules(data_dir / DOCUMENTS, root).regions.named(region)
+
+
 async def _obey(signals: AsyncIterator[int], node: Node, identity: NodeIdentity, papers: Path) -> None:
     async for number in signals:
         if number == signal.SIGHUP:
@@ -224,6 +234,10 @@ async def _keep_documents(node: Node, papers: Path, workers: ThreadWorkers) -> N
     """Write down every document that was taken, so that it holds after a restart with nobody to ask."""
     while True:
         changed = node.documents.changed
+        region = node.config.node.region
+        if region not in node.documents.rules.regions:
+            hint = "no shard is placed here: set node.region, or ask the network's authority to add it"
+            log.error("node.region_unknown", region=region, hint=hint)
         try:
             await workers.run(partial(save_documents, papers, node.documents.all()))
         except ConfigError as error:

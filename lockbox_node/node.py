@@ -137,7 +137,7 @@ class Node:
         governed = Governed(self.config.repair, self.config.guard)
         enforcing = Enforcing(self.announcer.id, now_unix_s, *told, governed)
         documents = DocumentService(root, self.pool, self.discovery, rng, kept, enforcing.obey)
-        self.discovery.refuses = lambda software: documents.rules.refuses(software, now_unix_s())
+        self.discovery.go_by(lambda: documents.rules, now_unix_s)
         exchanging = self.membership.exchanging
         exchanging.documents, exchanging.on_documents = documents.versions, documents.heard
         self.dispatcher.add(*documents.routes())

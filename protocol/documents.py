@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,7 +43,10 @@ SETTINGS_MAX = 64
 _HALF_BYTES = 32  # of a signature: r, and s
 
 Version = Annotated[int, Meta(ge=1, le=2**63 - 1)]
-Microdegrees = Annotated[int, Meta(ge=-180_000_000, le=180_000_000)]
+REGION_NAME = re.compile(r"^[a-z0-9]+(-[a-z0-9]+)*\Z")
+RegionName = Annotated[str, Meta(min_length=1, max_length=64, pattern=REGION_NAME.pattern)]
+Latitude = Annotated[int, Meta(ge=-90_000_000, le=90_000_000)]
+Longitude = Annotated[int, Meta(ge=-180_000_000, le=180_000_000)]
 
 
 class Kind(IntEnum):
@@ -89,17 +93,17 @@ class Releases(Message, frozen=True):
 class Place(Message, frozen=True):
     """One region: its name, and its coordinates in millionths of a degree, north and east positive."""
 
-    name: ShortText
-    latitude: Microdegrees
-    longitude: Microdegrees
+    name: RegionName
+    latitude: Latitude
+    longitude: Longitude
 
 
 class Regions(Message, frozen=True):
-    """The region table, by rising name."""
+    """The region table, by rising name. Where no region is known nothing can be placed, so there is one at least."""
 
     version: Version
     issued_unix_s: U63
-    entries: Annotated[list[Place], Meta(max_length=REGIONS_MAX)]
+    entries: Annotated[list[Place], Meta(min_length=1, max_length=REGIONS_MAX)]
 
 
 class Setting(Message, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from lockbox_node.core.regions import distance_km, region_named
+from lockbox_node.core.regions import BUILT_IN, distance_km
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ class Geography:
         """The time of one message, drawn anew each time."""
         way_s = self._ways.get((source, target))
         if way_s is None:
-            here, there = region_named(self._regions[source]), region_named(self._regions[target])
+            here, there = BUILT_IN.named(self._regions[source]), BUILT_IN.named(self._regions[target])
             way_s = self._ways[source, target] = NEAR_S + distance_km(here, there) * DETOUR / FIBRE_KM_PER_S
         way_s -= math.log(1.0 - self._chance[source].random()) * JITTER_SHARE * way_s
         if self.slow_s:

@@ -311,7 +311,7 @@ class Invariants:
     def _can_heal(self, stripe: StripeSeen, live: dict[int, NodeSeen], seen: Snapshot) -> bool:
         """`can_heal`, worked out anew only when the holders, or those who may become one, are others."""
         kept = {(node.id, part.index) for node, part in seen.kept.get(stripe.key, ())}
-        given = (self._places, {index: node.id for index, node in live.items()}, kept)
+        given = (self._places, {index: node.id for index, node in live.items()}, kept, seen.regions)
         known = self._healable.get(stripe.key)
         if known is None or known[0] != given:
             known = self._healable[stripe.key] = (given, can_heal(TIERS[stripe.tier], stripe.key, live, seen))
@@ -334,7 +334,7 @@ def can_heal(tier: Tier, key: StripeKey, live: dict[int, NodeSeen], seen: Snapsh
     kept = [(part.index, _candidate(node)) for node, part in seen.kept.get(key, ()) if node.id not in counted]
     free = [_candidate(node) for node in seen.nodes if node.up and node.eligible]
     try:
-        place(tier, key[0], free, taken, kept)
+        place(tier, key[0], free, taken, kept, seen.regions)
     except LockboxError:
         return False
     return True

@@ -10,8 +10,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from lockbox_node.core.regions import BUILT_IN
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from lockbox_node.core.regions import RegionTable
 
 StripeKey = tuple[bytes, bytes]
 """Address and descriptor hash."""
@@ -100,6 +104,7 @@ class Snapshot:
     wrong_reads: int = 0  # unlocks that gave other bytes than were locked
     wrong_served: int = 0  # parts that a store handed out with other bytes than their owner signed
     told: tuple[str, ...] = ()  # what log lines said that no log line may say
+    regions: RegionTable = BUILT_IN  # in force with the first node that runs
     leftovers: tuple[str, ...] = ()  # at the end: what still runs, listens or is connected
 
     @cached_property

@@ -66,7 +66,8 @@ def _can_heal(cluster: Cluster, key: Key, live: dict[int, Host], tier: Tier) -> 
         if part.key == key and part.trashed_at_s < 0
     ]
     try:
-        place(tier, key[0], [_candidate(host) for host in cluster.living()], taken, besides)
+        regions = cluster.living()[0].life.node.documents.rules.regions  # type: ignore[union-attr]
+        place(tier, key[0], [_candidate(host) for host in cluster.living()], taken, besides, regions)
     except LockboxError:
         return False
     return True

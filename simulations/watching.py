@@ -137,7 +137,9 @@ class Watcher:
         apart = any(source in up and target in up for source, target in cluster.hub.blocked())
         wrong = sum(person.wrong_reads for person in cluster.people)
         told = cluster.world.overheard.leaks(self._secrets)
-        return Snapshot(trio.current_time(), nodes, stripes, apart, wrong, self._wrong_served, told)
+        tables = [host.life.node.documents.rules.regions for host in cluster.living() if host.life is not None]
+        seen = Snapshot(trio.current_time(), nodes, stripes, apart, wrong, self._wrong_served, told)
+        return replace(seen, regions=tables[0]) if tables else seen
 
     def _alone(self) -> set[str]:
         """Hosts that no running node can reach, or that reach none."""

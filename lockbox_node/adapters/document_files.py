@@ -12,12 +12,17 @@ import msgspec
 import structlog
 
 from lockbox_node.adapters.keystores import write_public
+from lockbox_node.core.documents import Library, Rules
+from lockbox_node.errors import ConfigError
 from protocol.documents import Kind
+from protocol.errors import RemoteProtocolError
 from protocol.messages import DOCUMENT_BYTES_MAX, UNDECODABLE, SignedDocument
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    from protocol.certificates import NetworkRoot
 
 FILE_BYTES_MAX = DOCUMENT_BYTES_MAX + 1024
 SUFFIX = ".doc"
@@ -48,6 +53,19 @@ def load_documents(directory: Path) -> list[SignedDocument]:
         else:
             log.warning("documents.unreadable", kind=kind.name.lower())
     return found
+
+
+def load_rules(directory: Path, root: NetworkRoot) -> Rules:
+    """What the documents that are kept there say. ConfigError when one does not hold."""
+    library = Library(root)
+    for signed in load_documents(directory):
+        try:
+            library.take(signed)
+        except RemoteProtocolError as error:
+            raise ConfigError(
+                f"{directory} holds a bad document: {error}", "take it from the authority again"
+            ) from None
+    return library.rules
 
 
 def save_documents(directory: Path, documents: Iterable[SignedDocument]) -> None:

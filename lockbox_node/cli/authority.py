@@ -20,12 +20,13 @@ import click
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from lockbox_node.adapters.clock import OsEntropy, SystemClock
+from lockbox_node.adapters.document_files import load_documents, load_rules, save_documents
 from lockbox_node.adapters.identity import NetworkFile, drawn_serial, pem_of
 from lockbox_node.adapters.keystores import load_private_key, save_private_key, write_public
 from lockbox_node.cli.output import emit, json_option, reporting
 from lockbox_node.cli.signing import Signing
 from lockbox_node.config import Config, NodeSettings, host_port, to_toml
-from lockbox_node.core.regions import REGIONS
+from lockbox_node.core.documents import NO_RULES
 from lockbox_node.errors import AssetNotFound, ConfigError, LockboxError, UsageError
 from protocol.certificates import NetworkRoot, Role, spki_of_ed25519
 from protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
@@ -124,22 +125,27 @@ def create_client(key: Path, request: Path) -> None:
     write_public(request, build_request(private_key, "").encode())
 
 
-def create_node(directory: Path, network: Path, config: Config) -> Path:
+def create_node(directory: Path, network: Path, config: Config, documents: Path | None = None) -> Path:
     """The files of a new node in `directory`: identity key and request, network.pem, node.toml. Returns the request.
 
-    ConfigError when a key is there already. `config.node` says operator, region and addresses.
+    ConfigError when a key is there already. `config.node` says operator, region and addresses; `documents` is where the
+    network's documents are: without them there are the built-in regions.
     """
-    settings = config.node
-    if settings.region not in REGIONS:
-        raise UsageError(f"{settings.region!r} is not a region", f"regions: {', '.join(sorted(REGIONS))}")
+    settings, network_file = config.node, NetworkFile.load(network)
+    rules = NO_RULES if documents is None else load_rules(documents, network_file.root)
+    if settings.region not in rules.regions:
+        known = ", ".join(sorted(rules.regions.regions))
+        added = "; for one that the authority added give --documents" if documents is None else ""
+        raise UsageError(f"{settings.region!r} is not a region", f"regions: {known}{added}")
     if not 1 <= len(settings.operator) <= 64:
         raise UsageError("the operator's name must have 1 to 64 characters", "give --operator NAME")
-    network_pem = NetworkFile.load(network).to_pem()
     key = ec.generate_private_key(ec.SECP256R1())
     save_private_key(directory / "identity" / "key.pem", key)
     request = directory / "identity" / "node.csr"
     write_public(request, build_request(key, settings.operator).encode())
-    write_public(directory / "network" / "network.pem", network_pem)
+    write_public(directory / "network" / "network.pem", network_file.to_pem())
+    if documents is not None:
+        save_documents(directory / "network", load_documents(documents))
     write_public(directory / "node.toml", to_toml(config).encode())
     return request
 
@@ -276,6 +282,9 @@ def ca_issue(directory: Path, request: Path, role: str, days: int, certificate: 
 @directory_option
 @click.option("--network", required=True, type=click.Path(path_type=Path), help="The network's network.pem.")
 @click.option("--region", required=True, help="Where this machine stands, for example eu-west-1.")
+@click.option(
+    "--documents", type=click.Path(path_type=Path, file_okay=False), help="The authority's, for a region that it added."
+)
 @click.option("--operator", required=True, help="Who runs it; all nodes of one operator give the same name.")
 @click.option("--listen", required=True, metavar="HOST:PORT", help="Where it listens for peers.")
 @click.option("--advertise", default="", metavar="HOST:PORT", help="Where others reach it, if not at --listen.")
@@ -288,6 +297,7 @@ def node_init(
     directory: Path,
     network: Path,
     region: str,
+    documents: Path | None,
     operator: str,
     listen: str,
     advertise: str,
@@ -312,7 +322,7 @@ def node_init(
     )
     if http is not None:
         settings = dataclasses.replace(settings, http=http)
-    request = create_node(directory, network, Config(node=settings))
+    request = create_node(directory, network, Config(node=settings), documents)
     certificate, config = request.with_name("node.pem"), directory / "node.toml"
     emit(
         as_json,

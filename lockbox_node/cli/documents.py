@@ -1,6 +1,6 @@
-"""`lockbox-node ca revoke | release | policy | publish`: what the authority says to its whole network.
+"""`lockbox-node ca revoke | release | region | policy | publish`: what the authority says to its whole network.
 
-Each of the first three signs the next version of one document in the authority's directory; `publish` hands all of
+Each but the last signs the next version of one document in the authority's directory; `publish` hands all of
 them to a node, and gossip does the rest.
 """
 
@@ -15,14 +15,20 @@ from lockbox_node.cli.authority import ca, directory_option, issued_ids, locked,
 from lockbox_node.cli.output import counted, emit, json_option, reporting
 from lockbox_node.cli.signing import Signing
 from lockbox_node.config import host_port
+from lockbox_node.core.regions import Region
 from lockbox_node.errors import AssetNotFound, ConfigError, LockboxError, UsageError
 from protocol.errors import ErrorCode
 from protocol.ids import ID_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from lockbox_node.core.regions import RegionTable
+
 __all__ = ["ca"]
+
+DIGITS = 6  # of a degree, as documents have it
 
 
 @ca.command()
@@ -82,6 +88,84 @@ def release(directory: Path, name: str, software: str, not_after: str, as_json: 
         },
         f"{counted(len(released), 'release')} accepted; a node with any other software only reads\n"
         f"{_then_publish(directory)}",
+    )
+
+
+@ca.group()
+def region() -> None:
+    """Add, move and remove regions, for the whole network. Nodes in a region that is no more are emptied.
+
+    Example: lockbox-node ca region add --dir ca lisbon 38.72 -9.14
+    """
+
+
+@region.command(name="add", context_settings={"ignore_unknown_options": True})  # -9.14 is no option
+@directory_option
+@click.argument("name")
+@click.argument("latitude", type=float)
+@click.argument("longitude", type=float)
+@json_option
+@reporting
+def region_add(directory: Path, name: str, latitude: float, longitude: float, as_json: bool) -> None:
+    """Add a region, or say where it stands now: degrees, north and east positive. Publish it then.
+
+    Example: lockbox-node ca region add --dir ca lisbon 38.72 -9.14
+    """
+    here = round(latitude, DIGITS), round(longitude, DIGITS)
+    _change_regions(directory, as_json, lambda table: table.with_region(Region(name, name, *here)))
+
+
+@region.command(name="remove")
+@directory_option
+@click.argument("name")
+@json_option
+@reporting
+def region_remove(directory: Path, name: str, as_json: bool) -> None:
+    """Take a region away. What its nodes hold goes elsewhere, nothing new comes to them. Publish it then.
+
+    Example: lockbox-node ca region remove --dir ca lisbon
+    """
+    _change_regions(directory, as_json, lambda table: table.without(name))
+
+
+@region.command(name="list")
+@directory_option
+@json_option
+@reporting
+def region_list(directory: Path, as_json: bool) -> None:
+    """Every region with its coordinates, and those too near to be used together with it.
+
+    Example: lockbox-node ca region list --dir ca
+    """
+    _change_regions(directory, as_json, lambda table: table)
+
+
+def _change_regions(directory: Path, as_json: bool, change: Callable[[RegionTable], RegionTable]) -> None:
+    root, key = open_authority(directory)
+    with locked(directory):
+        signing = Signing(directory, root, key)
+        before = signing.regions()
+        try:
+            table = change(before)
+        except ConfigError as error:
+            raise UsageError(error.message, error.hint) from None
+        new = table != before and signing.set_regions(table)
+    rows = [
+        f"{name:<20} {one.latitude:>11.6f} {one.longitude:>11.6f}  {', '.join(sorted(table.near[name]))}".rstrip()
+        for name, one in sorted(table.regions.items())
+    ]
+    emit(
+        as_json,
+        {
+            "regions": {
+                name: {"latitude": one.latitude, "longitude": one.longitude, "near": sorted(table.near[name])}
+                for name, one in sorted(table.regions.items())
+            },
+            "new": new,
+            "version": signing.versions()["regions"],
+        },
+        "\n".join([f"{'REGION':<20} {'LATITUDE':>11} {'LONGITUDE':>11}  NEARER THAN 1000 KM", *rows])
+        + (f"\n{_then_publish(directory)}" if new else ""),
     )
 
 

@@ -27,7 +27,7 @@ from lockbox_node.cli.processes import Daemon
 from lockbox_node.cli.publishing import hand_over
 from lockbox_node.cli.signing import FOLDER, Signing, check_setting
 from lockbox_node.config import Config, NodeSettings, host_port
-from lockbox_node.core.regions import REGIONS, spread_regions
+from lockbox_node.core.regions import BUILT_IN, spread_regions
 from lockbox_node.errors import LockboxError, PeerUnreachable, UsageError
 from lockbox_node.observe.watch import AWAIT_PER_NODE_S, AWAIT_TIMEOUT_S
 
@@ -76,8 +76,8 @@ class TestnetPlan:
         """Check the words of the command line. UsageError says what is wrong."""
         names = tuple(regions.split(",")) if regions else tuple(spread_regions(REGIONS_DEFAULT))
         for name in names:
-            if name not in REGIONS:
-                raise UsageError(f"{name!r} is not a region", f"known: {', '.join(REGIONS)}")
+            if name not in BUILT_IN:
+                raise UsageError(f"{name!r} is not a region", f"known: {', '.join(BUILT_IN.regions)}")
         config = Config()
         config = replace(config, store=replace(config.store, ballast_bytes=BALLAST_BYTES))
         if not real_times:

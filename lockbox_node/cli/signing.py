@@ -12,7 +12,7 @@ from lockbox_node.adapters.clock import SystemClock
 from lockbox_node.adapters.document_files import load_documents, save_documents
 from lockbox_node.core.documents import is_newer
 from lockbox_node.core.policy import Governed
-from lockbox_node.core.regions import REGIONS, Region
+from lockbox_node.core.regions import BUILT_IN, MICRODEGREES, RegionTable
 from lockbox_node.errors import ConfigError, LockboxError, UsageError
 from protocol.documents import (
     CLASSES,
@@ -20,6 +20,7 @@ from protocol.documents import (
     Kind,
     Place,
     Policy,
+    Regions,
     Release,
     Releases,
     Revocation,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 FOLDER = "documents"
 TEXT_MAX = 64  # characters of a reason, a release's name, a setting
-MICRODEGREES = 1_000_000
 
 
 class Signing:
@@ -64,7 +64,7 @@ class Signing:
     def sign_first(self) -> None:
         """One document of every kind: nobody revoked, any software, the regions as they are known here, no settings."""
         for kind in Kind:
-            self._sign(kind, [_place(REGIONS[name]) for name in sorted(REGIONS)] if kind is Kind.REGIONS else [])
+            self._sign(kind, _places(BUILT_IN) if kind is Kind.REGIONS else [])
 
     def signed(self) -> list[SignedDocument]:
         """All of them, as they are handed out."""
@@ -121,6 +121,20 @@ class Signing:
         self._sign(Kind.POLICY, [Setting(key, settings[key]) for key in sorted(settings)])
         return settings
 
+    def regions(self) -> RegionTable:
+        """The region table as it stands; the built-in one before there is another."""
+        document = self._standing.get(Kind.REGIONS)
+        return RegionTable.of_places(document.entries) if isinstance(document, Regions) else BUILT_IN
+
+    def set_regions(self, table: RegionTable) -> bool:
+        """Make this the table; False when it is already."""
+        written = _places(table)
+        document = self._standing.get(Kind.REGIONS)
+        if isinstance(document, Regions) and document.entries == written:
+            return False
+        self._sign(Kind.REGIONS, written)
+        return True
+
     def take(self, documents: Iterable[SignedDocument]) -> list[str]:
         """Keep what is newer than what stands: from the network, when this directory is an old copy. Their kinds."""
         taken = []
@@ -145,8 +159,11 @@ class Signing:
         self._standing[kind] = document
 
 
-def _place(region: Region) -> Place:
-    return Place(region.name, round(region.latitude * MICRODEGREES), round(region.longitude * MICRODEGREES))
+def _places(table: RegionTable) -> list[Place]:
+    return [
+        Place(name, round(one.latitude * MICRODEGREES), round(one.longitude * MICRODEGREES))
+        for name, one in sorted(table.regions.items())
+    ]
 
 
 def check_setting(key: str, value: str) -> None:

@@ -24,6 +24,7 @@ from protocol.records import open_tombstone
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from lockbox_node.client.members import Member
     from lockbox_node.client.vault import Vault
     from lockbox_node.client.wallet import AssetEntry
 
@@ -123,10 +124,15 @@ class Finding:
         if self.tombstone_version >= 0:
             return Presence.BURIED
         members = self._vault.members
-        regions = {member.record.region for node in self._absent if (member := members.get(node)) is not None}
-        possible = {member.record.region for member in self._near}
+        absent = [member for node in self._absent if (member := members.get(node)) is not None]
+        regions, possible = self._regions(absent), self._regions(self._near)
         sure = 2 * len(self._absent) > len(self._near) > 0 and len(regions) >= min(MISS_REGIONS, len(possible))
         return Presence.ABSENT if sure else Presence.UNKNOWN
+
+    def _regions(self, members: Iterable[Member]) -> set[str]:
+        """Where they stand; all that name no region of the network stand in one, so that nobody invents many."""
+        known = self._vault.regions
+        return {member.record.region if member.record.region in known else "" for member in members}
 
     async def hear_all(self) -> None:
         """Ask all of the nearest nodes; return when FIRST_ANSWERS know of something or most know of nothing."""

@@ -22,6 +22,8 @@ from protocol.errors import ErrorCode
 from protocol.messages import HolderTable, PutStripe, Stored, TellHolders
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lockbox_node.client.replies import Outcome
     from lockbox_node.client.stripes import Stripe
     from lockbox_node.client.vault import Vault
@@ -190,11 +192,8 @@ class StripePut:
         """Whether a replaced holder that answered late may keep its index: nobody else has it, and it is legal."""
         if attempt.index in self._holders:
             return False
-        stripe = self.stripe
         try:
-            replacement(
-                stripe.tier, stripe.address, [attempt.holder], self._holders, attempt.index, self._doubtful.values()
-            )
+            self._replacement([attempt.holder], attempt.index)
         except LockboxError:
             return False
         return True
@@ -228,15 +227,18 @@ class StripePut:
             self._ask(Attempt(attempt.index, holder))
 
     def _next_holder(self, index: int) -> Candidate | None:
-        tier, address = self.stripe.tier, self.stripe.address
-        if self._replaced >= REPLACED_PER_INDEX_MAX * tier.n:
+        if self._replaced >= REPLACED_PER_INDEX_MAX * self.stripe.tier.n:
             return None
-        candidates = self._vault.candidates(address, without=self._failed)
         try:
-            return replacement(tier, address, candidates, self._holders, index, self._doubtful.values())
+            return self._replacement(self._vault.candidates(self.stripe.address, without=self._failed), index)
         except LockboxError as error:
             self.refusals.append(error)
             return None
+
+    def _replacement(self, candidates: Iterable[Candidate], index: int) -> Candidate:
+        """Who of these may hold `index` beside the other holders; as core.placement."""
+        tier, address, doubtful = self.stripe.tier, self.stripe.address, self._doubtful.values()
+        return replacement(tier, address, candidates, self._holders, index, doubtful, self._vault.regions)
 
     async def _tell(self) -> None:
         """Give every holder the final table; those who do not answer in time learn it from one another."""

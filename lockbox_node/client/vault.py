@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lockbox_node.client.replies import Outcome
     from lockbox_node.client.wallet import Wallet
     from lockbox_node.core.placement import Candidate
+    from lockbox_node.core.regions import RegionTable
     from lockbox_node.core.tiers import Tier
     from lockbox_node.ports import Entropy, Network, WallClock, Workers
     from lockbox_node.rpc.hello import LocalIdentity
@@ -157,12 +158,18 @@ class Vault:
         now = trio.current_time()
         return self.members.candidates(address, now, CANDIDATES_MAX, without)
 
+    @property
+    def regions(self) -> RegionTable:
+        """The network's region table."""
+        return self.rule_book.rules.regions
+
     def place(self, tier: Tier, address: bytes) -> dict[int, Candidate]:
         """Holders of a new stripe; who failed us lately only where the others do not suffice. As `core.placement`."""
         try:
-            return place(tier, address, self.candidates(address))
+            return place(tier, address, self.candidates(address), regions=self.regions)
         except LockboxError:
-            return place(tier, address, self.members.candidates(address, NEVER, CANDIDATES_MAX))
+            everybody = self.members.candidates(address, NEVER, CANDIDATES_MAX)
+            return place(tier, address, everybody, regions=self.regions)
 
     async def approach(self, address: bytes, *, again: bool = False) -> bool:
         """Make sure that the nearest to `address` are in the view, by a lookup when too much is missing from it.

@@ -228,7 +228,7 @@ class _Stripe:
 
     def is_healthy(self, tier: Tier) -> bool:
         """Every index is held, by a set of holders that the tier allows."""
-        return is_legal(tier, self._held())
+        return is_legal(tier, self._held(), self._vault.regions)
 
     def _held(self) -> dict[int, Candidate]:
         """A holder for each index that is held; the one nearest to the address where there are several."""

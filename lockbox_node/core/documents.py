@@ -11,11 +11,13 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lockbox_node.core.regions import BUILT_IN, RegionTable
 from protocol.documents import (
     KINDS,
     Document,
     Kind,
     Policy,
+    Regions,
     Releases,
     Revocations,
     open_document,
@@ -32,11 +34,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the newest documents say. Without documents everybody is let in, with any software."""
+    """What the newest documents say. Without documents all are let in, with any software, in the built-in regions."""
 
     revoked: Mapping[bytes, str] = field(default_factory=dict)  # id -> reason
     releases: Mapping[bytes, int] = field(default_factory=dict)  # software -> until (unix s, 0 = without an end)
     settings: tuple[tuple[str, str], ...] = ()  # of the policy
+    regions: RegionTable = BUILT_IN
 
     def refuses(self, software: bytes, now_unix_s: float) -> bool:
         """Whether a node with this software may only read."""
@@ -62,6 +65,7 @@ class Library:
     def __init__(self, root: NetworkRoot) -> None:
         self._root = root
         self._kept: dict[Kind, _Kept] = {}
+        self._regions = BUILT_IN
         self.rules = NO_RULES
 
     def take(self, signed: SignedDocument) -> bool:
@@ -80,6 +84,8 @@ class Library:
                 f"version {standing.version.version} of this document stands here, and this is not newer",
                 ErrorCode.STALE,
             )
+        if isinstance(document, Regions):
+            self._regions = RegionTable.of_places(document.entries)
         self._kept[KINDS[type(document)]] = _Kept(signed, document, version)
         self.rules = self._rules()
         return True
@@ -123,7 +129,7 @@ class Library:
                 releases = {entry.software: entry.until_unix_s for entry in document.entries}
             elif isinstance(document, Policy):
                 settings = tuple((entry.key, entry.value) for entry in document.entries)
-        return Rules(revoked, releases, settings)
+        return Rules(revoked, releases, settings, self._regions)
 
 
 def is_newer(one: DocumentVersion, other: DocumentVersion) -> bool:

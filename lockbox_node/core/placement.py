@@ -2,26 +2,29 @@
 
 Rules: the regions used are pairwise at least 1000 km apart, at most `c` shards in a region and with one operator, one
 shard index per node. The same function serves lock (nothing taken) and repair (the live holders are taken). Greedy
-first; where greed paints itself into a corner, a complete search: every maximal set of far regions, and in it a
-maximum flow region -> operator, which finds a legal set if there is one. The nearest max(20, 4n) are looked at first,
-twice as many each time that they hold no legal set. Candidates are eligible by the caller's word; an unknown region
-is never used.
+first; where greed paints itself into a corner, the complete search of `placement_search`, which finds a legal set if
+there is one. The nearest max(20, 4n) are looked at first, twice as many each time that they hold no legal set.
+Candidates are eligible by the caller's word; `regions` is the table in force, and a region that it does not name is
+never used. Source: DESIGN, Tiers and placement.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lockbox_node.core.regions import NEAR
+from lockbox_node.core.placement_search import SEARCH_STEPS_MAX, Demand, SearchEnded, Steps, find, most
+from lockbox_node.core.regions import BUILT_IN
 from lockbox_node.core.tiers import TIERS
 from lockbox_node.errors import LockboxError
 from protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from lockbox_node.core.regions import RegionTable
     from lockbox_node.core.tiers import Tier
 
 WINDOW_MIN = 20
@@ -58,23 +61,24 @@ def place(
     candidates: Iterable[Candidate],
     taken: Mapping[int, Candidate] | None = None,
     kept: Iterable[Kept] = (),
+    regions: RegionTable = BUILT_IN,
 ) -> dict[int, Candidate]:
     """A holder for every shard index (0 to n-1) that is not in `taken`, the lowest to the nearest node if it may be.
 
     `kept` are parts on the disks of others, that may be away for good or come back: their region has room for so many
     fewer other indices. Raises LockboxError with INSUFFICIENT_NODES, INSUFFICIENT_REGIONS or INSUFFICIENT_OPERATORS
-    when the candidates hold no legal set; its words say what is missing.
+    when the candidates hold no legal set; its words say what is missing. TOO_LARGE when the search ended undecided.
     """
     taken = taken or {}
     # With n shards and at most c a region, the cap alone forces the number of regions that the tier asks for.
     assert tier.regions_min * tier.shards_per_region_max < tier.n + tier.shards_per_region_max
     missing = [index for index in range(tier.n) if index not in taken]
-    ordered = _eligible(address, candidates, taken)
-    there = _Kept.of(tier, kept, taken, missing)
-    chosen = _choose(tier, ordered, taken, there, len(missing))
-    if chosen is None:
-        raise _refusal(tier, ordered, taken, there, len(missing))
-    return there.dealt(missing, chosen)
+    choice = _Choice(tier, taken, list(kept), missing, regions)
+    ordered = choice.eligible(address, candidates)
+    found = choice.made(ordered)
+    if found is None:
+        raise choice.refusal(ordered)
+    return found
 
 
 def replacement(
@@ -84,6 +88,7 @@ def replacement(
     taken: Mapping[int, Candidate],
     index: int,
     kept: Iterable[Kept] = (),
+    regions: RegionTable = BUILT_IN,
 ) -> Candidate:
     """The holder for `index`: the one that `place` names, else any that is legal beside `taken`; raises as `place`.
 
@@ -91,45 +96,47 @@ def replacement(
     """
     assert index not in taken
     kept = list(kept)
-    ordered = _eligible(address, candidates, taken)
     missing = [other for other in range(tier.n) if other not in taken]
-    there = _Kept.of(tier, kept, taken, missing)
-    whole = _choose(tier, ordered, taken, there, len(missing))
+    choice = _Choice(tier, taken, kept, missing, regions)
+    ordered = choice.eligible(address, candidates)
+    try:
+        whole = choice.made(ordered)
+    except LockboxError:
+        whole = None
     if whole is not None:
-        return there.dealt(missing, whole)[index]
-    alone = _Kept.of(tier, kept, taken, [index])
-    single = _greedy(tier, ordered, taken, alone, 1)
-    if not single:
-        raise _refusal(tier, ordered, taken, alone, 1)
-    return single[0]
+        return whole[index]
+    alone = _Choice(tier, taken, kept, [index], regions)
+    single = alone.made(ordered)
+    if single is None:
+        raise alone.refusal(ordered)
+    return single[index]
 
 
-def is_legal(tier: Tier, holders: Mapping[int, Candidate]) -> bool:
+def is_legal(tier: Tier, holders: Mapping[int, Candidate], regions: RegionTable = BUILT_IN) -> bool:
     """Whether a complete set of holders (n indices) keeps all the rules."""
-    regions = Counter(holder.region for holder in holders.values())
+    shards_in = Counter(holder.region for holder in holders.values())
     operators = Counter(holder.operator for holder in holders.values())
     cap = tier.shards_per_region_max
     return (
         sorted(holders) == list(range(tier.n))
         and len({holder.node for holder in holders.values()}) == tier.n
-        and len(regions) >= tier.regions_min
-        and max(regions.values()) <= cap
+        and len(shards_in) >= tier.regions_min
+        and max(shards_in.values()) <= cap
         and max(operators.values()) <= cap
-        and all(region in NEAR and NEAR[region].isdisjoint(regions) for region in regions)
+        and all(name in regions and regions.near[name].isdisjoint(shards_in) for name in shards_in)
     )
 
 
 def is_well_placed(
-    tier: Tier, address: bytes, candidates: Iterable[Candidate], holders: Mapping[int, Candidate]
+    tier: Tier,
+    address: bytes,
+    candidates: Iterable[Candidate],
+    holders: Mapping[int, Candidate],
+    regions: RegionTable = BUILT_IN,
 ) -> bool:
     """Legal, and every holder is among the first `window(tier)` of the candidates in XOR order."""
     near = {candidate.node for candidate in neighbourhood(address, candidates)[: window(tier)]}
-    return is_legal(tier, holders) and all(holder.node in near for holder in holders.values())
-
-
-def _eligible(address: bytes, candidates: Iterable[Candidate], taken: Mapping[int, Candidate]) -> list[Candidate]:
-    busy = {holder.node for holder in taken.values()}
-    return neighbourhood(address, (one for one in candidates if one.node not in busy and one.region in NEAR))
+    return is_legal(tier, holders, regions) and all(holder.node in near for holder in holders.values())
 
 
 class _Kept:
@@ -179,148 +186,113 @@ class _Kept:
         return {index: dealt[index] for index in missing}
 
 
-def _choose(
-    tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidate], kept: _Kept, wanted: int
-) -> list[Candidate] | None:
-    size = window(tier)
-    while True:
-        view = ordered[:size]
-        chosen = _greedy(tier, view, taken, kept, wanted)
-        if len(chosen) == wanted:
-            return chosen
-        if len(view) >= wanted:
-            found = _search(tier, view, taken, kept, wanted)
-            if found is not None:
-                return found
-        if size >= len(ordered):
-            return None
-        size *= 2
+class _Choice:
+    """One question: holders of `missing` beside `taken` and `kept`, by one table of regions."""
 
+    def __init__(
+        self,
+        tier: Tier,
+        taken: Mapping[int, Candidate],
+        kept: Sequence[Kept],
+        missing: Sequence[int],
+        regions: RegionTable,
+    ) -> None:
+        self._tier, self._taken, self._kept, self._missing, self._regions = tier, taken, kept, missing, regions
+        self._there = _Kept.of(tier, kept, taken, missing)
 
-def _greedy(
-    tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidate], kept: _Kept, wanted: int
-) -> list[Candidate]:
-    """The first `wanted` candidates that are legal beside those before them; maybe fewer."""
-    cap = tier.shards_per_region_max
-    regions = Counter(holder.region for holder in taken.values())
-    operators = Counter(holder.operator for holder in taken.values())
-    chosen: list[Candidate] = []
-    for candidate in ordered:
-        if len(chosen) == wanted:
-            break
-        region, operator = candidate.region, candidate.operator
-        used = regions.get(region, 0)
-        if used >= kept.room(tier, region) or (operator in operators and operators[operator] >= cap):
-            continue
-        if not used and not NEAR[region].isdisjoint(regions):
-            continue
-        regions[region] += 1
-        operators[operator] += 1
-        chosen.append(candidate)
-    return chosen
-
-
-def _search(
-    tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidate], kept: _Kept, wanted: int
-) -> list[Candidate] | None:
-    """A legal choice of `wanted` candidates whenever there is one, in XOR order."""
-    for allowed in _region_sets(ordered, taken):
-        chosen = _flow(tier, [one for one in ordered if one.region in allowed], taken, kept, wanted)
-        if len(chosen) == wanted:
-            return chosen
-    return None
-
-
-def _region_sets(ordered: Sequence[Candidate], taken: Mapping[int, Candidate]) -> Iterator[frozenset[str]]:
-    """Every maximal set of regions that may be used together beside those taken; regions of nearer nodes first.
-
-    At most 22 regions, so at most a few thousand sets (Moon and Moser, 1965: 3^(r/3)).
-    """
-    used = {holder.region for holder in taken.values()}
-    present = list(dict.fromkeys(candidate.region for candidate in ordered))
-    settled = frozenset(region for region in present if region in used)
-    free = [region for region in present if region not in used and NEAR[region].isdisjoint(used)]
-    yield from _maximal(settled, free, [])
-
-
-def _maximal(chosen: frozenset[str], free: list[str], passed: list[str]) -> Iterator[frozenset[str]]:
-    """Bron and Kerbosch, 1973, on the graph of far pairs: `free` may join `chosen`; what is in `passed` was tried."""
-    if not free and not passed:
-        yield chosen
-    while free:
-        region, *free = free
-        near = NEAR[region]
-        yield from _maximal(
-            chosen | {region},
-            [other for other in free if other not in near],
-            [other for other in passed if other not in near],
+    def eligible(self, address: bytes, candidates: Iterable[Candidate]) -> list[Candidate]:
+        """Those that hold nothing yet and stand in a known region, nearest first."""
+        busy = {holder.node for holder in self._taken.values()}
+        return neighbourhood(
+            address, (one for one in candidates if one.node not in busy and one.region in self._regions)
         )
-        passed = [*passed, region]
 
+    def made(self, ordered: Sequence[Candidate]) -> dict[int, Candidate] | None:
+        """A holder for each, None when there is no legal set; LockboxError when that is not known.
 
-def _flow(
-    tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidate], kept: _Kept, wanted: int
-) -> list[Candidate]:
-    """As many candidates as the caps of regions and operators allow together, at most `wanted`, in XOR order.
+        Whether there is a set at all is asked once, before the window grows: mostly there is, and it is near.
+        """
+        size, whole = window(self._tier), None
+        while size < len(ordered):
+            near = self._greedy(ordered[:size])
+            if near is None:
+                with suppress(SearchEnded):
+                    near = self._searched(ordered[:size], SEARCH_STEPS_MAX // 16)
+            if near is not None:
+                return near
+            if whole is None:
+                whole = self._in_all(ordered)
+                if whole is None:
+                    return None
+            size *= 2
+        return whole or self._in_all(ordered)
 
-    Augmenting paths (Ford and Fulkerson, 1956): a candidate is an edge region -> operator of capacity 1.
-    """
-    cap = tier.shards_per_region_max
-    room = Counter(dict.fromkeys({one.operator for one in ordered}, cap))
-    room.subtract(Counter(holder.operator for holder in taken.values() if holder.operator in room))
-    regions = Counter(holder.region for holder in taken.values())
-    chosen: dict[Candidate, None] = {}
+    def _in_all(self, ordered: Sequence[Candidate]) -> dict[int, Candidate] | None:
+        try:
+            return self._greedy(ordered) or self._searched(ordered, SEARCH_STEPS_MAX)
+        except SearchEnded:
+            raise self._undecided() from None
 
-    def augment(region: str, seen: set[str]) -> bool:
-        for edge in ordered:
-            operator = edge.operator
-            if edge.region != region or edge in chosen or operator in seen:
+    def _searched(self, ordered: Sequence[Candidate], steps: int) -> dict[int, Candidate] | None:
+        if len(ordered) < len(self._missing):
+            return None
+        return find(self._demand(ordered), self._regions, Steps(steps))
+
+    def _demand(self, ordered: Sequence[Candidate]) -> Demand:
+        return Demand(self._tier, ordered, self._taken, self._kept, self._missing)
+
+    def _greedy(self, ordered: Sequence[Candidate]) -> dict[int, Candidate] | None:
+        """The first candidates that are legal beside those before them, if they are enough."""
+        cap, near = self._tier.shards_per_region_max, self._regions.near
+        regions = Counter(holder.region for holder in self._taken.values())
+        operators = Counter(holder.operator for holder in self._taken.values())
+        chosen: list[Candidate] = []
+        for candidate in ordered:
+            if len(chosen) == len(self._missing):
+                break
+            region, operator = candidate.region, candidate.operator
+            used = regions.get(region, 0)
+            if used >= self._there.room(self._tier, region) or operators.get(operator, 0) >= cap:
                 continue
-            seen.add(operator)
-            if room[operator] > 0:
-                room[operator] -= 1
-                chosen[edge] = None
-                return True
-            for held in [one for one in chosen if one.operator == operator and one.region != region]:
-                if augment(held.region, seen):
-                    del chosen[held]
-                    chosen[edge] = None
-                    return True
-        return False
-
-    for region in dict.fromkeys(one.region for one in ordered):
-        while regions[region] < kept.room(tier, region) and len(chosen) < wanted and augment(region, set()):
+            if not used and not near[region].isdisjoint(regions):
+                continue
             regions[region] += 1
-    return [one for one in ordered if one in chosen]
+            operators[operator] += 1
+            chosen.append(candidate)
+        return self._there.dealt(self._missing, chosen) if len(chosen) == len(self._missing) else None
 
+    def refusal(self, ordered: Sequence[Candidate]) -> LockboxError:
+        """What is missing, most basic first: nodes, regions, nodes in the right regions, operators."""
+        tier, taken = self._tier, self._taken
+        try:
+            regions, placed = most(self._demand(ordered), self._regions, Steps())
+        except SearchEnded:
+            return self._undecided()
+        if len(ordered) < len(self._missing):
+            code, found = ErrorCode.INSUFFICIENT_NODES, f"eligible nodes found: {len(taken) + len(ordered)}"
+        elif regions < tier.regions_min:
+            code, found = ErrorCode.INSUFFICIENT_REGIONS, f"such regions found: {regions}"
+        elif placed < len(self._missing):
+            code, found = ErrorCode.INSUFFICIENT_NODES, f"legal nodes found: {len(taken) + placed}"
+        else:
+            operators = len({one.operator for one in (*ordered, *taken.values())})
+            code, found = ErrorCode.INSUFFICIENT_OPERATORS, f"operators found: {operators}"
+        smaller = "" if tier is TIERS[0] else "choose a smaller tier, or "
+        return LockboxError(f"{self._needs()}; {found}", hint=smaller + _HINTS[code], code=code)
 
-def _refusal(
-    tier: Tier, ordered: Sequence[Candidate], taken: Mapping[int, Candidate], kept: _Kept, wanted: int
-) -> LockboxError:
-    """What is missing, most basic first: nodes, regions, nodes in the right regions, operators."""
-    cap = tier.shards_per_region_max
-    used = Counter(holder.region for holder in taken.values())
-    supply = Counter(candidate.region for candidate in ordered)
-    sets = [allowed | used.keys() for allowed in _region_sets(ordered, taken)]
-    regions = max(len(allowed) for allowed in sets)
-    legal = max(
-        sum(min(supply[name], max(0, kept.room(tier, name) - used[name])) for name in allowed) for allowed in sets
-    )
-    needs = (
-        f"{tier.name.capitalize()} needs {tier.n} nodes in at least {tier.regions_min} regions 1000 km apart "
-        f"with at most {cap} per region and per operator"
-    )
-    if len(ordered) < wanted:
-        code, found = ErrorCode.INSUFFICIENT_NODES, f"eligible nodes found: {len(taken) + len(ordered)}"
-    elif regions < tier.regions_min:
-        code, found = ErrorCode.INSUFFICIENT_REGIONS, f"such regions found: {regions}"
-    elif legal < wanted:
-        code, found = ErrorCode.INSUFFICIENT_NODES, f"legal nodes found: {len(taken) + legal}"
-    else:
-        operators = len({one.operator for one in (*ordered, *taken.values())})
-        code, found = ErrorCode.INSUFFICIENT_OPERATORS, f"operators found: {operators}"
-    smaller = "" if tier is TIERS[0] else "choose a smaller tier, or "
-    return LockboxError(f"{needs}; {found}", hint=smaller + _HINTS[code], code=code)
+    def _needs(self) -> str:
+        tier = self._tier
+        return (
+            f"{tier.name.capitalize()} needs {tier.n} nodes in at least {tier.regions_min} regions 1000 km apart "
+            f"with at most {tier.shards_per_region_max} per region and per operator"
+        )
+
+    def _undecided(self) -> LockboxError:
+        return LockboxError(
+            f"{self._needs()}; the search was ended after {SEARCH_STEPS_MAX:,} steps, whether there are is not known",
+            "choose a smaller tier, or ask the network's authority for a table of fewer regions that are near",
+            ErrorCode.TOO_LARGE,
+        )
 
 
 _HINTS = {

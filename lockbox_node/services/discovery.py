@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lockbox_node.config import host_port
+from lockbox_node.core.documents import NO_RULES, Rules
 from lockbox_node.core.member_events import Status
 from lockbox_node.core.placement import Candidate
 from lockbox_node.errors import ConfigError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lockbox_node.core.membership import Membership
+    from lockbox_node.core.regions import RegionTable
     from lockbox_node.core.routing_table import RoutingTable
     from lockbox_node.ports import Answer
     from lockbox_node.rpc.hello import Peer
@@ -69,10 +71,10 @@ def is_failing(record: NodeRecord) -> bool:
 
 
 class _View:
-    """What follows from the live members and our own record, until either changes; each part once it is asked for."""
+    """What follows from the live members, our own record and the regions, until one changes; each once it is asked."""
 
-    def __init__(self, live: Sequence[NodeId], membership: Membership, own: NodeRecord) -> None:
-        self.live, self.own = live, own
+    def __init__(self, live: Sequence[NodeId], membership: Membership, own: NodeRecord, regions: RegionTable) -> None:
+        self.live, self.own, self.regions = live, own, regions
         members = membership.members
         records = {node: members[node].record for node in live}
         records[NodeId(own.node)] = own
@@ -86,9 +88,11 @@ class _View:
 
     @cached_property
     def failing(self) -> frozenset[NodeId]:
-        """Live members, others than ourselves, that say that they will not be for long."""
+        """Live members, others than ourselves, that say that they will not be for long, or whose region is none now."""
         others = (record for record in self.records.values() if record is not self.own)
-        return frozenset(NodeId(record.node) for record in others if is_failing(record))
+        return frozenset(
+            NodeId(record.node) for record in others if is_failing(record) or record.region not in self.regions
+        )
 
 
 class Discovery:
@@ -99,12 +103,22 @@ class Discovery:
         self._membership = membership
         self._table = table
         self._seen: _View | None = None
-        self.refuses: Callable[[bytes], bool] = lambda _software: False  # may no new shard go to a node with it
+        self._rules: Callable[[], Rules] = lambda: NO_RULES
+        self._now_unix_s: Callable[[], float] = lambda: 0.0
 
     @property
     def own(self) -> NodeId:
         """Our node id."""
         return self._announcer.id
+
+    @property
+    def regions(self) -> RegionTable:
+        """The network's region table."""
+        return self._rules().regions
+
+    def go_by(self, rules: Callable[[], Rules], now_unix_s: Callable[[], float]) -> None:
+        """Which documents are in force from now on, and by which clock."""
+        self._rules, self._now_unix_s = rules, now_unix_s
 
     def routes(self) -> list[Route]:
         """Handlers for the server."""
@@ -115,7 +129,7 @@ class Discovery:
         return self._view().records
 
     def failing(self) -> frozenset[NodeId]:
-        """Live members, others than ourselves, that say that they will not be for long."""
+        """Live members, others than ourselves, that say that they will not be for long, or whose region is none now."""
         return self._view().failing
 
     def known(self, node: NodeId) -> NodeRecord | None:
@@ -134,8 +148,10 @@ class Discovery:
 
     def candidates(self) -> list[Candidate]:
         """Where shards may be placed now."""
-        view = self._view()
-        return [one for one in view.candidates if not self.refuses(view.records[NodeId(one.node)].software)]
+        view, rules, now_unix_s = self._view(), self._rules(), self._now_unix_s()
+        return [
+            one for one in view.candidates if not rules.refuses(view.records[NodeId(one.node)].software, now_unix_s)
+        ]
 
     def nearest_nodes(self, target: bytes, count: int) -> list[NodeId]:
         """The nearest live nodes, ourselves included, nearest first."""
@@ -175,10 +191,11 @@ class Discovery:
         return self._table.failed(node)
 
     def _view(self) -> _View:
-        live, own = self._membership.alive(), self._announcer.record
-        if self._seen is None or self._seen.live is not live or self._seen.own is not own:
-            self._seen = _View(live, self._membership, own)
-        return self._seen
+        live, own, regions = self._membership.alive(), self._announcer.record, self.regions
+        seen = self._seen
+        if seen is None or seen.live is not live or seen.own is not own or seen.regions is not regions:
+            seen = self._seen = _View(live, self._membership, own, regions)
+        return seen
 
     def _find_node(self, request: Message, _peer: Peer, answer: Answer[Message]) -> None:
         """The nearest; who has answered us stands first, since the asker will try them in this order."""

@@ -176,7 +176,9 @@ class Rebuilder:
         for _ in range(self._params.holders_tried_max):
             candidates = [one for one in self._members.candidates() if one.node not in going.busy]
             try:
-                holder = replacement(job.tier, job.part.address, candidates, going.taken, index, going.kept)
+                holder = replacement(
+                    job.tier, job.part.address, candidates, going.taken, index, going.kept, self._members.regions
+                )
             except LockboxError as error:
                 raise failure or error from None
             node = NodeId(holder.node)

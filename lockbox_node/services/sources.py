@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lockbox_node.core.placement import Candidate
+    from lockbox_node.core.regions import RegionTable
     from lockbox_node.core.repair import RepairParams
     from lockbox_node.ports import Workers
     from lockbox_node.rpc.pool import Contact
@@ -53,6 +54,11 @@ class MembersView(Protocol):
     @property
     def own(self) -> NodeId:
         """Our node id."""
+        ...
+
+    @property
+    def regions(self) -> RegionTable:
+        """The network's region table."""
         ...
 
     def alive(self) -> Mapping[NodeId, NodeRecord]:

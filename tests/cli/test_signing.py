@@ -9,7 +9,7 @@ import pytest
 
 from lockbox_node.cli.authority import create_authority, open_authority
 from lockbox_node.cli.signing import FOLDER, Signing
-from lockbox_node.core.regions import REGIONS
+from lockbox_node.core.regions import BUILT_IN
 from lockbox_node.errors import ConfigError, UsageError
 from protocol.documents import Regions, open_document
 
@@ -38,7 +38,7 @@ def test_a_new_network_has_one_document_of_every_kind_and_the_regions_that_are_k
     regions = open_document(made.signed()[2], root.certificate)
     assert isinstance(regions, Regions)
     assert {place.name: (place.latitude / 1e6, place.longitude / 1e6) for place in regions.entries} == {
-        name: (region.latitude, region.longitude) for name, region in REGIONS.items()
+        name: (region.latitude, region.longitude) for name, region in BUILT_IN.regions.items()
     }
 
 

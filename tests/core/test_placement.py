@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lockbox_node.core import placement
 from lockbox_node.core.placement import (
     Candidate,
     Kept,
@@ -21,7 +20,7 @@ from lockbox_node.core.placement import (
     replacement,
     window,
 )
-from lockbox_node.core.regions import NEAR, REGIONS, spread_regions
+from lockbox_node.core.regions import spread_regions
 from lockbox_node.core.tiers import BASIC, ELITE, PREMIUM, STANDARD, TIERS, Tier
 from lockbox_node.errors import LockboxError
 from protocol.errors import ErrorCode
@@ -264,16 +263,6 @@ def test_beside_what_others_keep_a_set_is_found_exactly_when_there_is_one(data: 
         for region, indices in stored(taken, kept, chosen).items():
             before = len(stored(taken, kept).get(region, ()))
             assert len(indices) <= max(BASIC.shards_per_region_max, before)
-
-
-def test_the_search_tries_every_maximal_set_of_regions_once() -> None:
-    everywhere = [node(i + 1, region) for i, region in enumerate(REGIONS)]
-    sets = list(placement._region_sets(everywhere, {}))
-    assert len(sets) == len(set(sets))
-    for allowed in sets:
-        assert all(NEAR[region].isdisjoint(allowed) for region in allowed)
-        assert all(region in allowed or not NEAR[region].isdisjoint(allowed) for region in REGIONS)
-    assert max(len(allowed) for allowed in sets) == 14
 
 
 def test_neighbourhood_is_the_order_of_xor() -> None:

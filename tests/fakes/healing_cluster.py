@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from lockbox_node.core.admission import Downgrade
 from lockbox_node.core.member_events import MemberAlive, MemberDead
 from lockbox_node.core.placement import Candidate, neighbourhood, place
-from lockbox_node.core.regions import spread_regions
+from lockbox_node.core.regions import BUILT_IN, RegionTable, spread_regions
 from lockbox_node.core.repair import Guard, GuardParams, RepairParams
 from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.core.tiers import STANDARD, Tier
@@ -99,6 +99,7 @@ class Cluster:
     unwell: dict[bytes, int] = field(default_factory=dict)  # who doubts itself, and how far
     lying: set[bytes] = field(default_factory=set)  # serve damaged shards
     requests: list[tuple[float, bytes, Message]] = field(default_factory=list)
+    regions: RegionTable = BUILT_IN
     under_way: int = 0
     most_under_way: int = 0
 
@@ -214,6 +215,10 @@ class View:
     def alive(self) -> Mapping[NodeId, NodeRecord]:
         dead = self.cluster.known_dead - {self.own}
         return {node: record for node, record in self.cluster.records.items() if node not in dead}
+
+    @property
+    def regions(self) -> RegionTable:
+        return self.cluster.regions
 
     def failing(self) -> frozenset[NodeId]:
         return frozenset(NodeId(node) for node in self.cluster.failing if node != self.own)

@@ -154,9 +154,10 @@ LIMITS: list[tuple[type[Message], list[Any], int, list[Any]]] = [
     (documents.Revocations, [1, 0, []], 0, [0, 2**63]),
     (documents.Revocations, [1, 0, []], 2, [[[ID, 0, ""]] * 4097]),
     (documents.Releases, [1, 0, []], 2, [[[ID, "", 0]] * 513]),
-    (documents.Place, ["", 0, 0], 1, [180_000_001, -180_000_001]),
-    (documents.Place, ["", 0, 0], 2, [180_000_001, -180_000_001]),
-    (documents.Regions, [1, 0, []], 2, [[["", 0, 0]] * 513]),
+    (documents.Place, ["a-1", 90_000_000, 180_000_000], 0, ["", "A", "a--1", "-a", "a-", "a\n", "a b", "é", "a" * 65]),
+    (documents.Place, ["a", -90_000_000, 0], 1, [90_000_001, -90_000_001, 0.5, float("nan")]),
+    (documents.Place, ["a", 0, -180_000_000], 2, [180_000_001, -180_000_001, 0.5, float("nan")]),
+    (documents.Regions, [1, 0, [["a", 0, 0]]], 2, [[], [["a", 0, 0]] * 513]),
     (documents.Policy, [1, 0, []], 2, [[["", ""]] * 65]),
 ]
 
