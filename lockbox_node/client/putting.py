@@ -230,7 +230,9 @@ class StripePut:
         if self._replaced >= REPLACED_PER_INDEX_MAX * self.stripe.tier.n:
             return None
         try:
-            return self._replacement(self._vault.candidates(self.stripe.address, without=self._failed), index)
+            return self._vault.chosen(
+                self.stripe.address, lambda near: self._replacement(near, index), without=self._failed
+            )
         except LockboxError as error:
             self.refusals.append(error)
             return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -45,7 +45,8 @@ PAGES_MAX = 64
 SEEDS = 20  # members that a lookup starts from
 NONCE_BYTES = 16
 NEVER = float("inf")
-CANDIDATES_MAX = 160  # nearest eligible nodes that a placement looks at: twice the 4n of Elite
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class VaultParams:
     shun_s: float = 10.0  # how long a node that failed us is left out
     refresh_s: float = 1.0  # the view is read again at most this often
     lookup: LookupParams = field(default_factory=LookupParams)
+    candidates: int = 160  # the nearest, that a placement looks at first: twice the 4n of Elite
     window_stripes: int = 3
     window_bytes: int = 96 * 1024 * 1024
 
@@ -155,8 +157,28 @@ class Vault:
 
     def candidates(self, address: bytes, without: Container[bytes] = ()) -> list[Candidate]:
         """Who may hold a new shard at `address`, nearest first, each with a verified record."""
-        now = trio.current_time()
-        return self.members.candidates(address, now, CANDIDATES_MAX, without)
+        return self.members.candidates(address, trio.current_time(), self.params.candidates, without)
+
+    def chosen(
+        self,
+        address: bytes,
+        choose: Callable[[list[Candidate]], T],
+        without: Container[bytes] = (),
+        *,
+        shunned: bool = False,
+    ) -> T:
+        """What is chosen of the nearest candidates; twice as many are looked at as long as these do not suffice.
+
+        `shunned` = of those too who failed us lately. Raises the LockboxError that `choose` raised when it saw all.
+        """
+        now, count = NEVER if shunned else trio.current_time(), self.params.candidates
+        while True:
+            try:
+                return choose(self.members.candidates(address, now, count, without))
+            except LockboxError:
+                if count >= len(self.members):
+                    raise
+                count *= 2
 
     @property
     def regions(self) -> RegionTable:
@@ -165,11 +187,11 @@ class Vault:
 
     def place(self, tier: Tier, address: bytes) -> dict[int, Candidate]:
         """Holders of a new stripe; who failed us lately only where the others do not suffice. As `core.placement`."""
+        regions = self.regions
         try:
-            return place(tier, address, self.candidates(address), regions=self.regions)
+            return place(tier, address, self.candidates(address), regions=regions)
         except LockboxError:
-            everybody = self.members.candidates(address, NEVER, CANDIDATES_MAX)
-            return place(tier, address, everybody, regions=self.regions)
+            return self.chosen(address, lambda near: place(tier, address, near, regions=regions), shunned=True)
 
     async def approach(self, address: bytes, *, again: bool = False) -> bool:
         """Make sure that the nearest to `address` are in the view, by a lookup when too much is missing from it.

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lockbox_node.adapters.document_files import FILE_BYTES_MAX, file_of, load_documents, save_documents
+from lockbox_node.adapters.document_files import FILE_BYTES_MAX, file_of, load_documents, load_rules, save_documents
+from lockbox_node.core.documents import NO_RULES
 from lockbox_node.errors import ConfigError
-from protocol.documents import Kind
+from protocol.documents import Kind, sign_document
 from tests.protocol import samples
 
 if TYPE_CHECKING:
@@ -61,3 +62,13 @@ def test_where_nothing_can_be_written_it_is_said(tmp_path: Path) -> None:
     (tmp_path / "network").write_bytes(b"a file")
     with pytest.raises(ConfigError, match="cannot be written"):
         save_documents(tmp_path / "network", ALL)
+
+
+def test_what_documents_say_is_read_and_one_of_another_authority_is_refused(tmp_path: Path) -> None:
+    save_documents(tmp_path, ALL)
+    assert list(load_rules(tmp_path, samples.network()).regions.regions) == ["eu-helsinki", "sa-east-1"]
+    assert load_rules(tmp_path / "nothing", samples.network()) == NO_RULES
+    forged = sign_document(samples.documents()["regions"], samples.p256("node"))
+    save_documents(tmp_path, [forged])
+    with pytest.raises(ConfigError, match="holds a bad document"):
+        load_rules(tmp_path, samples.network())

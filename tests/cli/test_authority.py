@@ -12,12 +12,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from lockbox_node.adapters.clock import OsEntropy, SystemClock
+from lockbox_node.adapters.document_files import load_rules
 from lockbox_node.adapters.identity import ClientIdentity, NetworkFile, NodeIdentity
 from lockbox_node.adapters.keystores import FileKeyStore
 from lockbox_node.adapters.tcp import TcpNetwork
 from lockbox_node.cli import authority
+from lockbox_node.cli.authority import open_authority
 from lockbox_node.cli.output import program
+from lockbox_node.cli.signing import Signing
 from lockbox_node.config import load
+from lockbox_node.core.regions import Region
 from protocol.certificates import NetworkRoot, Role, verify_chain
 
 if TYPE_CHECKING:
@@ -84,6 +88,22 @@ def test_the_network_id_is_that_of_the_root(tmp_path: Path) -> None:
     assert answer["network"] == network.root.network_id.hex()
     root = x509.load_pem_x509_certificate((tmp_path / "ca" / "root.pem").read_bytes())
     assert NetworkRoot(root.public_bytes(Encoding.DER)).network_id == network.root.network_id
+
+
+def test_a_node_can_stand_in_a_region_that_the_authority_added(ca: Path, tmp_path: Path) -> None:
+    root, key = open_authority(ca)
+    signing = Signing(ca, root, key)
+    signing.set_regions(signing.regions().with_region(Region("lisbon", "", 38.72, -9.14)))
+    home, papers = tmp_path / "n01", ca / "documents"
+    words = ("--dir", home, "--network", ca / "network.pem", "--operator", "acme", "--listen", "127.0.0.1:0")
+    refused = run("init", *words, "--region", "lisbon")
+    assert refused.exit_code == 2
+    assert "for one that the authority added give --documents" in refused.stderr
+    assert not home.exists()
+    assert run("init", *words, "--region", "porto", "--documents", papers).exit_code == 2
+    assert run("init", *words, "--region", "lisbon", "--documents", papers).exit_code == 0
+    assert load(home / "node.toml").node.region == "lisbon"
+    assert load_rules(home / "network", root).regions == signing.regions()
 
 
 def test_a_second_init_does_not_touch_the_root_key(ca: Path) -> None:

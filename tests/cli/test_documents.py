@@ -1,4 +1,4 @@
-"""`lockbox-node ca revoke | release | policy | publish` at a shell: what they print, and how they refuse."""
+"""`lockbox-node ca revoke | release | region | policy | publish` at a shell: what they print, and how they refuse."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lockbox_node.cli import documents
-from lockbox_node.cli.authority import create_authority, create_client, issue
+from lockbox_node.cli.authority import create_authority, create_client, issue, open_authority
 from lockbox_node.cli.output import program
+from lockbox_node.cli.signing import Signing
+from lockbox_node.core.regions import Region, RegionTable
+from protocol.documents import REGIONS_MAX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,6 +72,62 @@ def test_a_release_is_listed_with_its_end(ca: Path) -> None:
 def test_a_policy_is_shown_as_it_stands(ca: Path) -> None:
     assert asked(ca, "policy", "hold-off=60")["policy"] == {"hold-off": "60"}
     assert "policy: guard=9 hold-off=60" in run(ca, "policy", "guard=9").stdout
+
+
+def regions(ca: Path, verb: str, *words: str) -> Result:
+    return CliRunner().invoke(main, ["ca", "region", verb, "--dir", str(ca), *words])
+
+
+def test_a_region_is_added_moved_and_removed(ca: Path) -> None:
+    added = json.loads(regions(ca, "add", "lisbon", "38.7200004", "-9.14", "--json").stdout)
+    assert added["regions"]["lisbon"] == {"latitude": 38.72, "longitude": -9.14, "near": []}
+    assert (added["new"], len(added["regions"])) == (True, 23)
+    again = json.loads(regions(ca, "add", "lisbon", "38.72", "-9.14", "--json").stdout)
+    assert (again["new"], again["version"]) == (False, added["version"])
+    moved = json.loads(regions(ca, "add", "lisbon", "-33.9", "18.4", "--json").stdout)
+    assert moved["regions"]["lisbon"]["near"] == ["af-south-1"]
+    assert moved["version"] > added["version"]
+    assert "ca publish" in regions(ca, "remove", "lisbon").stdout
+    shown = regions(ca, "list").stdout
+    assert "lisbon" not in shown
+    assert "ca publish" not in shown
+    assert "us-east-2              39.960000  -83.000000  ca-central-1, us-east-1" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("add", "lisbon", "90.1", "0"), "latitude 90.1 is not on Earth"),
+        (("add", "lisbon", "nan", "0"), "latitude nan is not on Earth"),
+        (("add", "lisbon", "0", "-inf"), "longitude -inf is not on Earth"),
+        (("add", "Lisbon", "0", "0"), "'Lisbon' cannot name a region"),
+        (("add", "lisbon", "north", "0"), "north"),
+        (("add", "lisbon", "0"), "LONGITUDE"),
+        (("remove", "lisbon"), "no region 'lisbon'"),
+    ],
+)
+def test_a_region_that_cannot_be_is_refused_in_one_line_and_nothing_is_signed(
+    ca: Path, words: tuple[str, ...], said: str
+) -> None:
+    before = asked_regions(ca)
+    refused = regions(ca, *words)
+    assert refused.exit_code == 2
+    assert refused.stderr.count("\n") == 1
+    assert said in refused.stderr
+    assert asked_regions(ca) == before
+
+
+def asked_regions(ca: Path) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(regions(ca, "list", "--json").stdout)
+    return answer
+
+
+def test_a_table_that_is_full_and_the_last_region_of_one_are_refused(ca: Path) -> None:
+    root, key = open_authority(ca)
+    Signing(ca, root, key).set_regions(RegionTable.of(Region(f"r{n}", "", 0.0, n / 3) for n in range(REGIONS_MAX)))
+    assert "a table of 513 regions" in regions(ca, "add", "one-more", "1", "1").stderr
+    Signing(ca, root, key).set_regions(RegionTable.of([Region("alone", "", 0.0, 0.0)]))
+    assert "a table of 0 regions" in regions(ca, "remove", "alone").stderr
 
 
 @pytest.mark.parametrize(

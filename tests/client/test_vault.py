@@ -16,9 +16,10 @@ from lockbox_node.client.unlock import unlock
 from lockbox_node.client.vault import Ports, Vault, VaultParams, open_vault
 from lockbox_node.core.lookup import LookupParams
 from lockbox_node.core.tiers import ELITE, STANDARD
-from lockbox_node.errors import AssetNotFound, LockboxError, PeerUnreachable
+from lockbox_node.errors import AssetNotFound, LockboxError, PeerUnreachable, RequestRefused
+from protocol.errors import ErrorCode
 from protocol.ids import distance
-from protocol.messages import FindNode, Members, Message, SyncMembers
+from protocol.messages import FindNode, Members, Message, PutStripe, SyncMembers
 from simulations.world import InlineWorkers, SeededEntropy
 from tests.fakes.cluster import Cluster, a_wallet
 
@@ -188,3 +189,12 @@ async def test_what_is_not_there_is_looked_up_twice_and_then_said(cluster: Clust
         with pytest.raises(AssetNotFound):
             await found(vault, bytes(32), 3)
         assert vault.lookups.figures.lookups == 2
+
+
+async def test_a_set_beyond_the_nearest_is_found_too(cluster: Cluster, wallet: Wallet) -> None:
+    async with cluster.client(wallet, params=VaultParams(candidates=6)) as vault:
+        assert set(vault.place(ELITE, bytes(32))) == set(range(ELITE.n))
+        first = cluster.nearest(bytes(32), 1)[0]
+        first.refuse[PutStripe] = RequestRefused("full", code=ErrorCode.STORE_FULL)
+        locked = await lock(vault, BytesSource(bytearray(SECRET)), ELITE)
+        assert locked.placed == locked.wanted

@@ -7,7 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockbox_node.core.documents import NO_RULES, Library, Rules, is_newer
-from protocol.documents import Kind, Policy, Release, Releases, Revocation, Revocations, Setting, sign_document
+from lockbox_node.core.regions import BUILT_IN
+from protocol.documents import (
+    Kind,
+    Place,
+    Policy,
+    Regions,
+    Release,
+    Releases,
+    Revocation,
+    Revocations,
+    Setting,
+    sign_document,
+)
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.messages import DocumentVersion, SignedDocument
 from tests.protocol import samples
@@ -22,6 +34,10 @@ def revocations(version: int, *ids: bytes, reason: str = "key lost") -> SignedDo
 
 def policy(version: int, **settings: str) -> SignedDocument:
     return sign_document(Policy(version, 0, [Setting(*one) for one in sorted(settings.items())]), KEY)
+
+
+def regions(version: int, *places: Place) -> SignedDocument:
+    return sign_document(Regions(version, 0, list(places)), KEY)
 
 
 @pytest.fixture
@@ -135,3 +151,17 @@ def test_software_is_refused_when_it_is_not_listed_or_its_time_is_over() -> None
     rules = Rules(releases={b"a": 0, b"b": 100})
     assert [rules.refuses(software, 100.0) for software in (b"a", b"b", b"c")] == [False, True, True]
     assert not rules.refuses(b"b", 99.0)
+
+
+def test_the_regions_are_those_of_the_newest_document_and_the_built_in_ones_before(library: Library) -> None:
+    assert library.rules.regions is BUILT_IN
+    library.take(regions(5, Place("lisbon", 38_720_000, -9_140_000), Place("porto", 41_150_000, -8_610_000)))
+    table = library.rules.regions
+    assert list(table.regions) == ["lisbon", "porto"]
+    assert table.named("porto").latitude == 41.15
+    assert table.near["porto"] == {"lisbon"}
+    library.take(revocations(9, NODE))
+    assert library.rules.regions is table, "it is made once, whatever else is learned"
+    assert refused(library, regions(4, Place("lisbon", 0, 0))) is ErrorCode.STALE
+    library.take(regions(6, Place("lisbon", 0, 0)))
+    assert list(library.rules.regions.regions) == ["lisbon"]

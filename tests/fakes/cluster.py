@@ -143,18 +143,19 @@ class FakeNode:
 class Cluster:
     """The nodes, the hub, and what belongs to a client of them."""
 
-    def __init__(self, count: int, regions: int = 7, operators: int = 7) -> None:
+    def __init__(self, count: int, regions: int = 7, operators: int = 7, cities: Sequence[str] = ()) -> None:
+        """`cities` are regions that the built-in table does not know."""
         self.authority = FakeNetwork()
         self.hub = MemoryHub()
         self.clock = FixedClock()
-        names = spread_regions(regions)
+        names = [*spread_regions(regions), *cities]
         self.nodes: dict[bytes, FakeNode] = {}
         self.library = Library(self.authority.root)  # the network's documents, as every node has them; none obeys them
         for number in range(1, count + 1):
             identity = self.authority.node(
                 number,
                 operator=f"op{number % operators + 1}",
-                region=names[number % regions],
+                region=names[number % len(names)],
                 address=f"node{number}:7420",
             )
             self.nodes[identity.id] = FakeNode(number, identity, LosingStore(StoreParams(), self.clock))

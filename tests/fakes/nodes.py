@@ -103,7 +103,7 @@ class Town:
         *,
         store: BreakingStore | None = None,
         base: Config | None = None,
-        region: str = "eu-central",
+        region: str = "eu-central-1",
         host: str = "",
         epoch: int = 1,
         seed: int = 0,

@@ -15,7 +15,9 @@ from protocol.documents import (
     REVOCATIONS_MAX,
     Document,
     Kind,
+    Place,
     Policy,
+    Regions,
     Revocation,
     Revocations,
     Setting,
@@ -136,3 +138,28 @@ def test_signed_garbage_is_a_document_or_refused(body: bytes) -> None:
     except RemoteProtocolError:
         return
     assert sign_document(document, KEY).body == body
+
+
+BAD_PLACES = {
+    "latitude": ["a", 90_000_001, 0],
+    "longitude": ["a", 0, -180_000_001],
+    "nan": ["a", float("nan"), 0],
+    "fraction": ["a", 0.5, 0],
+    "name": ["A b", 0, 0],
+    "no name": ["", 0, 0],
+    "line": ["a\n", 0, 0],
+}
+
+
+@pytest.mark.parametrize("place", BAD_PLACES.values(), ids=BAD_PLACES)
+def test_a_region_that_cannot_be_is_refused_by_who_signs_and_by_who_reads(place: list[object]) -> None:
+    with pytest.raises(LocalProtocolError, match="cannot sign this Regions"):
+        sign_document(Regions(1, 0, [Place(*place)]), KEY)  # type: ignore[arg-type]
+    assert refused(signed_raw(msgpack.packb([1, 0, [place]]), Kind.REGIONS)) is ErrorCode.PROOF_INVALID
+
+
+def test_a_region_table_is_neither_empty_nor_above_its_limit_nor_names_one_twice() -> None:
+    many = [[f"r{number:03}", 0, 0] for number in range(513)]
+    open_document(signed_raw(msgpack.packb([1, 0, many[:512]]), Kind.REGIONS), ROOT)
+    for bad in ([], many, [many[0], many[0]], [many[1], many[0]]):
+        assert refused(signed_raw(msgpack.packb([1, 0, bad]), Kind.REGIONS)) is ErrorCode.PROOF_INVALID

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from lockbox_node.core.documents import Rules
 from lockbox_node.core.member_events import OwnSigned, ProbeFailed, RecordLearned, StateHeard, Status
 from lockbox_node.core.member_params import MembershipParams
 from lockbox_node.core.membership import Membership
+from lockbox_node.core.regions import BUILT_IN, Region
 from lockbox_node.core.routing_table import RoutingParams, RoutingTable
 from lockbox_node.services.discovery import Discovery, contact_of, is_dialable, is_eligible
 from protocol.ids import NodeId, distance
@@ -137,3 +139,16 @@ def test_a_record_is_dialable_when_every_address_is(addresses: list[str], wanted
     record = bent(record_of(node_id(2)), addresses=addresses)
     assert is_dialable(record) is wanted
     assert contact_of(record).addresses == tuple(addresses)
+
+
+def test_who_stands_in_no_region_of_the_network_is_failing_until_the_table_names_it(world: World) -> None:
+    world.learn(bent(record_of(node_id(20)), region="lisbon"))
+    for number in range(2, 12):
+        world.learn(bent(record_of(node_id(number)), region="eu-west-1", sequence=9))
+    assert world.discovery.failing() == {node_id(20)}
+    rules = [Rules(regions=BUILT_IN.with_region(Region("lisbon", "", 38.72, -9.14)))]
+    world.discovery.go_by(lambda: rules[0], lambda: 0.0)
+    assert world.discovery.regions is rules[0].regions
+    assert world.discovery.failing() == set()
+    rules[0] = Rules(regions=BUILT_IN.without("eu-west-1"))
+    assert world.discovery.failing() == {node_id(number) for number in (*range(2, 12), 20)}
