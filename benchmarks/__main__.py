@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from benchmarks import disk, lookups, rpc, tls_stream
+from benchmarks import disk, lookups, placement, rpc, tls_stream
 from benchmarks.local_network import LocalNetwork, local_network
 from benchmarks.workload import Measured, Small, large, measured, vault_of
 from lockbox_node.core.tiers import tier_named
@@ -115,6 +115,9 @@ def main() -> None:
         f"\nLookups in a simulated network of seed {LOOKUP_SEED}, {LOOKUPS} a row, beside the kademlia package's own:\n"
     )
     for line in lookups.table(LOOKUPS, 10_000, LOOKUP_SEED):
+        print(line, flush=True)
+    print("\nPlacement: what choosing holders costs, and how many have to move:\n")
+    for line in placement.tables():
         print(line, flush=True)
 
 

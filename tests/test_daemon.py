@@ -21,8 +21,11 @@ import pytest
 import trio
 
 from lockbox_node import control
-from lockbox_node.cli.authority import create_authority, create_node, issue
+from lockbox_node.adapters.document_files import save_documents
+from lockbox_node.cli.authority import create_authority, create_node, issue, open_authority
+from lockbox_node.cli.signing import Signing
 from lockbox_node.config import Config, NodeSettings, load, to_toml
+from lockbox_node.core.regions import BUILT_IN, Region
 from lockbox_node.errors import LockboxError
 
 if TYPE_CHECKING:
@@ -41,14 +44,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def make_node(home: Path, name: str, days: int = 30, **settings: object) -> Path:
+def make_node(home: Path, name: str, days: int = 30, documents: Path | None = None, **settings: object) -> Path:
     """The data_dir of a new node of the network in `home`/ca, made when it is not there."""
     if not (home / "ca").exists():
         create_authority(home / "ca", "test")
     given = {"region": "eu-west-1", "operator": "op1", "http": ""} | settings
     node = NodeSettings(listen=f"127.0.0.1:{free_port()}", **given)  # type: ignore[arg-type]
     data = home / name
-    create_node(data, home / "ca" / "network.pem", Config(node=node))
+    create_node(data, home / "ca" / "network.pem", Config(node=node), documents)
     issue(home / "ca", data / "identity/node.csr", "node", data / "identity/node.pem", days)
     return data
 
@@ -226,6 +229,24 @@ def test_it_dies_with_its_parent_even_when_it_is_stopped(data: Path) -> None:
 def test_a_parent_that_is_gone_already_ends_it_at_once(data: Path) -> None:
     with running(data, "--die-with", "1") as daemon:
         assert daemon.process.wait(PATIENCE_S) == -signal.SIGKILL
+
+
+def test_a_node_runs_in_a_region_that_was_added_and_once_it_has_served_in_one_that_is_no_more(tmp_path: Path) -> None:
+    create_authority(tmp_path / "ca", "test")
+    root, key = open_authority(tmp_path / "ca")
+    signing = Signing(tmp_path / "ca", root, key)
+    signing.set_regions(BUILT_IN.with_region(Region("lisbon", "", 38.72, -9.14)))
+    data = make_node(tmp_path, "n01", documents=tmp_path / "ca" / "documents", region="lisbon")
+
+    def events() -> list[str]:
+        with running(data) as daemon:
+            assert daemon.told().splitlines()[0] == "READY=1"
+            return [line["event"] for line in daemon.end()[2]]
+
+    assert "node.region_unknown" not in events()
+    signing.set_regions(BUILT_IN)
+    save_documents(data / "network", signing.signed())
+    assert "node.region_unknown" in events()
 
 
 def rewrite(data: Path, **settings: object) -> None:
