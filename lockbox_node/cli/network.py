@@ -21,7 +21,7 @@ from lockbox_node.observe import logging  # before whatever imports structlog: i
 # isort: split
 
 from lockbox_node import control
-from lockbox_node.adapters.document_files import load_documents, save_documents
+from lockbox_node.adapters.document_files import save_documents
 from lockbox_node.cli.authority import create_authority, create_client, create_node, issue, open_authority
 from lockbox_node.cli.processes import Daemon
 from lockbox_node.cli.publishing import hand_over
@@ -220,19 +220,22 @@ class Testnet:
             for member in up:
                 nursery.start_soon(_obeys, member, signing.versions())
 
-    async def add(self, count: int) -> list[Member]:
-        """`count` new nodes, ready, and known to all others that run. UsageError, LockboxError."""
+    async def add(self, count: int, region: str = "") -> list[Member]:
+        """`count` new nodes, ready, and known to all others that run. UsageError, LockboxError.
+
+        They stand in the plan's regions in turn, or all in `region`, which the network's table must name.
+        """
         if len(self.members) + count > NODES_MAX:
             raise UsageError(f"a test network has at most {NODES_MAX} nodes, this one has {len(self.members)}")
-        members = [self._create() for _ in range(count)]
+        members = [self._create(region) for _ in range(count)]
         await self.start(members)
         return members
 
-    def _create(self) -> Member:
+    def _create(self, region: str = "") -> Member:
         number = len(self.members) + 1
         plan, name = self.plan, f"n{number:02d}"
         data = self._directory / name
-        region = plan.regions[(number - 1) % len(plan.regions)]
+        region = region or plan.regions[(number - 1) % len(plan.regions)]
         operator = f"op{(number - 1) % plan.operators + 1}"
         first = range(1, min(plan.nodes, BOOTSTRAP_NODES) + 1)
         settings = NodeSettings(
@@ -242,9 +245,8 @@ class Testnet:
             http=f"127.1.{number}.1:{self._port + 1}",
             bootstrap=tuple(f"127.1.{other}.1:{self._port}" for other in first if other != number),
         )
-        create_node(data, self._network, replace(self.config, node=settings))
+        create_node(data, self._network, replace(self.config, node=settings), self._directory / "ca" / FOLDER)
         node_id = issue(self._directory / "ca", data / "identity" / "node.csr", "node", data / "identity" / "node.pem")
-        save_documents(data / "network", load_documents(self._directory / "ca" / FOLDER))
         daemon = Daemon(name, data / "node.toml", self._directory / f"{name}.log", self._directory / PARTING_NAME)
         member = Member(name, node_id, settings.listen, settings.http, region, operator, data, daemon)
         self.members[name] = member

@@ -136,15 +136,16 @@ def kill_region(region: str, directory: Path, as_json: bool) -> None:
 
 @main.command()
 @click.argument("count", type=click.IntRange(1, 200))
+@click.option("--region", default="", help="Where; also one that `lockbox-node ca region add` made. Default: in turn.")
 @_DIRECTORY
 @_JSON
 @reporting
-def add(count: int, directory: Path, as_json: bool) -> None:
+def add(count: int, region: str, directory: Path, as_json: bool) -> None:
     """Add COUNT new nodes; returns when they are ready.
 
     Example: lockbox-testnet add 2 --dir /tmp/net
     """
-    _ask(directory, "add", as_json, count=count)
+    _ask(directory, "add", as_json, count=count, region=region)
 
 
 @main.command()

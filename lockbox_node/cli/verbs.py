@@ -91,7 +91,7 @@ class Verbs:
 
     async def add(self, request: dict[str, Any]) -> object:
         """New nodes; done when all that run know them."""
-        members = await self._testnet.add(request["count"])
+        members = await self._testnet.add(request["count"], request["region"])
         return _told(members, "added and ready")
 
     async def corrupt(self, request: dict[str, Any]) -> object:

@@ -12,7 +12,10 @@ import pytest
 import trio
 
 from lockbox_node import control
+from lockbox_node.cli.authority import open_authority
+from lockbox_node.cli.signing import Signing
 from lockbox_node.cli.verbs import status_lines
+from lockbox_node.core.regions import Region
 from tests.cli.test_network import PATIENCE_S, TESTNET, until_gone, up
 
 if TYPE_CHECKING:
@@ -118,11 +121,16 @@ def test_a_wrong_policy_changes_nothing(whole: Network) -> None:
 
 
 @pytest.mark.real
-def test_a_region_is_killed_and_a_node_added_while_it_is_down(whole: Network) -> None:
+def test_a_region_is_killed_and_a_node_added_in_a_new_one_while_it_is_down(whole: Network) -> None:
     region = whole.node(3)["region"]
     assert whole.json("kill-region", region)["nodes"] == ["n03"]
-    assert whole.json("add", "1")["nodes"] == ["n04"]
+    authority = whole.directory / "ca"
+    signing = Signing(authority, *open_authority(authority))
+    signing.set_regions(signing.regions().with_region(Region("lisbon", "", 38.72, -9.14)))
+    assert whole.run("add", "1", "--region", "porto").returncode == 2
+    assert whole.json("add", "1", "--region", "lisbon")["nodes"] == ["n04"]
     assert whole.states() == ["up", "up", "down", "up"]
+    assert whole.node(4)["region"] == "lisbon"
     whole.json("kill", "n04")
 
 
