@@ -13,17 +13,19 @@ from lockbox_node.client.sink import MemorySink
 from lockbox_node.client.source import BytesSource
 from lockbox_node.client.unlock import unlock
 from lockbox_node.core.derivation import root_key
+from lockbox_node.core.regions import spread_regions
 from lockbox_node.core.tiers import BASIC, STANDARD
 from lockbox_node.errors import AssetNotFound, PeerUnreachable
 from protocol.messages import NO_INDEX, FindHolders, GetShards, HolderEntry, Holders, HolderTable, Message, Signed
-from protocol.records import Tombstone, sign
+from protocol.records import NodeRecord, Tombstone, parse, sign
+from tests.fakes.cluster import Cluster, a_wallet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from lockbox_node.client.vault import Vault
     from lockbox_node.client.wallet import AssetEntry
-    from tests.fakes.cluster import Cluster
 
 SECRET = b"a secret that must not be lost"
 
@@ -75,6 +77,22 @@ async def test_an_address_that_nobody_knows_is_absent_only_when_most_of_the_near
     with pytest.raises(PeerUnreachable, match="8 of the 20 nodes"):
         await finding.first(3)
     assert finding.presence is Presence.UNKNOWN
+
+
+async def test_invented_regions_count_as_one_however_many_names_they_have(
+    nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    cluster = Cluster(24, regions=1, cities=["nowhere-1", "nowhere-2", "nowhere-3"])
+    await nursery.start(cluster.run)
+    async with cluster.client(a_wallet(cluster, tmp_path / "w")) as vault:
+        for node in cluster.nodes.values():
+            assert node.identity.record is not None
+            if parse(node.identity.record, NodeRecord).region == spread_regions(1)[0]:
+                node.silent.add(FindHolders)
+        finding = Finding(vault, bytes(32))
+        with pytest.raises(PeerUnreachable):
+            await finding.first(3)
+        assert finding.presence is Presence.UNKNOWN
 
 
 async def test_when_only_two_nodes_answer_what_they_say_is_tried_after_a_moment(cluster: Cluster, vault: Vault) -> None:

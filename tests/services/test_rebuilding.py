@@ -8,7 +8,8 @@ import pytest
 import trio
 import trio.testing
 
-from lockbox_node.core.placement import is_legal, neighbourhood
+from lockbox_node.core.placement import is_legal, neighbourhood, replacement
+from lockbox_node.core.regions import BUILT_IN
 from lockbox_node.core.repair import GuardParams, RepairParams
 from lockbox_node.core.tiers import BASIC, ELITE, STANDARD, Tier
 from protocol.ids import NodeId
@@ -78,6 +79,21 @@ async def test_liars_and_silent_siblings_are_passed_over(autojump_clock: trio.te
         await trio.sleep(12)
         cluster.silent.clear()
         assert is_legal(STANDARD, await cluster.holders(part, nodes[0]))
+
+
+async def test_a_region_that_the_network_has_no_more_is_given_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster()) as cluster:
+        part = await cluster.lock("a")
+        steward, *others = nodes = cluster.nearest_first(part)
+        taken = await cluster.holders(part, steward)
+        index = next(index for index, holder in taken.items() if holder.node == others[3])
+        del taken[index]
+        free = [cluster.candidate(node) for node in cluster.ids if node not in nodes]
+        usual = replacement(STANDARD, part.address, free, taken, index)
+        cluster.regions = BUILT_IN.without(usual.region)
+        cluster.kill(others[3])
+        await trio.sleep(30)
+        assert (await cluster.holders(part, steward))[index].region != usual.region
 
 
 async def test_a_holder_that_refuses_is_passed_over(autojump_clock: trio.testing.MockClock) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lockbox_node.core.regions import spread_regions
+from lockbox_node.core.regions import BUILT_IN, spread_regions
 from lockbox_node.core.tiers import STANDARD
 from simulations.invariants import Invariants, Limits, can_heal, leftovers
 from simulations.snapshot import Bound, NodeSeen, PartSeen, Snapshot, StripeSeen
@@ -189,6 +189,13 @@ def test_a_stripe_that_no_node_may_complete_waits() -> None:
         full = changed(number, full, eligible=False)
     assert can_heal(STANDARD, STRIPE.key, full.live(STRIPE.key), full)
     assert not can_heal(STANDARD, STRIPE.key, full.live(STRIPE.key), changed(10, full, eligible=False))
+
+
+def test_who_may_complete_a_stripe_is_judged_by_the_table_in_force() -> None:
+    short = down(3, *range(11, NODES))
+    assert can_heal(STANDARD, STRIPE.key, short.live(STRIPE.key), short)
+    gone = replace(short, regions=BUILT_IN.without(REGIONS[10 % 7]))
+    assert not can_heal(STANDARD, STRIPE.key, gone.live(STRIPE.key), gone)
 
 
 def test_nothing_is_lost_while_few_holders_are() -> None:
