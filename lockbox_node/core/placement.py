@@ -127,6 +127,33 @@ def is_legal(tier: Tier, holders: Mapping[int, Candidate], regions: RegionTable 
     )
 
 
+def keeps_rules(tier: Tier, holders: Iterable[Candidate]) -> bool:
+    """Whether these holders of different indices may stand side by side, be they all n or fewer."""
+    holders = list(holders)
+    regions = Counter(holder.region for holder in holders)
+    operators = Counter(holder.operator for holder in holders)
+    cap = tier.shards_per_region_max
+    return (
+        max(regions.values(), default=0) <= cap
+        and max(operators.values(), default=0) <= cap
+        and all(region in NEAR and NEAR[region].isdisjoint(regions) for region in regions)
+    )
+
+
+def most_legal(tier: Tier, address: bytes, holders: Iterable[Candidate]) -> list[Candidate]:
+    """As many of these holders of different indices as the rules allow side by side; the others would have to move.
+
+    Of equal choices the one whose regions are those of nearer nodes, so that every holder comes to the same.
+    """
+    ordered = _eligible(address, holders, {})
+    nobody = _Kept({}, {})
+    choices = (
+        _flow(tier, [one for one in ordered if one.region in allowed], {}, nobody, tier.n)
+        for allowed in _region_sets(ordered, {})
+    )
+    return max(choices, key=len, default=[])
+
+
 def is_well_placed(
     tier: Tier,
     address: bytes,

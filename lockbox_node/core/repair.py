@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from lockbox_node.errors import ConfigError
@@ -85,6 +86,13 @@ class RepairParams:
         return tier.sweep_s if self.sweep_s is None else self.sweep_s
 
 
+class Cause(Enum):
+    """Why a stripe is repaired."""
+
+    LOSS = "loss"  # a holder died, is going, or has a damaged part
+    OUT_OF_PLACEMENT = "out_of_placement"  # every index is there, but not where the rules allow it
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """One stripe as its holder `own` sees it now.
@@ -92,6 +100,8 @@ class Health:
     `live` maps shard index to its live holders, nearest to the address first; without us when our part is corrupt.
     `margin` counts the shards that may still be lost; `rank` is our place among the live holders, 0 the nearest.
     `going` are holders that still serve but say that they will not for long: no margin, a source of last resort.
+    Of `displaced` indices, missing too, the live holders are among the going, yet count for the margin; `surplus`: our
+    own copy is out of place and its index stands elsewhere (both by `core.displaced`).
     """
 
     live: Mapping[int, tuple[NodeId, ...]]
@@ -99,11 +109,19 @@ class Health:
     margin: int
     rank: int
     going: Mapping[int, tuple[NodeId, ...]] = field(default_factory=dict)
+    displaced: tuple[int, ...] = ()
+    surplus: bool = False
 
     @property
     def short(self) -> bool:
         """Whether some index has no live holder."""
         return bool(self.missing)
+
+    @property
+    def cause(self) -> Cause:
+        """Why there is something to do, the gravest reason."""
+        only_moves = self.surplus or (self.displaced and len(self.missing) == len(self.displaced))
+        return Cause.OUT_OF_PLACEMENT if only_moves else Cause.LOSS
 
     def holders(self) -> list[NodeId]:
         """All live holders."""

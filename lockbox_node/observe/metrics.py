@@ -43,6 +43,8 @@ class RepairWork:
     done: int
     failed: int
     pending: int
+    moved: int  # of the done, those of stripes that were whole, but out of place
+    let_go: int  # parts out of place that were dropped after another holder had proved theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,9 @@ def _work_families(observed: Observed) -> Iterator[Metric]:
     outcomes.add_metric(["done"], repairs.done)
     outcomes.add_metric(["failed"], repairs.failed)
     yield outcomes
+    moved = "Repairs of stripes that were whole, but out of place."
+    yield CounterMetricFamily("lockbox_repairs_moved", moved, repairs.moved)
+    yield CounterMetricFamily("lockbox_parts_let_go", "Parts out of place that were dropped here.", repairs.let_go)
     yield _gauge("lockbox_repairs_pending", "Repairs that wait or run.", repairs.pending)
 
 

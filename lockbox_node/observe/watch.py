@@ -141,6 +141,8 @@ class Watch:
                 "done": repairs.done,
                 "failed": repairs.failed,
                 "pending": repairs.pending,
+                "moved": repairs.moved,
+                "let_go": repairs.let_go,
                 "enabled": node.healing.enabled,
                 "view_trusted": node.guard.trusted,
             },
@@ -250,7 +252,8 @@ class Watch:
 
     def _repairs(self) -> RepairWork:
         healing = self._node.healing
-        return RepairWork(healing.repairs_done, healing.repairs_failed, healing.pending)
+        done, failed, moved = healing.repairs_done, healing.repairs_failed, healing.repairs_moved
+        return RepairWork(done, failed, healing.pending, moved, healing.let_go)
 
     def _store_work(self) -> StoreWork:
         counts = self._node.storage.counts

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
+from lockbox_node.core.displaced import placed
 from lockbox_node.core.member_events import MemberAlive, MemberDead
-from lockbox_node.core.repair import Guard, Health, RepairParams, current_indices, due_at, health, urgency
+from lockbox_node.core.repair import Cause, Guard, Health, RepairParams, current_indices, due_at, health, urgency
 from lockbox_node.core.tiers import TIERS, Tier, tier_numbered
 from lockbox_node.errors import LockboxError
 from lockbox_node.ports import ShardStore, StripeSummary, settled
 from lockbox_node.services.rebuilding import OwnPartDamaged
+from lockbox_node.services.yielding import Yielder
 from protocol.errors import RemoteProtocolError
 from protocol.ids import Address, DescriptorHash, NodeId
 
@@ -44,7 +46,7 @@ Key = tuple[bytes, bytes]
 
 @dataclass(slots=True)
 class _Short:
-    """A stripe that misses shards, each since when, and when a failed repair may be tried again."""
+    """A stripe that misses shards, each since when, or has ours too many; when a failed repair may be tried again."""
 
     summary: StripeSummary
     tier: Tier
@@ -81,6 +83,7 @@ class Healing:
         self._members = members
         self._rebuilder = rebuilder
         self._mender = mender
+        self._yielder = Yielder(store, mender)
         self._params = params
         self._guard = guard
         self._changes = changes
@@ -96,6 +99,8 @@ class Healing:
         self._closed = False
         self.repairs_begun = 0
         self.repairs_done = 0
+        self.repairs_moved = 0  # of them, those of stripes that were whole, but out of place
+        self.let_go = 0  # parts of ours that stood out of place and were dropped
         self.repairs_failed = 0
         self.bytes_rebuilt = 0
 
@@ -232,7 +237,8 @@ class Healing:
             page: list[StripeSummary] = await settled(lambda answer: self._store.summaries(start, PAGE, answer))  # noqa: B023
             for summary in page:
                 tiers[summary.tier] = tier_numbered(summary.tier)
-                self._judge(summary, now)
+                if self._judge(summary, now):
+                    await trio.lowlevel.checkpoint()  # what breaks the rules takes a search
                 named.update(dict.fromkeys(_holders_named(summary)))
             if len(page) < PAGE:
                 break
@@ -247,24 +253,30 @@ class Healing:
     def _sweep_interval(self, tiers: tuple[Tier, ...]) -> float:
         return min(self._params.sweep(tier) for tier in tiers)
 
-    def _judge(self, summary: StripeSummary, now: float) -> None:
+    def _judge(self, summary: StripeSummary, now: float) -> bool:
+        """Whether there is something to do about the stripe."""
         key = (bytes(summary.address), bytes(summary.descriptor_hash))
         if key in self._in_flight:
-            return
+            return False
         tier = tier_numbered(summary.tier)
         seen = self._seen(summary, tier)
         known = self._short.get(key)
-        if summary.trashed or (not seen.short and not summary.corrupt):
+        waiting = seen.missing or (summary.index,)
+        if summary.trashed or not (seen.short or seen.surplus or summary.corrupt):
             self._forget(key)
-        elif known is not None:
+            return False
+        if known is not None:
             known.summary, known.seen = summary, seen
-            known.since = {index: known.since.get(index, now) for index in seen.missing}
+            known.since = {index: known.since.get(index, now) for index in waiting}
         elif len(self._short) - self._lost < self._params.short_max:
-            self._short[key] = _Short(summary, tier, seen, dict.fromkeys(seen.missing, now))
+            self._short[key] = _Short(summary, tier, seen, dict.fromkeys(waiting, now))
+        return True
 
     def _seen(self, summary: StripeSummary, tier: Tier) -> Health:
         members = self._members
-        return health(summary, tier, members.alive(), members.own, members.failing())
+        alive = members.alive()
+        seen = health(summary, tier, alive, members.own, members.failing())
+        return placed(seen, tier, summary.address, members.own, alive)
 
     def _forget(self, key: Key) -> None:
         known = self._short.pop(key, None)
@@ -316,26 +328,36 @@ class Healing:
         summary = short.summary
         key = (bytes(summary.address), bytes(summary.descriptor_hash))
         try:
-            rebuilt = await self._rebuild(summary)
+            rebuilt = await self._rebuild(short)
         except (LockboxError, RemoteProtocolError) as error:
             self.repairs_failed += 1
             short.tries += 1
             short.retry_at = trio.current_time() + self._params.sweep(short.tier)
-            log.warning("repair.failed", tier=short.tier.name, margin=short.seen.margin, reason=str(error.code))
+            seen, reason = short.seen, str(error.code)
+            log.warning(
+                "repair.failed", tier=short.tier.name, cause=seen.cause.value, margin=seen.margin, reason=reason
+            )
             if not short.held and short.tries >= LOST_TRIES_MAX:
                 self._forget(key)
             return 0
         self._forget(key)
         if rebuilt:
+            cause = short.seen.cause
             self.repairs_done += 1
+            self.repairs_moved += cause is Cause.OUT_OF_PLACEMENT
             self.bytes_rebuilt += rebuilt
-            log.info("repair.done", tier=short.tier.name, margin=short.seen.margin, rebuilt_bytes=rebuilt)
+            margin = short.seen.margin
+            log.info("repair.done", tier=short.tier.name, cause=cause.value, margin=margin, rebuilt_bytes=rebuilt)
         return rebuilt
 
-    async def _rebuild(self, summary: StripeSummary) -> int:
+    async def _rebuild(self, short: _Short) -> int:
         """Our own damage first: nothing is rebuilt from it."""
+        summary = short.summary
         if summary.corrupt:
             return await self._mender.mend(summary)
+        if short.seen.surplus:
+            self.let_go += await self._yielder.let_go(summary)
+            return 0
         try:
             return await self._rebuilder.rebuild(summary)
         except OwnPartDamaged:

@@ -72,6 +72,7 @@ class Mender:
 
     def __init__(self, store: ShardStore, sources: Sources, clock: WallClock) -> None:
         self.counts: Counter[str] = Counter()
+        self.sources = sources
         self._store = store
         self._sources = sources
         self._members = sources.members
@@ -117,6 +118,11 @@ class Mender:
         if table is not None and is_named(table.entries, self._members.own):
             self.counts["reports"] += 1
             await self._tell(table, table.entries, NO_INDEX)
+
+    async def say(self, table: HolderTable | StripeSummary, entries: Iterable[HolderEntry], index: int) -> None:
+        """That we hold this index, or NO_INDEX, after all that we said before."""
+        async with self._speaking:
+            await self._tell(table, entries, index)
 
     async def _tell(self, table: HolderTable | StripeSummary, entries: Iterable[HolderEntry], index: int) -> None:
         """Our own line, to ourselves and to the live siblings."""

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
+from lockbox_node.core.displaced import placed
 from lockbox_node.core.placement import Candidate, Kept, replacement
-from lockbox_node.core.repair import Health, believable, current_indices, health, table_with, tellable
+from lockbox_node.core.repair import Cause, Health, believable, current_indices, health, table_with, tellable
 from lockbox_node.core.slots import tombstone_until
 from lockbox_node.core.tiers import Tier, tier_numbered
 from lockbox_node.errors import LockboxError, RequestRefused, ShardCorrupt, ShardMissing
@@ -92,15 +93,44 @@ class Rebuilder:
         job = await self._open(summary)
         if job is not None and job.seen.short:
             # Two stewards at once know of each other's new holders only by asking; a deletion may have passed us by.
-            await self._learn(job, job.seen.holders())
+            await self._learn(job, [node for _, node in job.seen.sources()])
             job = await self._open(summary)
         if job is None or not job.seen.short:
             return 0
-        ours = {job.part.index: list(job.part.shards)}
-        have = await self._sources.fetch(job.wanted, ours, job.seen.sources())
-        rebuilt = await self._sources.rebuild(job.descriptor, have, job.seen.missing)
+        if job.seen.cause is Cause.OUT_OF_PLACEMENT:
+            self._require_place(job)
+        rebuilt = await self._bring(job)
         await self._hand_over(job, rebuilt)
         return max(1, job.descriptor.shard_bytes * len(job.descriptor.groups) * len(rebuilt))
+
+    def _require_place(self, job: _Job) -> None:
+        """LockboxError when no index that is out of place could move now: nothing is fetched for nothing."""
+        going = self._placing(job)
+        candidates = [one for one in self._members.candidates() if one.node not in going.busy]
+        failure: LockboxError | None = None
+        for index in job.seen.displaced:
+            try:
+                replacement(job.tier, job.part.address, candidates, going.taken, index, going.kept)
+            except LockboxError as error:
+                failure = error
+            else:
+                return
+        assert failure is not None
+        raise failure
+
+    async def _bring(self, job: _Job) -> Parts:
+        """Every missing index: as it is from whoever still serves it out of place, else rebuilt from k others."""
+        ours = {job.part.index: list(job.part.shards)}
+        moved: Parts = {index: ours[index] for index in job.seen.displaced if index in ours}
+        for index in job.seen.displaced:
+            for node in job.seen.going[index]:
+                if index not in moved and node != self._members.own:
+                    await self._sources.fetch_one(job.wanted, node, moved)
+        lost = [index for index in job.seen.missing if index not in moved]
+        if lost:
+            have = await self._sources.fetch(job.wanted, ours | moved, job.seen.sources())
+            moved |= await self._sources.rebuild(job.descriptor, have, lost)
+        return {index: moved[index] for index in job.seen.missing}
 
     async def _open(self, summary: StripeSummary) -> _Job | None:
         """The stripe as it stands now, with our own shards if they are good; None when it is gone or outdated."""
@@ -116,6 +146,7 @@ class Rebuilder:
         tier, view_of = tier_numbered(part.tier), self._members
         now = replace(summary, entries=part.entries, corrupt=False)
         seen = health(now, tier, view_of.alive(), view_of.own, view_of.failing())
+        seen = placed(seen, tier, summary.address, view_of.own, view_of.alive())
         return _Job(tier, part, open_descriptor(part.descriptor), seen)
 
     async def _learn(self, job: _Job, nodes: Sequence[NodeId]) -> None:
@@ -205,7 +236,7 @@ class Rebuilder:
         table = HolderTable(part.address, part.version, part.descriptor_hash, entries)
         await settled(merging(self._store, [table], first=True))
         told = HolderTable(part.address, part.version, part.descriptor_hash, tellable(entries))
-        others = dict.fromkeys([*job.seen.holders(), *added.values()])
+        others = dict.fromkeys([*(node for _, node in job.seen.sources()), *added.values()])
         await self._sources.tell(others, told)
 
 

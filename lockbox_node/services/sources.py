@@ -137,10 +137,11 @@ class Sources:
             sources = [source for source in open_sources if source not in asked]
             async with trio.open_nursery() as nursery:
                 for _, node in asked:
-                    nursery.start_soon(self._fetch_one, wanted, node, have)
+                    nursery.start_soon(self.fetch_one, wanted, node, have)
         return have
 
-    async def _fetch_one(self, wanted: Wanted, node: NodeId, have: Parts) -> None:
+    async def fetch_one(self, wanted: Wanted, node: NodeId, have: Parts) -> None:
+        """What a holder serves into `have`, if it is what the owner signed."""
         try:
             reply = await self.ask(node, GetShards(wanted.address, wanted.descriptor_hash, None))
         except (LockboxError, RemoteProtocolError) as error:

@@ -98,6 +98,7 @@ class Cluster:
     failing: set[bytes] = field(default_factory=set)  # say that they will not be there for long
     unwell: dict[bytes, int] = field(default_factory=dict)  # who doubts itself, and how far
     lying: set[bytes] = field(default_factory=set)  # serve damaged shards
+    full: set[bytes] = field(default_factory=set)  # say that they have no room
     requests: list[tuple[float, bytes, Message]] = field(default_factory=list)
     regions: RegionTable = BUILT_IN
     under_way: int = 0
@@ -233,7 +234,11 @@ class View:
         return None if node in self.cluster.known_dead else Contact(node, ("127.0.0.1:1",))
 
     def candidates(self) -> list[Candidate]:
-        return [self.cluster.candidate(node) for node in self.alive() if node not in self.cluster.failing]
+        return [
+            self.cluster.candidate(node)
+            for node in self.alive()
+            if node not in self.cluster.failing | self.cluster.full
+        ]
 
     async def request(self, contact: Contact, message: Message) -> Message:
         cluster = self.cluster

@@ -27,7 +27,7 @@ def observed() -> Observed:
         store=lambda: StoreFigures(3, 6, 6000, 8192, 1, 5, 4, 15, 1600, 17000, 24, 25),
         store_work=lambda: StoreWork(puts=7, gets=8, corrupt_found=9),
         requests=lambda: {("put_stripe", "served"): 10, ("put_stripe", "refused"): 11},
-        repairs=lambda: RepairWork(done=12, failed=13, pending=14),
+        repairs=lambda: RepairWork(done=12, failed=13, pending=14, moved=41, let_go=42),
         upkeep=lambda: UpkeepWork(True, 18, 19, 0.25, 22, 23, 1.8e9),
         certificates_left_s=lambda: {"identity": 86400.0, "operational": -1.0},
     )
@@ -79,6 +79,8 @@ def test_every_number_of_the_services_is_on_the_page() -> None:
         ("lockbox_repairs_total", "done"): 12,
         ("lockbox_repairs_total", "failed"): 13,
         ("lockbox_repairs_pending",): 14,
+        ("lockbox_repairs_moved_total",): 41,
+        ("lockbox_parts_let_go_total",): 42,
     }
     assert {name: shown.get(name) for name in expected} == expected
 

@@ -78,7 +78,9 @@ async def test_status_has_the_shape_that_people_rely_on(
     assert status["scrub"]["state"] == "waiting", "an empty store is scrubbed in no time"
     assert set(status["last_scrub"]) == {"number", "finished", "parts", "bytes", "corrupt"}
     assert status["clock"] == {"trusted": False, "why": "nobody was asked for the time yet"}
-    assert status["repairs"] == {"done": 0, "failed": 0, "pending": 0, "enabled": True, "view_trusted": True}
+    assert status["repairs"] == {
+        "done": 0, "failed": 0, "pending": 0, "moved": 0, "let_go": 0, "enabled": True, "view_trusted": True,
+    }  # fmt: skip
     assert set(status["certificates"]) == {"identity_until", "operational_until"}
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", status["certificates"]["identity_until"])
     assert (status["documents"], status["revoked"]) == ({}, False)

@@ -115,7 +115,9 @@ def test_nobody_unknown_enters_the_buckets(world: World) -> None:
     assert world.discovery.contact(node_id(99)) is None
 
 
-@pytest.mark.parametrize(("state", "free", "wanted"), [(1, 5, True), (1, 0, False), (0, 5, False), (2, 5, False)])
+@pytest.mark.parametrize(
+    ("state", "free", "wanted"), [(1, 5, True), (1, 0, False), (0, 5, False), (2, 5, False), (3, 5, False)]
+)
 def test_only_active_nodes_with_room_are_candidates(world: World, state: int, free: int, wanted: bool) -> None:
     record = bent(record_of(node_id(50)), state=state, free_class=free)
     assert is_eligible(record) is wanted

@@ -1,0 +1,103 @@
+"""Which shards of a stripe stand where the rules no longer allow them, and so have to move.
+
+A holder may join again with another region, an operator's nodes may grow, the region table may change: then a set that
+was legal when it was placed breaks a cap or the distance rule. The fewest indices whose absence makes the rest legal
+count as missing, so that repair brings them to better places; their holders still serve, and let go only when another
+holder has the index. What is lost first counts as lost alone: a stripe that is whole but out of place keeps its margin.
+All holders see the same table and records, so all name the same indices. Source: DESIGN, Tiers and placement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from lockbox_node.core.placement import Candidate, keeps_rules, most_legal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lockbox_node.core.repair import Health
+    from lockbox_node.core.tiers import Tier
+    from protocol.ids import NodeId
+
+CHOICES_MAX = 64  # further holders of indices that are looked at, where several hold the same
+
+
+class Placed(Protocol):
+    """Where a member says that it stands: a NodeRecord."""
+
+    @property
+    def region(self) -> str:
+        """Its region."""
+        ...
+
+    @property
+    def operator(self) -> str:
+        """Who runs it."""
+        ...
+
+
+def placed(seen: Health, tier: Tier, address: bytes, own: NodeId, members: Mapping[NodeId, Placed]) -> Health:
+    """`seen`, with the indices that have to move among the missing, and of several holders the legal one first.
+
+    `members` are the live ones, ourselves included. `surplus` is set when our own copy breaks the rules and another
+    holder has its index.
+    """
+    where = {node: _candidate(node, members[node]) for node in seen.holders() if node in members}
+    options = [
+        [(index, where[node]) for node in nodes if node in where]
+        for index, nodes in seen.live.items()
+        if any(node in where for node in nodes)
+    ]
+    nearest = dict(choices[0] for choices in options)
+    if keeps_rules(tier, nearest.values()):
+        chosen, displaced = nearest, tuple[int, ...]()
+    else:
+        chosen = _fewest_moves(tier, address, options)
+        displaced = tuple(sorted(nearest.keys() - chosen.keys()))
+    live = {index: _first(nodes, chosen.get(index)) for index, nodes in seen.live.items() if index not in displaced}
+    leaving = {index: (*seen.live[index], *seen.going.get(index, ())) for index in displaced}
+    return replace(
+        seen,
+        live=live,
+        missing=tuple(sorted((*seen.missing, *displaced))),
+        going={**seen.going, **leaving},
+        displaced=displaced,
+        surplus=not seen.missing and not displaced and _is_surplus(tier, chosen, live, own, where),
+    )
+
+
+def _first(nodes: tuple[NodeId, ...], chosen: Candidate | None) -> tuple[NodeId, ...]:
+    return tuple(sorted(nodes, key=lambda node: chosen is None or node != chosen.node))
+
+
+def _fewest_moves(tier: Tier, address: bytes, options: list[list[tuple[int, Candidate]]]) -> dict[int, Candidate]:
+    """The nearest holder of each index; where that has to move, another that need not, if there is one."""
+    choice = dict(choices[0] for choices in options)
+    best = set(most_legal(tier, address, choice.values()))
+    others = [other for choices in options for other in choices[1:]]
+    for index, holder in others[:CHOICES_MAX]:
+        trial = {**choice, index: holder}
+        kept = set(most_legal(tier, address, trial.values()))
+        if len(kept) > len(best):
+            choice, best = trial, kept
+    return {index: holder for index, holder in choice.items() if holder in best}
+
+
+def _is_surplus(
+    tier: Tier,
+    chosen: Mapping[int, Candidate],
+    live: Mapping[int, tuple[NodeId, ...]],
+    own: NodeId,
+    where: Mapping[NodeId, Candidate],
+) -> bool:
+    """Whether our own copy stands out of place beside one that does not."""
+    index = next((index for index, nodes in live.items() if own in nodes), None)
+    if index is None or own not in where or chosen[index].node == own:
+        return False
+    return not keeps_rules(tier, {**chosen, index: where[own]}.values())
+
+
+def _candidate(node: NodeId, record: Placed) -> Candidate:
+    return Candidate(node, record.region, record.operator)

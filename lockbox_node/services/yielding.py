@@ -1,0 +1,85 @@
+"""Lets go of a part of our own that stands out of place, once another holder has its index.
+
+In this order, so that a part is never dropped on hearsay, nor by two holders that trust each other's copy: we say that
+we hold nothing, and the other holder takes that in; it shows the very shards that the owner signed; our table still
+names it, so it has not said the same of itself meanwhile; only then the part goes. Whatever fails before that, we say
+again that we hold it. Cut off in between, we hold what nobody counts on, and begin anew. Source: DESIGN, Membership,
+verification, healing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from lockbox_node.core.displaced import placed
+from lockbox_node.core.repair import Health, current_indices, health
+from lockbox_node.core.tiers import tier_numbered
+from lockbox_node.errors import LockboxError, PeerUnreachable
+from lockbox_node.ports import ShardStore, StripeSummary, settled
+from lockbox_node.services.sources import Parts, Wanted
+from protocol.errors import RemoteProtocolError
+from protocol.messages import NO_INDEX, HolderTable, TellHolders
+from protocol.records import open_descriptor
+
+if TYPE_CHECKING:
+    from lockbox_node.ports import SlotView, StripePart
+    from lockbox_node.services.mending import Mender
+    from protocol.ids import NodeId
+
+log = structlog.get_logger()
+
+
+class Yielder:
+    """Holds no state; `mender` speaks for us, in the order in which things become true."""
+
+    def __init__(self, store: ShardStore, mender: Mender) -> None:
+        self._store = store
+        self._mender = mender
+        self._sources = mender.sources
+        self._members = mender.sources.members
+
+    async def let_go(self, summary: StripeSummary) -> bool:
+        """Whether our part was dropped; False when it is not surplus any more. LockboxError: not now."""
+        part = await self._part(summary)
+        seen = None if part is None else self._seen(summary, part)
+        if part is None or seen is None or not seen.surplus:
+            return False
+        heir = seen.live[summary.index][0]
+        try:
+            await self._require_proof(part, summary, heir)
+        except (LockboxError, RemoteProtocolError):
+            await self._mender.say(summary, (await self._part(summary) or part).entries, summary.index)
+            raise
+        await settled(partial(self._store.drop, summary.address, summary.descriptor_hash))
+        log.info("repair.let_go", tier=tier_numbered(summary.tier).name, heir=heir.hex()[:8])
+        return True
+
+    async def _require_proof(self, part: StripePart, summary: StripeSummary, heir: NodeId) -> None:
+        """LockboxError unless the heir knows that we hold nothing, and shows our index after that."""
+        await self._mender.say(summary, part.entries, NO_INDEX)
+        told = (await self._part(summary) or part).entries
+        line = max((entry for entry in told if entry.node == self._members.own), key=lambda entry: entry.sequence)
+        table = HolderTable(summary.address, summary.version, summary.descriptor_hash, [line])
+        await self._sources.ask(heir, TellHolders([table], None))
+        shown: Parts = {}
+        wanted = Wanted(summary.address, summary.descriptor_hash, open_descriptor(part.descriptor))
+        await self._sources.fetch_one(wanted, heir, shown)
+        if summary.index not in shown:
+            raise PeerUnreachable("the holder that has our index does not show it")
+        now = await self._part(summary)
+        if now is None or current_indices(now.entries).get(heir) != summary.index:
+            raise PeerUnreachable("the holder that has our index says that it holds nothing")
+
+    async def _part(self, summary: StripeSummary) -> StripePart | None:
+        view: SlotView = await settled(partial(self._store.look, summary.address))
+        return next((part for part in view.parts if part.descriptor_hash == summary.descriptor_hash), None)
+
+    def _seen(self, summary: StripeSummary, part: StripePart) -> Health:
+        tier, members = tier_numbered(summary.tier), self._members
+        now = replace(summary, entries=part.entries, corrupt=False)
+        seen = health(now, tier, members.alive(), members.own, members.failing())
+        return placed(seen, tier, summary.address, members.own, members.alive())
