@@ -32,6 +32,15 @@ def socket_of(config_path: Path) -> Path:
 
 def ask_node(config_path: Path, verb: str, **arguments: object) -> dict[str, Any]:
     """What the daemon says. PeerUnreachable when none runs; its refusal with its exit code."""
+    return _asked(config_path, verb, arguments, soon=True)
+
+
+def ask_node_long(config_path: Path, verb: str, **arguments: object) -> dict[str, Any]:
+    """The same of a verb that goes through all that the node holds: it may take minutes."""
+    return _asked(config_path, verb, arguments, soon=False)
+
+
+def _asked(config_path: Path, verb: str, arguments: dict[str, object], *, soon: bool) -> dict[str, Any]:
     path = socket_of(config_path)
 
     import trio
@@ -39,6 +48,7 @@ def ask_node(config_path: Path, verb: str, **arguments: object) -> dict[str, Any
     from lockbox_node import control
 
     async def once() -> dict[str, Any]:
-        return await control.ask_soon(path, verb, **arguments)
+        ask = control.ask_soon if soon else control.ask
+        return await ask(path, verb, **arguments)
 
     return trio.run(once)

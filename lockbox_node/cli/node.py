@@ -29,6 +29,7 @@ _BACKUPS = "lockbox_node.cli.backups"
 main.add_later("backup", _BACKUPS, "backup", "Back up the running node, all of it or what changed.")
 main.add_later("restore", _BACKUPS, "restore", "Make a node of a backup, in a new directory.")
 main.add_later("init", _AUTHORITY, "node_init", "Make the files of a new node.")
+main.add_later("report", "lockbox_node.cli.report", "report", "What if a region, operator or release vanished now.")
 main.add_later("scrub", "lockbox_node.cli.upkeep", "scrub", "Read everything that is stored, now, and check it.")
 
 

@@ -21,6 +21,7 @@ from lockbox_node.core.state_root import state_root
 from lockbox_node.errors import LockboxError, UsageError
 from lockbox_node.observe.backups import last_backup
 from lockbox_node.observe.metrics import Metrics, Observed, RepairWork, StoreWork, UpkeepWork
+from lockbox_node.observe.reporting import Reporting
 from lockbox_node.observe.web import Pages
 from lockbox_node.services.announcing import NodeState
 from protocol.documents import Kind
@@ -62,6 +63,8 @@ class Watch:
         self._started = trio.current_time()
         self._version = _version()
         self._metrics = Metrics(self._observed())
+        view, trusted = node.discovery, lambda: node.guard.trusted
+        self._reporting = Reporting(node.store, view, node.machine, trusted, now_unix_s)
 
     def verbs(self) -> Mapping[str, Verb]:
         """Answers of the control socket."""
@@ -71,6 +74,7 @@ class Watch:
             "healing": self._healing,
             "resume": self._resume,
             "scrub": self._scrub,
+            "report": self._reporting.report,
             "await-members": self._await_members,
             "await-documents": self._await_documents,
         }

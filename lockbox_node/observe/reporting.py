@@ -1,0 +1,125 @@
+"""The standing report of a node: what the loss of one region, operator or release would mean for the stripes it holds.
+
+The stripes are read page by page, with a rest after each, so that a store with a million parts holds up nobody; one
+report at a time, others wait. A node knows the holders of what it holds itself: the report says of how many stripes it
+speaks. Source: CONTRACT, report; core.what_if.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from lockbox_node.core.member_events import Status
+from lockbox_node.core.regions import REGIONS
+from lockbox_node.core.tiers import TIERS, tier_numbered
+from lockbox_node.core.what_if import CASES_LISTED_MAX, WORST_LISTED_MAX, Case, Kind, WhatIf, lost_of
+from lockbox_node.ports import ShardStore, StripeSummary, settled
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable
+
+    from lockbox_node.core.membership import Membership
+    from lockbox_node.services.sources import MembersView
+
+PAGE = 64
+REST_S = 0.001  # after a page: requests come first
+ADDRESS_DIGITS = 16
+
+
+class Reporting:
+    """Makes the report when it is asked for; `trusted` says whether the view of the members is."""
+
+    def __init__(
+        self,
+        store: ShardStore,
+        view: MembersView,
+        machine: Membership,
+        trusted: Callable[[], bool],
+        now_unix_s: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._view = view
+        self._machine = machine
+        self._trusted = trusted
+        self._now_unix_s = now_unix_s
+        self._turn = trio.Lock()
+
+    async def report(self, _request: dict[str, Any]) -> object:
+        """The verb of the control socket."""
+        async with self._turn:
+            gone = [one.record for one in self._machine.members.values() if one.status is Status.DEAD]
+            members = self._view.alive()
+            found = WhatIf(self._view.own, members, self._view.failing(), gone)
+            await self._read(found)
+        record = members[self._view.own]
+        return {
+            "node": record.node.hex(),
+            "region": record.region,
+            "operator": record.operator,
+            "made": datetime.datetime.fromtimestamp(self._now_unix_s(), datetime.UTC).isoformat(timespec="seconds"),
+            "view_trusted": self._trusted(),
+            "members": {"alive": len(members), "dead": len(gone)},
+            **_said(found),
+        }
+
+    async def _read(self, found: WhatIf) -> None:
+        after = b""
+        while True:
+            start = after
+            page: list[StripeSummary] = await settled(lambda answer: self._store.summaries(start, PAGE, answer))  # noqa: B023
+            for summary in page:
+                if not summary.trashed:
+                    found.add(summary, tier_numbered(summary.tier))
+            if len(page) < PAGE:
+                return
+            after = page[-1].address + page[-1].descriptor_hash
+            await trio.sleep(REST_S)
+
+
+def _said(found: WhatIf) -> dict[str, Any]:
+    cases = {kind: found.cases(kind) for kind in Kind}
+    return {
+        "stripes": found.stripes,
+        "tiers": {tier.name: found.tiers[tier.name] for tier in TIERS if found.tiers[tier.name]},
+        "margins": _counted(found.margins),
+        "lost": lost_of(found.margins),
+        "short": found.short,
+        "out_of_placement": found.displaced,
+        **{f"{kind.value}s": [_case(case) for case in cases[kind][:CASES_LISTED_MAX]] for kind in Kind},
+        "unlisted": {f"{kind.value}s": max(0, len(cases[kind]) - CASES_LISTED_MAX) for kind in Kind},
+        "worst": [
+            {
+                "address": risk.address.hex()[:ADDRESS_DIGITS],
+                "tier": risk.tier,
+                "margin": risk.margin,
+                "after": {"kind": risk.kind.value, "name": risk.name, "margin": risk.after},
+            }
+            for risk in found.worst
+        ],
+        "worst_listed_max": WORST_LISTED_MAX,
+    }
+
+
+def _case(case: Case) -> dict[str, Any]:
+    place = REGIONS.get(case.name) if case.kind is Kind.REGION else None
+    where = place and {"city": place.city, "latitude": place.latitude, "longitude": place.longitude}
+    return {
+        "name": case.name,
+        **(where or {}),
+        "nodes": case.nodes,
+        "gone": case.gone,
+        "shards": case.shards,
+        "stripes": case.stripes,
+        "worst": case.worst,
+        "lost": case.lost,
+        "margins": _counted(case.margins),
+    }
+
+
+def _counted(margins: Counter[int]) -> dict[str, int]:
+    """Margin -> stripes, the least first."""
+    return {str(margin): margins[margin] for margin in sorted(margins)}
