@@ -134,7 +134,11 @@ def _facts(said: Mapping[str, Any]) -> str:
     facts = [
         ("Members", f"{said['members']['alive']:,} alive", f"{said['members']['dead']:,} dead"),
         ("Least margin now", "none" if worst_now is None else str(worst_now), f"{said['lost']:,} stripes lost"),
-        ("Worst region", worst_region, "" if region is None else region.get("city", region["name"])),
+        (
+            "Worst region",
+            worst_region,
+            "" if region is None else region.get("city") or case_name("regions", region["name"]),
+        ),
         ("Short of a shard", f"{said['short']:,}", "stripes, repaired after the hold-off"),
         ("Out of placement", f"{said['out_of_placement']:,}", "stripes, whole but to be moved"),
     ]
