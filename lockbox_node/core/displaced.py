@@ -10,9 +10,9 @@ All holders see the same table and records, so all name the same indices. Source
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from lockbox_node.core.placement import Candidate, keeps_rules, most_legal
+from lockbox_node.core.placement import Candidate, Placed, keeps_rules, most_legal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,26 +24,16 @@ if TYPE_CHECKING:
 CHOICES_MAX = 64  # further holders of indices that are looked at, where several hold the same
 
 
-class Placed(Protocol):
-    """Where a member says that it stands: a NodeRecord."""
-
-    @property
-    def region(self) -> str:
-        """Its region."""
-        ...
-
-    @property
-    def operator(self) -> str:
-        """Who runs it."""
-        ...
-
-
 def placed(seen: Health, tier: Tier, address: bytes, own: NodeId, members: Mapping[NodeId, Placed]) -> Health:
     """`seen`, with the indices that have to move among the missing, and of several holders the legal one first.
 
     `members` are the live ones, ourselves included. `surplus` is set when our own copy breaks the rules and another
     holder has its index.
     """
+    live = seen.live
+    first = [members[nodes[0]] for nodes in live.values() if nodes[0] in members]
+    if len(seen.holders()) == len(live) and keeps_rules(tier, first):
+        return seen  # as nearly all are
     where = {node: _candidate(node, members[node]) for node in seen.holders() if node in members}
     options = [
         [(index, where[node]) for node in nodes if node in where]
@@ -56,19 +46,21 @@ def placed(seen: Health, tier: Tier, address: bytes, own: NodeId, members: Mappi
     else:
         chosen = _fewest_moves(tier, address, options)
         displaced = tuple(sorted(nearest.keys() - chosen.keys()))
-    live = {index: _first(nodes, chosen.get(index)) for index, nodes in seen.live.items() if index not in displaced}
+    standing = {index: _first(nodes, chosen.get(index)) for index, nodes in seen.live.items() if index not in displaced}
     leaving = {index: (*seen.live[index], *seen.going.get(index, ())) for index in displaced}
     return replace(
         seen,
-        live=live,
+        live=standing,
         missing=tuple(sorted((*seen.missing, *displaced))),
         going={**seen.going, **leaving},
         displaced=displaced,
-        surplus=not seen.missing and not displaced and _is_surplus(tier, chosen, live, own, where),
+        surplus=not seen.missing and not displaced and _is_surplus(tier, chosen, standing, own, where),
     )
 
 
 def _first(nodes: tuple[NodeId, ...], chosen: Candidate | None) -> tuple[NodeId, ...]:
+    if len(nodes) == 1:
+        return nodes
     return tuple(sorted(nodes, key=lambda node: chosen is None or node != chosen.node))
 
 

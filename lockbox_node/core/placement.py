@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lockbox_node.core.placement_search import SEARCH_STEPS_MAX, Demand, SearchEnded, Steps, find, most
 from lockbox_node.core.regions import BUILT_IN
@@ -29,6 +29,21 @@ if TYPE_CHECKING:
 
 WINDOW_MIN = 20
 WINDOW_PER_SHARD = 4
+
+
+class Placed(Protocol):
+    """Where somebody stands: a Candidate, a NodeRecord."""
+
+    @property
+    def region(self) -> str:
+        """Its region."""
+        ...
+
+    @property
+    def operator(self) -> str:
+        """Who runs it."""
+        ...
+
 
 Kept = tuple[int, "Candidate"]
 """A shard index, and a node that stores it beside the holders that count: dead, going, or a second one."""
@@ -127,17 +142,21 @@ def is_legal(tier: Tier, holders: Mapping[int, Candidate], regions: RegionTable 
     )
 
 
-def keeps_rules(tier: Tier, holders: Iterable[Candidate]) -> bool:
-    """Whether these holders of different indices may stand side by side, be they all n or fewer."""
-    holders = list(holders)
-    regions = Counter(holder.region for holder in holders)
-    operators = Counter(holder.operator for holder in holders)
+def keeps_rules(tier: Tier, holders: Iterable[Placed]) -> bool:
+    """Whether these holders of different indices may stand side by side, be they all n or fewer.
+
+    Asked for every stripe of a store in every sweep, so it counts by hand.
+    """
     cap = tier.shards_per_region_max
-    return (
-        max(regions.values(), default=0) <= cap
-        and max(operators.values(), default=0) <= cap
-        and all(region in NEAR and NEAR[region].isdisjoint(regions) for region in regions)
-    )
+    regions: dict[str, int] = {}
+    operators: dict[str, int] = {}
+    for holder in holders:
+        region, operator = holder.region, holder.operator
+        regions[region] = in_region = regions.get(region, 0) + 1
+        operators[operator] = of_operator = operators.get(operator, 0) + 1
+        if in_region > cap or of_operator > cap:
+            return False
+    return all(region in NEAR and NEAR[region].isdisjoint(regions) for region in regions)
 
 
 def most_legal(tier: Tier, address: bytes, holders: Iterable[Candidate]) -> list[Candidate]:

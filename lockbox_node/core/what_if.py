@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from lockbox_node.core.displaced import Placed, placed
+from lockbox_node.core.displaced import placed
+from lockbox_node.core.placement import Placed
 from lockbox_node.core.repair import Health, Stripe, health
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Measured(Placed, Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Case:
     """One region, operator or release. `margins` counts, by the margin left after it, the stripes that it touches."""
 
@@ -100,12 +101,13 @@ class WhatIf:
         self.displaced = 0  # that are whole but break the rules of placement
         self._own, self._members, self._failing = own, members, failing
         self._cases: dict[tuple[Kind, str], Case] = {}
+        self._cases_of = {node: self._belongs(record) for node, record in members.items()}
         self._worst: list[tuple[tuple[int, int, int, int], AtRisk]] = []  # a heap, the least bad on top
-        for record in members.values():
-            for case in self._cases_of(record):
+        for cases in self._cases_of.values():
+            for case in cases:
                 case.nodes += 1
         for record in gone:
-            for case in self._cases_of(record):
+            for case in self._belongs(record):
                 case.gone += 1
 
     def add(self, stripe: Stripe, tier: Tier) -> None:
@@ -117,13 +119,11 @@ class WhatIf:
         self.tiers[tier.name] += 1
         self.margins[margin] += 1
         self._judge(stripe, tier, seen)
-        lost: Counter[tuple[Kind, str]] = Counter()
+        lost: dict[Case, int] = {}
         for index, nodes in live.items():
-            holders = dict.fromkeys((*nodes, *seen.going.get(index, ())))
-            for key in self._shared([self._members[node] for node in holders]):
-                lost[key] += 1
-        for key, shards in lost.items():
-            case = self._cases[key]
+            for case in self._shared((*nodes, *seen.going.get(index, ()))):
+                lost[case] = lost.get(case, 0) + 1
+        for case, shards in lost.items():
             case.shards += shards
             case.stripes += 1
             case.margins[margin - shards] += 1
@@ -144,35 +144,29 @@ class WhatIf:
         elif placed(seen, tier, stripe.address, self._own, self._members).displaced:
             self.displaced += 1
 
-    def _cases_of(self, record: Measured) -> list[Case]:
-        return [self._cases.setdefault(key, Case(*key)) for key in keys_of(record)]
+    def _belongs(self, record: Measured) -> tuple[Case, ...]:
+        keys = ((Kind.REGION, record.region), (Kind.OPERATOR, record.operator), (Kind.RELEASE, record.software.hex()))
+        return tuple(self._cases.setdefault(key, Case(*key)) for key in keys)
 
-    def _shared(self, holders: list[Measured]) -> list[tuple[Kind, str]]:
+    def _shared(self, holders: tuple[NodeId, ...]) -> Iterable[Case]:
         """The cases with which all of these holders of one index would vanish."""
-        first, *others = [keys_of(holder) for holder in holders]
-        return [key for key in first if all(key in keys for keys in others)]
+        first = self._cases_of[holders[0]]
+        if len(holders) == 1:
+            return first
+        return [case for case in first if all(case in self._cases_of[other] for other in holders[1:])]
 
-    def _keep(self, stripe: Stripe, tier: Tier, margin: int, lost: Counter[tuple[Kind, str]]) -> None:
-        parts = {key: shards for key, shards in lost.items() if key[0] is not Kind.RELEASE}
-        if not parts:
+    def _keep(self, stripe: Stripe, tier: Tier, margin: int, lost: Mapping[Case, int]) -> None:
+        spread = [(shards, case) for case, shards in lost.items() if case.kind is not Kind.RELEASE]
+        if not spread:
             return  # every index has holders in several regions
-        (kind, name), shards = max(parts.items(), key=lambda item: item[1])
+        shards, case = max(spread, key=lambda item: item[0])
         after = margin - shards
-        risk = AtRisk(stripe.address, tier.name, margin, after, kind, name)
+        risk = AtRisk(stripe.address, tier.name, margin, after, case.kind, case.name)
         entry = ((-after, -margin, -int.from_bytes(stripe.address, "big"), -self.stripes), risk)
         if len(self._worst) < WORST_LISTED_MAX:
             heapq.heappush(self._worst, entry)
         elif entry[0] > self._worst[0][0]:
             heapq.heapreplace(self._worst, entry)
-
-
-def keys_of(record: Measured) -> tuple[tuple[Kind, str], ...]:
-    """The cases that a member belongs to."""
-    return (
-        (Kind.REGION, record.region),
-        (Kind.OPERATOR, record.operator),
-        (Kind.RELEASE, record.software.hex()),
-    )
 
 
 def lost_of(margins: Counter[int]) -> int:

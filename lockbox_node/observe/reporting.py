@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from lockbox_node.core.membership import Membership
     from lockbox_node.services.sources import MembersView
 
-PAGE = 64
-REST_S = 0.001  # after a page: requests come first
+PAGE = 32
+REST_S = 0.002  # after a page, about as long as one takes: requests come first
 ADDRESS_DIGITS = 16
 
 
