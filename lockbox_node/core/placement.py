@@ -167,7 +167,7 @@ def most_legal(tier: Tier, address: bytes, holders: Iterable[Candidate]) -> list
     ordered = _eligible(address, holders, {})
     nobody = _Kept({}, {})
     choices = (
-        _flow(tier, [one for one in ordered if one.region in allowed], {}, nobody, tier.n)
+        _flow(tier, [one for one in ordered if one.region in allowed], {}, nobody, len(ordered))
         for allowed in _region_sets(ordered, {})
     )
     return max(choices, key=len, default=[])

@@ -15,6 +15,8 @@ from lockbox_node.core.placement import (
     Kept,
     is_legal,
     is_well_placed,
+    keeps_rules,
+    most_legal,
     neighbourhood,
     place,
     replacement,
@@ -269,3 +271,38 @@ def test_neighbourhood_is_the_order_of_xor() -> None:
     nodes = network(50, spread_regions(7))
     address = bytes(range(32))
     assert neighbourhood(address, nodes) == sorted(nodes, key=lambda one: distance(one.node, address))
+
+
+def test_what_keeps_the_rules_may_be_fewer_than_all() -> None:
+    a, b, _ = spread_regions(3)
+    four = [node(i, a) for i in range(1, 5)]
+    assert keeps_rules(STANDARD, [])
+    assert keeps_rules(STANDARD, [*four, node(9, b)])
+    assert not keeps_rules(STANDARD, [*four, node(5, a)]), "five in one region"
+    assert not keeps_rules(STANDARD, [node(i, region, "one") for i, region in enumerate([a, a, a, b, b])])
+    assert not keeps_rules(STANDARD, [node(1, "eu-west-1"), node(2, "eu-west-2")])
+    assert not keeps_rules(STANDARD, [node(1, "atlantis")])
+
+
+def test_of_holders_that_cannot_all_stay_the_most_stay_and_the_nearer_of_equals() -> None:
+    near = [node(1, "eu-west-2"), node(2, "eu-west-1"), node(3, "eu-west-1"), node(4, "ap-south-1")]
+    assert most_legal(STANDARD, ADDRESS, near) == near[1:]
+    assert most_legal(STANDARD, ADDRESS, near[:2]) == near[:1]
+    assert most_legal(STANDARD, ADDRESS, []) == []
+    assert most_legal(STANDARD, ADDRESS, [node(1, "atlantis")]) == []
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(sorted(REGIONS)), st.sampled_from("abc")),
+        min_size=1,
+        max_size=7,
+    )
+)
+def test_nothing_larger_keeps_the_rules_than_what_stays(places: list[tuple[str, str]]) -> None:
+    holders = [node(i, region, operator) for i, (region, operator) in enumerate(places, start=1)]
+    kept = most_legal(BASIC, ADDRESS, holders)
+    assert keeps_rules(BASIC, kept)
+    larger = itertools.combinations(holders, len(kept) + 1)
+    assert not any(keeps_rules(BASIC, some) for some in larger)
