@@ -22,7 +22,7 @@ RELEASE_DIGITS = 12
 
 _STYLE = """
 :root{color-scheme:light dark;--ground:#fbfbf9;--text:#1c1f23;--soft:#5a6068;--line:#d8d8d2;--land:#e2e3dc;
---sea:#f3f6f8;--lost:#b3161b;--thin:#c25400;--low:#8a6d00;--good:#1c7a3d;--none:#7a8088}
+--sea:#f3f6f8;--lost:#b3161b;--thin:#c25400;--low:#8a6d00;--good:#1c7a3d;--none:#666c74}
 @media(prefers-color-scheme:dark){:root{--ground:#15181b;--text:#e9eaec;--soft:#a6acb4;--line:#363b41;--land:#33393f;
 --sea:#1b2024;--lost:#ff7b76;--thin:#ff9f57;--low:#e3c34a;--good:#63cf87;--none:#8d949c}}
 *{box-sizing:border-box}

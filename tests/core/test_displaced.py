@@ -127,6 +127,17 @@ def test_a_better_copy_of_a_displaced_index_ends_it_and_makes_the_old_one_surplu
         assert seen.surplus is (own == 3)
 
 
+def test_a_copy_out_of_place_that_is_farther_than_the_better_one_is_surplus_too() -> None:
+    where, table = spread(STANDARD)
+    where[90] = Where("atlantis", "op90")
+    table[90] = 2
+    seen = seen_by(90, STANDARD, where, table)
+    assert not seen.short
+    assert seen.live[2] == (node_id(3), node_id(90))
+    assert seen.surplus
+    assert not seen_by(3, STANDARD, where, table).surplus
+
+
 def test_nothing_is_surplus_while_another_index_is_missing() -> None:
     where, table = spread(STANDARD)
     where[3] = Where("atlantis", "op3")

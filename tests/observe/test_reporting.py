@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -9,6 +10,7 @@ import trio
 from lockbox_node.core.regions import spread_regions
 from lockbox_node.core.tiers import STANDARD
 from lockbox_node.observe.reporting import PAGE, Reporting
+from lockbox_node.ports import settled
 from tests.fakes.healing_cluster import Cluster, View
 from tests.fakes.stripes import NOW_UNIX_S, make_stripe
 
@@ -79,6 +81,15 @@ async def test_every_stripe_of_many_pages_is_counted_once(autojump_clock: MockCl
     assert said["stripes"] == cluster.stores[node].figures().stripes == parts
     assert said["tiers"] == {STANDARD.name: parts}
     assert len(said["worst"]) == said["worst_listed_max"] == 20
+
+
+async def test_what_lies_in_trash_is_left_out(autojump_clock: MockClock) -> None:
+    cluster = Cluster()
+    node = cluster.ids[0]
+    await cluster.put(node, make_stripe("a", lease_s=5).parts[0])
+    await cluster.put(node, make_stripe("b").parts[0])
+    assert await settled(partial(cluster.stores[node].expire, NOW_UNIX_S + 6.0, 1.0)) == 1
+    assert (await reported(cluster, node))["stripes"] == 1
 
 
 async def test_two_that_ask_at_once_wait_for_one_another(autojump_clock: MockClock) -> None:
