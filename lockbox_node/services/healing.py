@@ -356,7 +356,8 @@ class Healing:
         if summary.corrupt:
             return await self._mender.mend(summary)
         if short.seen.surplus:
-            self.let_go += await self._yielder.let_go(summary)
+            if await self._yielder.let_go(summary):
+                self.let_go += 1
             return 0
         try:
             return await self._rebuilder.rebuild(summary)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from lockbox_node.core.displaced import placed
-from lockbox_node.core.repair import Health, current_indices, health
+from lockbox_node.core.repair import Health, current_indices, health, is_named
 from lockbox_node.core.tiers import tier_numbered
-from lockbox_node.errors import LockboxError, PeerUnreachable
+from lockbox_node.errors import LockboxError, PeerUnreachable, StoreFull
 from lockbox_node.ports import ShardStore, StripeSummary, settled
 from lockbox_node.services.sources import Parts, Wanted
 from protocol.errors import RemoteProtocolError
@@ -62,8 +62,10 @@ class Yielder:
         """LockboxError unless the heir knows that we hold nothing, and shows our index after that."""
         await self._mender.say(summary, part.entries, NO_INDEX)
         told = (await self._part(summary) or part).entries
-        line = max((entry for entry in told if entry.node == self._members.own), key=lambda entry: entry.sequence)
-        table = HolderTable(summary.address, summary.version, summary.descriptor_hash, [line])
+        ours = [entry for entry in told if entry.node == self._members.own and entry.index == NO_INDEX]
+        if is_named(told, self._members.own) or not ours:
+            raise StoreFull("the holder table has no room for our word", "it has when its oldest lines go")
+        table = HolderTable(summary.address, summary.version, summary.descriptor_hash, ours)
         await self._sources.ask(heir, TellHolders([table], None))
         shown: Parts = {}
         wanted = Wanted(summary.address, summary.descriptor_hash, open_descriptor(part.descriptor))

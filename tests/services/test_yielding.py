@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,9 +14,20 @@ from msgspec.structs import replace
 from lockbox_node.core.placement import is_legal
 from lockbox_node.core.tiers import STANDARD
 from lockbox_node.errors import ShardMissing
+from lockbox_node.ports import settled
 from protocol.ids import NodeId
-from protocol.messages import NO_INDEX, GetShards, HolderEntry, HolderTable, Message, PutStripe, TellHolders
+from protocol.messages import (
+    ENTRIES_MAX,
+    NO_INDEX,
+    GetShards,
+    HolderEntry,
+    HolderTable,
+    Message,
+    PutStripe,
+    TellHolders,
+)
 from tests.fakes.healing_cluster import Cluster, look, running
+from tests.fakes.stripes import node_of
 
 if TYPE_CHECKING:
     from lockbox_node.ports import Answer, StripePart
@@ -182,3 +194,18 @@ async def test_a_displaced_holder_that_does_not_serve_is_no_obstacle(autojump_cl
         found = await standing(cluster, part)
         assert is_legal(STANDARD, {index: cluster.candidate(nodes[0]) for index, nodes in found.items()})
         assert len([message for _, _, message in cluster.requests if isinstance(message, GetShards)]) > STANDARD.k
+
+
+async def test_a_table_without_room_for_our_word_keeps_the_part(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster()) as cluster:
+        part = await cluster.lock("a")
+        node = cluster.nearest_first(part)[4]
+        move_beside_another(cluster, part, node)
+        await moved(cluster)
+        others = [HolderEntry(number % STANDARD.n, node_of(1000 + number), 1) for number in range(ENTRIES_MAX)]
+        full = HolderTable(part.address, part.version, part.descriptor_hash, others)
+        await settled(partial(cluster.stores[node].merge, (), [full]))
+        await trio.sleep(60)
+        assert await holds(cluster, node, part)
+        assert cluster.sum("let_go") == 0
+        assert cluster.healings[node].repairs_failed > 0
