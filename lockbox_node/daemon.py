@@ -29,6 +29,7 @@ import trio
 from lockbox_node import control
 from lockbox_node.adapters.backups import Backups
 from lockbox_node.adapters.clock import OsEntropy, SystemClock
+from lockbox_node.adapters.delayed_network import DelayedNetwork
 from lockbox_node.adapters.document_files import load_documents, load_rules, save_documents
 from lockbox_node.adapters.identity import NetworkFile, NodeIdentity
 from lockbox_node.adapters.keystores import FileKeyStore
@@ -66,10 +67,10 @@ WORKERS_MAX = 2  # threads for long computations
 log = structlog.get_logger()
 
 
-def run(config_path: Path, parting: Path | None = None) -> None:
+def run(config_path: Path, parting: Path | None = None, latency: Path | None = None) -> None:
     """Run until SIGTERM or SIGINT. ConfigError and its kin before anything is bound or written.
 
-    `parting` is for the daemons of a test network alone: adapters.parted_network.
+    `parting` and `latency` are for the daemons of a test network alone: adapters.parted_network, delayed_network.
     """
     config = load(config_path)
     config.node.require_advertisable()
@@ -79,7 +80,7 @@ def run(config_path: Path, parting: Path | None = None) -> None:
     gc.freeze()
     gc.set_threshold(GC_OBJECTS)
     try:
-        trio.run(serve, config, config_path.absolute(), parting)
+        trio.run(serve, config, config_path.absolute(), parting, latency)
     except Exception as error:
         if not _expected(error):
             log.exception("daemon.failed")
@@ -123,7 +124,7 @@ def notify(words: str) -> None:
             log.warning("notify.failed", error=error.strerror)
 
 
-async def serve(config: Config, config_path: Path, parting: Path | None = None) -> None:
+async def serve(config: Config, config_path: Path, parting: Path | None = None, latency: Path | None = None) -> None:
     """Build everything, run the node, end it in order when a signal asks for it."""
     directory = config_path.parent
     data_dir = directory / config.node.data_dir
@@ -137,8 +138,7 @@ async def serve(config: Config, config_path: Path, parting: Path | None = None) 
             f"node.operator is {config.node.operator!r}, the certificate says {identity.operator!r}",
             "set node.operator to what the certificate says",
         )
-    host, port = host_port(config.node.listen, "node.listen")
-    network = TcpNetwork(identity, host, port) if parting is None else PartedNetwork(identity, host, port, parting)
+    network = _network(identity, *host_port(config.node.listen, "node.listen"), parting, latency)
     software = software_hash()
     with closing(ShardStoreFile.open(data_dir, config.store, clock, identity.node_id)) as store:
         workers = ThreadWorkers(trio.CapacityLimiter(WORKERS_MAX))
@@ -187,6 +187,14 @@ def _require_region(region: str, data_dir: Path, root: NetworkRoot) -> None:
     """
     if region not in BUILT_IN and not (data_dir / "STORE").exists():
         load_rules(data_dir / DOCUMENTS, root).regions.named(region)
+
+
+def _network(identity: NodeIdentity, host: str, port: int, parting: Path | None, latency: Path | None) -> TcpNetwork:
+    if latency is not None:
+        if parting is None:
+            raise ConfigError("--latency is for test networks, which give --parting too", "leave it out")
+        return DelayedNetwork(identity, host, port, parting, latency)
+    return TcpNetwork(identity, host, port) if parting is None else PartedNetwork(identity, host, port, parting)
 
 
 async def _obey(signals: AsyncIterator[int], node: Node, identity: NodeIdentity, papers: Path) -> None:

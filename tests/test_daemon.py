@@ -310,7 +310,10 @@ def test_only_a_daemon_of_a_test_network_can_be_parted(data: Path) -> None:
     config = load(data / "node.toml")
     listen = replace(config.node, listen="0.0.0.0:7420", advertise="127.0.0.1:7420")
     (data / "node.toml").write_text(to_toml(replace(config, node=listen)))
-    assert "test networks" in refused(data, "--parting", str(data / "partition.json"))
+    parting, latency = ("--parting", str(data / "partition.json")), ("--latency", str(data / "latency.json"))
+    assert "test networks" in refused(data, *parting)
+    assert "test networks" in refused(data, *parting, *latency)
+    assert "test networks" in refused(data, *latency)
 
 
 def test_the_data_dir_of_another_node_is_refused(data: Path, tmp_path: Path) -> None:

@@ -56,7 +56,9 @@ class PartedNetwork(TcpNetwork):
         """ConfigError where no test network can be."""
         super().__init__(contexts, host, port)
         if not _is_loopback(host):
-            raise ConfigError(f"--parting is for test networks, and {host} is no loopback address", "leave it out")
+            raise ConfigError(
+                f"only test networks are parted or delayed, and {host} is no loopback address", "leave it out"
+            )
         self._orders = orders
         self._sockets: WeakSet[_Socket] = WeakSet()  # the listener, dials under way, streams
         self.dropped: tuple[str, ...] = ()
@@ -120,7 +122,9 @@ def _filter(sock: _Socket, hosts: Collection[str]) -> None:
         return
     borrowed = socket.socket(fileno=sock.fileno())
     try:
-        if hosts:
+        if borrowed.family != socket.AF_INET:
+            pass  # inside of this process: the socket that it speaks for is filtered itself
+        elif hosts:
             program = program_of(hosts)
             code = b"".join(struct.pack("HBBI", *step) for step in program)
             held = ctypes.create_string_buffer(code, len(code))

@@ -338,7 +338,8 @@ async def _shaken(sock: socket.socket, context: ssl.SSLContext, host: str, *, se
     """The stream over `sock` after the handshake. Closes it on every error; OSError (SSLError too) or ValueError."""
     owner = sock
     try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:  # TLS may run inside of us, behind a delay
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setblocking(False)
         owner = tls = context.wrap_socket(
             sock, server_side=server_side, do_handshake_on_connect=False, suppress_ragged_eofs=False

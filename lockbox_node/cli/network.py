@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from pathlib import Path
 
+    from lockbox_node.cli.delays import Delays
     from lockbox_node.cli.partitions import Partition
 
 STATE_NAME = "testnet.json"
 PARTING_NAME = "partition.json"  # what the daemons drop; there while a partition stands
+LATENCY_NAME = "latency.json"  # how far apart all are; there when they are
 PORT_FIRST, PORT_STEP, PORTS = 7420, 10, 100  # one port of these for all nodes; HTTP is the next one
 NODES_MAX = 250  # node i listens on 127.1.i.1
 REGIONS_DEFAULT = 7
@@ -70,6 +72,7 @@ class TestnetPlan:
     operators: int
     config: Config
     policy: tuple[str, ...] = ()  # KEY=VALUE, signed by the authority of the network
+    delays: Delays | None = None  # None: all are in one place, whatever they claim
 
     @classmethod
     def of(cls, nodes: int, directory: Path, regions: str, *, real_times: bool, policy: tuple[str, ...]) -> TestnetPlan:
@@ -247,9 +250,14 @@ class Testnet:
         )
         create_node(data, self._network, replace(self.config, node=settings), self._directory / "ca" / FOLDER)
         node_id = issue(self._directory / "ca", data / "identity" / "node.csr", "node", data / "identity" / "node.pem")
-        daemon = Daemon(name, data / "node.toml", self._directory / f"{name}.log", self._directory / PARTING_NAME)
+        latency = None if plan.delays is None else self._directory / LATENCY_NAME
+        log, parting = self._directory / f"{name}.log", self._directory / PARTING_NAME
+        daemon = Daemon(name, data / "node.toml", log, parting, latency)
         member = Member(name, node_id, settings.listen, settings.http, region, operator, data, daemon)
         self.members[name] = member
+        if plan.delays is not None and latency is not None:
+            places = {one.host: plan.delays.place_of(one.name, one.region) for one in self.members.values()}
+            plan.delays.save(latency, places)
         return member
 
     async def start(self, members: list[Member]) -> None:

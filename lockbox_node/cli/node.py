@@ -37,8 +37,9 @@ main.add_later("scrub", "lockbox_node.cli.upkeep", "scrub", "Read everything tha
 @config_option
 @click.option("--die-with", type=int, hidden=True, help="Be killed when this process, our parent, ends.")
 @click.option("--parting", type=click.Path(path_type=Path), hidden=True, help="Of test networks: who is cut off.")
+@click.option("--latency", type=click.Path(path_type=Path), hidden=True, help="Of test networks: who is how far away.")
 @reporting
-def run(config_path: Path, die_with: int | None, parting: Path | None) -> None:
+def run(config_path: Path, die_with: int | None, parting: Path | None, latency: Path | None) -> None:
     """Run the daemon until SIGTERM.
 
     Example: lockbox-node run --config /var/lib/lockbox/node.toml
@@ -47,7 +48,7 @@ def run(config_path: Path, die_with: int | None, parting: Path | None) -> None:
 
     if die_with is not None:
         daemon.die_with(die_with)
-    daemon.run(config_path, parting)
+    daemon.run(config_path, parting, latency)
 
 
 @main.command()

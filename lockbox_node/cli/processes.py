@@ -40,6 +40,7 @@ class Daemon:
     config: Path
     log: Path
     parting: Path
+    latency: Path | None = None
     process: subprocess.Popen[bytes] | None = None
     paused: bool = False
     ready: bool = False
@@ -81,9 +82,12 @@ class Daemon:
 
     def _spawn(self, notify: str) -> None:
         command = [sys.executable, "-m", "lockbox_node.cli.node", "run", "--config", str(self.config)]
+        command += ["--die-with", str(os.getpid()), "--parting", str(self.parting)]
+        if self.latency is not None:
+            command += ["--latency", str(self.latency)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--die-with", str(os.getpid()), "--parting", str(self.parting)],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -39,7 +39,13 @@ def main() -> None:
 @click.option("--nodes", required=True, type=click.IntRange(1, 250), help="How many daemons.")
 @_DIRECTORY
 @click.option("--regions", default="", help="Names of the region table with commas; default: 7 far apart.")
-@click.option("--latency", type=click.Choice(["none"]), default="none", help="Delays between regions.")
+@click.option("--latency", type=click.Choice(["none", "world"]), default="none", help="Delays between regions.")
+@click.option(
+    "--client-region", default="", help="Where clients stand with --latency world; default: the first region."
+)
+@click.option(
+    "--liar", "liars", multiple=True, hidden=True, metavar="NODE=REGION", help="Stands there, claims its own."
+)
 @click.option("--real-times", is_flag=True, help="The tiers' own hold-offs and sweeps instead of short ones.")
 @click.option("--policy", multiple=True, metavar="KEY=VALUE", help="What all nodes go by, e.g. healing=off.")
 @_JSON
@@ -49,6 +55,8 @@ def up(
     directory: Path,
     regions: str,
     latency: str,
+    client_region: str,
+    liars: tuple[str, ...],
     real_times: bool,
     policy: tuple[str, ...],
     as_json: bool,
@@ -57,12 +65,20 @@ def up(
 
     Example: lockbox-testnet up --nodes 24 --dir /tmp/net --json
     """
+    import dataclasses
+
     import trio
 
+    from lockbox_node.cli.delays import Delays
     from lockbox_node.cli.network import Testnet, TestnetPlan
     from lockbox_node.cli.verbs import verbs_of
+    from lockbox_node.errors import UsageError
 
     plan = TestnetPlan.of(nodes, directory.absolute(), regions, real_times=real_times, policy=policy)
+    if latency == "world":
+        plan = dataclasses.replace(plan, delays=Delays.of(client_region, liars, plan.regions))
+    elif client_region or liars:
+        raise UsageError("all stand in one place without delays", "add --latency world")
 
     def ready(summary: dict[str, Any]) -> None:
         _progress("")

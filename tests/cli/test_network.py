@@ -15,8 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
+from lockbox_node.adapters.identity import ClientIdentity, NetworkFile
+from lockbox_node.adapters.tcp import TcpNetwork
 from lockbox_node.cli import network as networks
+from lockbox_node.cli.delays import round_trip_ms
 from lockbox_node.cli.network import BALLAST_BYTES, NODES_MAX, Testnet, TestnetPlan
 from lockbox_node.config import Config
 from lockbox_node.errors import LockboxError, UsageError
@@ -117,6 +121,31 @@ def test_the_line_is_as_promised_and_a_signal_ends_all_with_exit_0(number: signa
         out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out, err) == (0, "", "")
     until_gone(pids)
+
+
+@pytest.mark.real
+def test_over_the_world_every_node_is_as_far_as_it_stands_and_not_as_it_claims(tmp_path: Path) -> None:
+    words = ("--regions", "us-east-1,ap-southeast-2", "--liar", "n02=eu-central-1", "--client-region", "eu-central-1")
+    with up(tmp_path / "net", "--latency", "world", *words) as (_, line):
+        near, far = (dial_s(line, number) for number in (1, 0))
+        assert [node["region"] for node in line["nodes"]] == ["us-east-1", "ap-southeast-2"]
+    assert far >= 2 * round_trip_ms("eu-central-1", "us-east-1") / 1000
+    assert near < far  # from Frankfurt to Frankfurt, although it says that it is in Sydney
+
+
+def dial_s(line: dict[str, Any], number: int) -> float:
+    """The quickest of a few dials of one node by a client, TCP and TLS."""
+    network = NetworkFile.load(Path(line["network"]))
+    host, _, port = line["nodes"][number]["address"].rpartition(":")
+
+    async def once() -> float:
+        began = trio.current_time()
+        stream = await TcpNetwork(ClientIdentity.guest(network)).dial(host, int(port))
+        took_s = trio.current_time() - began
+        await stream.aclose()
+        return took_s
+
+    return min(trio.run(once) for _ in range(5))
 
 
 @pytest.mark.real
