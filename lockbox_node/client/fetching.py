@@ -108,17 +108,27 @@ class Fetch:
         return code(self.descriptor.k, self.descriptor.n).decode(self._good[group], length)
 
     def _order(self) -> Iterable[tuple[int, Member]]:
-        """Whom to ask: one holder of each index, live and connected ones first, then the further ones."""
-        members, pool, now = self._vault.members, self._vault.pool, trio.current_time()
-        ranked: list[tuple[int, bool, bool, int, bytes]] = []
+        """Whom to ask: live ones first, of them one holder of each index, of them those that will answer soonest."""
+        vault, now = self._vault, trio.current_time()
+        known = [
+            (
+                not vault.members.is_live(node, now),
+                vault.expected_s(member),
+                vault.pool.ready(node) is None,
+                index,
+                node,
+            )
+            for index, node in self._table.holders
+            if (member := vault.members.get(node)) is not None
+        ]
         taken: dict[int, int] = {}
-        known = [(index, node) for index, node in self._table.holders if members.get(node) is not None]
-        for index, node in sorted(known, key=lambda place: (place[0], not members.is_live(place[1], now), place[1])):
+        ranked: list[tuple[bool, int, float, bool, int, bytes]] = []
+        for away, expected_s, cold, index, node in sorted(known):
             rank = taken.get(index, 0)
             taken[index] = rank + 1
-            ranked.append((rank, not members.is_live(node, now), pool.ready(node) is None, index, node))
-        for _, _, _, index, node in sorted(ranked, key=lambda one: (one[1], one[0], *one[2:])):
-            member = members.get(node)
+            ranked.append((away, rank, expected_s, cold, index, node))
+        for *_, index, node in sorted(ranked):
+            member = vault.members.get(node)
             assert member is not None
             yield index, member
 
@@ -161,6 +171,7 @@ class Fetch:
                 self._post(attempt)
             elif attempt.again_at == NEVER and not attempt.hedged and self._progress(attempt) + self._hedge_s() <= now:
                 attempt.hedged = True
+                self._vault.nearness.late(attempt.member.record, now - attempt.posted_at)
                 self._ask(1)
 
     async def _judge(self, attempt: Attempt, outcome: Outcome) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lockbox_node.client.wallet import AssetEntry
 
 FIRST_ANSWERS = 3
+OPERATORS_ASKED = FIRST_ANSWERS + 2
 MISS_NODES = 20
 MISS_REGIONS = 3
 VERSIONS_MAX = MISS_NODES * SIBLINGS_MAX  # slot identities kept per address: all that so many answers can name
@@ -167,16 +168,18 @@ class Finding:
             await self.hear_until(knows)
 
     async def first(self, current_answers: int) -> None:
-        """Ask enough nodes and return as soon as FIRST_ANSWERS have answered and something was found.
+        """Ask enough nodes and return as soon as FIRST_ANSWERS have answered, of as many operators as there are of
+        these, and something was found. Of twice as many as are asked, those that will answer soonest.
 
         AssetNotFound when the nearest nodes say that nothing stands here, PeerUnreachable when too few say anything.
         """
         params = self._vault.params
         deadline = trio.current_time() + params.find_s
-        survey = self.survey
-        survey.ask(max(FIRST_ANSWERS, current_answers))
+        survey, count = self.survey, max(FIRST_ANSWERS, current_answers)
+        survey.reorder(self._soonest(count))
+        survey.ask(count)
         soon = trio.current_time() + params.first_s
-        await survey.until(lambda: self.answers >= FIRST_ANSWERS, soon, params.hedge_find_s)
+        await survey.until(self._heard_enough, soon, params.hedge_find_s)
         if not self.tables():
             survey.ask(MISS_NODES)
             await survey.until(lambda: bool(self.tables()), deadline, params.hedge_find_s)
@@ -189,6 +192,22 @@ class Finding:
         deadline = trio.current_time() + params.hedge_find_s
         await self.survey.until(lambda: self.answers >= current_answers, deadline, params.hedge_find_s)
         return self.answers >= current_answers
+
+    def _soonest(self, count: int) -> list[Member]:
+        """Live ones, soon to answer, of more operators than must be heard: some may be silent."""
+        vault, among, now = self._vault, 2 * count, trio.current_time()
+
+        def rank(member: Member) -> tuple[bool, float]:
+            return not vault.members.is_live(member.record.node, now), vault.expected_s(member)
+
+        order = [*sorted(self._near[:among], key=rank), *self._near[among:]]
+        return vault.members.distinct_operators(order, OPERATORS_ASKED)
+
+    def _heard_enough(self) -> bool:
+        if self.answers < FIRST_ANSWERS:
+            return False
+        heard = {member.record.operator for member in self._near if member.record.node in self.survey.answered}
+        return len(heard) >= min(FIRST_ANSWERS, len({member.record.operator for member in self._near}))
 
     def _nothing(self) -> AssetNotFound | PeerUnreachable:
         if self.tombstone_version >= 0:

@@ -46,6 +46,10 @@ class Survey:
         """Everybody was asked and nobody is left to answer."""
         return not (self.pending or self._waiting or self._again)
 
+    def reorder(self, order: Sequence[Member]) -> None:
+        """Another order, as long as nobody was asked."""
+        self._waiting = deque(order)
+
     def ask(self, count: int) -> None:
         """Put the question to the next `count` nodes."""
         for _ in range(count):

@@ -17,6 +17,7 @@ import trio
 from lockbox_node.client.chance import fresh
 from lockbox_node.client.ledger import Ledger
 from lockbox_node.client.members import Member, MemberView
+from lockbox_node.client.nearness import Nearness
 from lockbox_node.client.rule_book import RuleBook
 from lockbox_node.core.derivation import AssetKey, access
 from lockbox_node.core.lookup import LookupParams
@@ -105,6 +106,7 @@ class Vault:
         dispatcher = Dispatcher()
         self.pool = Pool(ports.network, local, dispatcher)
         self.members = MemberView(local.root)
+        self.nearness = Nearness()
         self.lookups = Lookups(self.pool, local.root, local.id, self.now_unix_s, self.params.lookup)
         self.ledger = Ledger(self)
         self._clock = ports.clock
@@ -139,11 +141,13 @@ class Vault:
                 self.shun(member.record.node)
             elif not isinstance(outcome, LockboxError):
                 took_s = trio.current_time() - posted_at
+                self.nearness.heard(member.record, trio.current_time() - posted.sent_at)
                 usual_s = self._usual_s.get(type(request), took_s)
                 self._usual_s[type(request)] = usual_s + (took_s - usual_s) / 8
             answer(outcome)
 
-        return self.pool.post(member.contact, request, judged)
+        posted = self.pool.post(member.contact, request, judged)
+        return posted
 
     def shun(self, node: bytes) -> None:
         """`node` failed us: others first for a while."""
@@ -152,6 +156,10 @@ class Vault:
     def usual_s(self, kind: type[Message]) -> float:
         """The smoothed time that answers to this kind of request take; 0 before the first."""
         return self._usual_s.get(kind, 0.0)
+
+    def expected_s(self, member: Member) -> float:
+        """How long `member` will take to answer, dialled if need be; infinite when nothing is known of it."""
+        return self.nearness.expected_s(member.record, warm=self.pool.ready(member.record.node) is not None)
 
     # Members
 

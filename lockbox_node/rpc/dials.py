@@ -47,14 +47,15 @@ class Dial:
 
 
 class Posted:
-    """A call posted through the pool: perhaps still waiting for its connection."""
+    """A call posted through the pool: perhaps still waiting for its connection. Sent, it holds neither the request nor
+    the answer: whoever keeps it until the answer comes makes no cycle of it.
+    """
 
     def __init__(self, request: Message, answer: Answer[Message]) -> None:
-        self._request, self._answer = request, answer
+        self._unsent: tuple[Message, Answer[Message]] | None = (request, answer)
         self._connection: Connection | None = None
         self._call = 0
-        self._since = trio.current_time()
-        self._forgotten = False
+        self._since = self.sent_at = trio.current_time()  # the latter: when it was given to its connection
 
     @property
     def last_progress(self) -> float:
@@ -63,19 +64,21 @@ class Posted:
 
     def forget(self) -> None:
         """No answer is wanted any more; a dial under way goes on for others."""
-        self._forgotten = True
+        self._unsent = None
         if self._connection is not None:
             self._connection.forget(self._call)
 
     def send(self, outcome: Connection | LockboxError) -> None:
         """The dial's outcome: post, or answer with the error."""
-        if self._forgotten:
+        if self._unsent is None:
             return
+        (request, answer), self._unsent = self._unsent, None
         if isinstance(outcome, LockboxError):
-            self._answer(outcome)
+            answer(outcome)
             return
         self._connection = outcome
-        self._call = outcome.post(self._request, self._answer)
+        self.sent_at = trio.current_time()
+        self._call = outcome.post(request, answer)
 
 
 @dataclass(slots=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
-from lockbox_node.client.finding import Finding, Presence, SlotTable, tombstone_version
+from lockbox_node.client.finding import FIRST_ANSWERS, Finding, Presence, SlotTable, tombstone_version
 from lockbox_node.client.lock import lock
 from lockbox_node.client.sink import MemorySink
 from lockbox_node.client.source import BytesSource
@@ -15,7 +16,7 @@ from lockbox_node.client.unlock import unlock
 from lockbox_node.core.derivation import root_key
 from lockbox_node.core.regions import spread_regions
 from lockbox_node.core.tiers import BASIC, STANDARD
-from lockbox_node.errors import AssetNotFound, PeerUnreachable
+from lockbox_node.errors import AssetNotFound, LockboxError, PeerUnreachable
 from protocol.messages import NO_INDEX, FindHolders, GetShards, HolderEntry, Holders, HolderTable, Message, Signed
 from protocol.records import NodeRecord, Tombstone, parse, sign
 from tests.fakes.cluster import Cluster, a_wallet
@@ -163,3 +164,18 @@ async def test_a_false_tombstone_buries_nothing(cluster: Cluster, vault: Vault) 
         finding.bury(tombstone)
         seen.append((finding.presence, len(finding.tables())))
     assert seen == [(Presence.STANDS, 1), (Presence.BURIED, 0)]
+
+
+async def test_answers_of_one_operator_alone_are_believed_only_after_a_moment(cluster: Cluster, vault: Vault) -> None:
+    asset = await locked(vault)
+    near = cluster.nearest(asset.address, 20)
+    common, rare = (found[0] for found in Counter(node.identity.operator for node in near).most_common()[::6])
+    for node in cluster.nodes.values():
+        if node.identity.operator == rare:
+            node.silent.add(FindHolders)
+        elif node.identity.operator != common:
+            node.refuse[FindHolders] = LockboxError("not now", "ask others")
+    began, finding = trio.current_time(), Finding(vault, asset.address)
+    await finding.first(STANDARD.current_answers)
+    assert finding.answers >= FIRST_ANSWERS
+    assert trio.current_time() - began >= vault.params.first_s

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import TYPE_CHECKING
 
 import trio
@@ -31,6 +33,32 @@ async def test_a_posted_call_waits_for_its_connection(autojump_clock: MockClock)
         client.pool.post(node.contact, PING, answers.append)
         await trio.sleep(1)
         assert len(answers) == 2
+
+
+async def test_a_posted_call_that_was_sent_or_failed_is_part_of_no_cycle(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        client, node = await w.client(), await w.node()
+
+        def asked() -> weakref.ref[object]:
+            kept: list[object] = []
+
+            def answer(_outcome: Message | LockboxError) -> None:
+                assert kept
+
+            kept.append(client.pool.post(node.contact, PING, answer))
+            return weakref.ref(answer)
+
+        gc.disable()
+        try:
+            for host_is_down in (False, True):
+                answer = asked()
+                await trio.sleep(1)
+                assert answer() is None
+                if not host_is_down:
+                    client.pool.release(node.contact.node)
+                    w.hub.down.add(node.host)
+        finally:
+            gc.enable()
 
 
 async def test_a_forgotten_post_is_never_sent(autojump_clock: MockClock) -> None:
