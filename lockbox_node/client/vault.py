@@ -346,4 +346,5 @@ async def _keep_connected(vault: Vault, scope: trio.CancelScope, *, task_status:
         async with trio.open_nursery() as nursery:
             await nursery.start(vault.pool.run)
             nursery.start_soon(vault.rule_book.keep_up)
+            nursery.start_soon(vault.ledger.keep_ahead)
             task_status.started()

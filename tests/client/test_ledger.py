@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
-from lockbox_node.client.ledger import BLOCK
+from lockbox_node.client.ledger import BLOCK, LOW
 from lockbox_node.client.wallet import AssetEntry, Wallet
 from lockbox_node.errors import LockboxError, StoreFull
 from protocol.ids import Address
@@ -42,6 +43,30 @@ async def test_indices_taken_at_once_never_repeat_and_are_announced_before_they_
 async def test_one_lock_reserves_one_index_and_announces_a_block(vault: Vault) -> None:
     assert await vault.ledger.take_index() == 0
     assert (vault.wallet.next_index, vault.wallet.mark) == (1, BLOCK)
+
+
+async def test_who_takes_many_has_the_next_block_announced_before_it_is_needed(vault: Vault) -> None:
+    taken = [await vault.ledger.take_index() for _ in range(BLOCK - LOW)]
+    await trio.testing.wait_all_tasks_blocked()
+    assert vault.wallet.mark > BLOCK
+    taken += [await vault.ledger.take_index() for _ in range(BLOCK)]
+    assert taken == list(range(2 * BLOCK - LOW))
+
+
+async def test_a_block_that_could_not_be_fetched_ahead_is_fetched_when_it_is_needed(
+    cluster: Cluster, vault: Vault
+) -> None:
+    taken = [await vault.ledger.take_index() for _ in range(2)]
+    for node in cluster.nodes.values():
+        node.refuse[PutStripe] = StoreFull("no room", "elsewhere")
+    taken += [await vault.ledger.take_index() for _ in range(BLOCK - 2)]
+    with pytest.raises(LockboxError):
+        await vault.ledger.take_index()
+    for node in cluster.nodes.values():
+        node.refuse.clear()
+    taken.append(await vault.ledger.take_index())
+    assert sorted(set(taken)) == taken
+    assert taken[-1] < vault.wallet.mark
 
 
 async def test_an_index_that_could_not_be_announced_is_not_handed_out(cluster: Cluster, vault: Vault) -> None:

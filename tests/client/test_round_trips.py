@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from lockbox_node.client.finding import FIRST_ANSWERS
+from lockbox_node.client.ledger import BLOCK
 from lockbox_node.client.lock import lock
 from lockbox_node.client.sink import MemorySink
 from lockbox_node.client.source import BytesSource
@@ -68,6 +69,13 @@ async def test_a_warm_lock_waits_for_its_farthest_holder_once(world: FarApart, d
     asset, took_s = await timed_lock(distant, tier)
     farthest_s = max(world.round_trip_s(node) for node in world.cluster.holding(asset.address))
     assert farthest_s <= took_s <= farthest_s + TICKS_S
+
+
+async def test_of_many_locks_in_a_row_none_waits_for_the_wallets_mark(world: FarApart, distant: Vault) -> None:
+    for _ in range(3 * BLOCK):
+        asset, took_s = await timed_lock(distant)
+        farthest_s = max(world.round_trip_s(node) for node in world.cluster.holding(asset.address))
+        assert took_s <= farthest_s + TICKS_S
 
 
 @pytest.mark.parametrize("tier", TIERS, ids=[tier.name for tier in TIERS])
