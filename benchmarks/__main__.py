@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from benchmarks import disk, lookups, placement, rpc, tls_stream
+from benchmarks import disk, lookups, placement, round_trips, rpc, tls_stream
 from benchmarks.local_network import LocalNetwork, local_network
 from benchmarks.workload import Measured, Small, large, measured, vault_of
 from lockbox_node.core.tiers import tier_named
@@ -111,6 +111,10 @@ def main() -> None:
             (home / "large-wallet").mkdir()
             print("\n" + "\n".join(trio.run(small_rows, network, home, options.repeats, options.seconds)), flush=True)
             print("\n" + "\n".join(trio.run(large_rows, network, home, min(3, options.repeats))), flush=True)
+    print(f"\nA network of {round_trips.NODES} nodes all over the world, {round_trips.OPERATIONS} operations a row:\n")
+    standard = tier_named("standard")
+    lines = round_trips.table(round_trips.NODES, round_trips.PLACES, round_trips.OPERATIONS, standard)
+    print("\n".join(lines), flush=True)
     print(
         f"\nLookups in a simulated network of seed {LOOKUP_SEED}, {LOOKUPS} a row, beside the kademlia package's own:\n"
     )

@@ -72,29 +72,40 @@ class MemorySink(Sink):
 
 @asynccontextmanager
 async def vault_of(network: LocalNetwork, home: Path) -> AsyncIterator[Vault]:
-    """A joined vault with a new wallet in `home`."""
-    summary = network.summary
-    entropy, clock = OsEntropy(), SystemClock()
-    network_path = Path(summary["network"])
-    certificate, key = Path(summary["client_cert"]), Path(summary["client_key"])
-    network_file = NetworkFile.load(network_path)
-    identity = ClientIdentity.load(network_file, certificate, key, clock)
-    words = Mnemonic("english").generate(256)
-    wallet = Wallet.create(
+    """A joined vault with the wallet in `home`."""
+    with wallet_in(network, home) as wallet:
+        async with joined(network, wallet) as vault:
+            yield vault
+
+
+def wallet_in(network: LocalNetwork, home: Path) -> Wallet:
+    """The wallet in `home`, made if there is none."""
+    entropy, summary = OsEntropy(), network.summary
+    if (home / "wallet").exists():
+        return Wallet.open(home / "wallet", PASSPHRASE, entropy)
+    return Wallet.create(
         home / "wallet",
-        words,
+        Mnemonic("english").generate(256),
         PASSPHRASE,
         PASSPHRASE,
-        network_path.read_bytes(),
+        Path(summary["network"]).read_bytes(),
         summary["bootstrap"],
-        certificate.read_bytes(),
-        key.read_bytes(),
+        Path(summary["client_cert"]).read_bytes(),
+        Path(summary["client_key"]).read_bytes(),
         entropy,
     )
+
+
+@asynccontextmanager
+async def joined(network: LocalNetwork, wallet: Wallet) -> AsyncIterator[Vault]:
+    """A vault of that wallet that knows nothing of the network but its bootstrap addresses."""
+    summary = network.summary
+    entropy, clock = OsEntropy(), SystemClock()
+    network_file = NetworkFile.load(Path(summary["network"]))
+    identity = ClientIdentity.load(network_file, Path(summary["client_cert"]), Path(summary["client_key"]), clock)
     ports = Ports(TcpNetwork(identity), entropy, clock, ThreadWorkers(trio.CapacityLimiter(2)))
-    with wallet:
-        async with open_vault(ports, Greeter(identity, clock), wallet, summary["bootstrap"]) as vault:
-            yield vault
+    async with open_vault(ports, Greeter(identity, clock), wallet, summary["bootstrap"]) as vault:
+        yield vault
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
