@@ -43,7 +43,7 @@ def address_of(number: int) -> str:
 
 def inside(number: int) -> list[str]:
     """What a command is prefixed with to run in namespace `number`."""
-    return ["ip", "netns", "exec", _name(number)]
+    return ["ip", "netns", "exec", name_of(number)]
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def namespaces(count: int) -> Iterator[None]:
         _ip(f"addr add {OURS}/24 dev {BRIDGE}")
         _ip(f"link set {BRIDGE} up")
         for number in range(1, count + 1):
-            name, ours = _name(number), f"lbv{number}"
+            name, ours = name_of(number), f"lbv{number}"
             _ip(f"netns add {name}")
             _ip(f"link add {ours} type veth peer name eth0 netns {name}")
             _ip(f"link set {ours} master {BRIDGE} up")
@@ -80,7 +80,8 @@ def heal() -> None:
     subprocess.run(["nft", "delete", "table", "bridge", TABLE], check=True)
 
 
-def _name(number: int) -> str:
+def name_of(number: int) -> str:
+    """Of namespace `number`, as ip knows it."""
     return f"lb{number}"
 
 
@@ -94,7 +95,7 @@ def _remove(count: int) -> None:
         ["nft", "delete", "table", "bridge", TABLE],
         # A namespace dies later than its name, and would keep its end of the link until then.
         *(["ip", "link", "delete", f"lbv{number}"] for number in range(1, count + 1)),
-        *(["ip", "netns", "delete", _name(number)] for number in range(1, count + 1)),
+        *(["ip", "netns", "delete", name_of(number)] for number in range(1, count + 1)),
         ["ip", "link", "delete", BRIDGE],
     ):
         subprocess.run(words, check=False, capture_output=True)
