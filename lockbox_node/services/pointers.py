@@ -135,17 +135,18 @@ class PointerSpreader:
         """Send what is pending, as far as the bound on requests in flight allows."""
         contacts: dict[bytes, Contact] = {}
         batches: dict[bytes, list[HolderTable]] = {}
+        size, requests = self._params.spread_batch_max, 0
         for key in list(self._pending):
             table = self._pending[key]
             targets = self._targets(table)
-            requests = len(batches) + sum(contact.node not in batches for contact in targets)
-            if (batches or self._in_flight) and self._in_flight + requests > self._params.spread_posts_max:
+            more = sum(len(batches.get(contact.node, ())) % size == 0 for contact in targets)  # a batch begins there
+            if (batches or self._in_flight) and self._in_flight + requests + more > self._params.spread_posts_max:
                 break  # the rest waits for the next round
             del self._pending[key]
+            requests += more
             for contact in targets:
                 contacts[contact.node] = contact
                 batches.setdefault(contact.node, []).append(table)
-        size = self._params.spread_batch_max
         for node, tables in batches.items():
             for start in range(0, len(tables), size):
                 self._tell(contacts[node], tables[start : start + size])

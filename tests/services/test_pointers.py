@@ -149,6 +149,20 @@ async def test_requests_in_flight_are_bounded_and_the_rest_waits(
     nursery.cancel_scope.cancel()
 
 
+async def test_every_batch_to_one_neighbour_counts_as_a_request_of_its_own(
+    net: Net, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    net.silent = True
+    stripes = [stripe for number in range(40) if NODES[0] in by_distance(stripe := make_stripe(number))[:2]]
+    one = spreader(net, NODES[0], StorageParams(spread_posts_max=21, spread_batch_max=1))
+    await nursery.start(one.run)
+    for stripe in stripes[:5]:
+        one.on_stored(stripe.table)
+    await trio.sleep(5)
+    assert 0 < len(net.posts) <= 21
+    nursery.cancel_scope.cancel()
+
+
 async def test_an_unreachable_neighbour_is_counted_and_stops_nothing(
     net: Net, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
