@@ -52,6 +52,7 @@ REVOKED_SAYERS = 3  # nodes that must say so before it counts that we are revoke
 CATCH_UP_S = 3.0  # all together, before we serve
 CATCH_UP_ANSWERS = 3
 CATCH_UP_ASKED_MAX = 16
+ENDS_EVERY_S = 10.0  # how late a release that ends is noticed, on connections that stand too
 
 log = structlog.get_logger()
 
@@ -68,7 +69,9 @@ class DocumentService:
         kept: Sequence[SignedDocument],
         obey: Callable[[Rules], None],
     ) -> None:
-        """`kept` is what was on the disk; `obey` is told at once, and whenever what the documents say has changed."""
+        """`kept` is what was on the disk. `obey` is told what the documents say: at once, whenever that has changed,
+        and every ENDS_EVERY_S, since what they say of a moment changes as time goes by.
+        """
         self._library = Library(root)
         self._pool = pool
         self._discovery = discovery
@@ -172,9 +175,15 @@ class DocumentService:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._announce)
+            nursery.start_soon(self._look_at_ends)
             for _ in range(FETCHERS):
                 nursery.start_soon(self._fetch_offered)
             task_status.started()
+
+    async def _look_at_ends(self) -> None:
+        while True:
+            await trio.sleep(ENDS_EVERY_S)
+            self._obey(self._library.rules)
 
     async def _at(self, host: str, port: int) -> Connection:
         return await self._pool.connect_address(host, port)

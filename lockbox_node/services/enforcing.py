@@ -1,8 +1,8 @@
 """What the network's documents say, done: who is revoked is cut off and dead, the policy's values are in force.
 
-Called with the rules at the start and after each change, in one step without an await: no request is served in between
-by old rules. A connection stays judged as it was at Hello, so one whose verdict has changed is ended: its peer comes
-again and is judged anew. Source: DESIGN, sections 3 and 9.
+Called with the rules at the start, after each change and every few seconds, in one step without an await: no request is
+served in between by old rules. A connection stays judged as it was at Hello, so one whose verdict has changed, by other
+rules or because a release has ended, is cut: its peer comes again and is judged anew. Source: DESIGN, sections 3 and 9.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lockbox_node.services.healing import Healing
     from lockbox_node.services.membership import MembershipService
 
-WHY = "the network's documents have changed"
+WHY = "by the network's documents you are judged otherwise now"
 
 log = structlog.get_logger()
 
@@ -63,9 +63,11 @@ class Enforcing:
             self._membership.bar(frozenset(NodeId(peer) for peer in rules.revoked))
             if self._own in rules.revoked and self._own not in before.revoked:
                 log.error("node.revoked", hint="ask the network's authority; others refuse this node")
-        if (rules.revoked, rules.releases) != (before.revoked, before.releases):
+        changed = (rules.revoked, rules.releases) != (before.revoked, before.releases)
+        if changed or rules.releases:
             cut = self._pool.cut(self._is_doomed, WHY) + self._server.cut(self._is_doomed, WHY)
-            log.info("documents.enforced", revoked=len(rules.revoked), releases=len(rules.releases), cut=cut)
+            if changed or cut:
+                log.info("documents.enforced", revoked=len(rules.revoked), releases=len(rules.releases), cut=cut)
         if rules.settings != before.settings:
             self._govern()
 

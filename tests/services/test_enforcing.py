@@ -18,7 +18,7 @@ from lockbox_node.errors import RequestRefused
 from lockbox_node.rpc.frames import Frames
 from lockbox_node.rpc.hello import hello_out
 from lockbox_node.rpc.pool import Contact
-from lockbox_node.services.documents import CATCH_UP_S
+from lockbox_node.services.documents import CATCH_UP_S, ENDS_EVERY_S
 from lockbox_node.services.joining import JOIN_TIMEOUT_S
 from protocol.codec import encode_call
 from protocol.documents import Policy, Release, Releases, Revocation, Revocations, Setting, sign_document
@@ -46,8 +46,8 @@ def revoked(town: Town, version: int, *ids: bytes) -> SignedDocument:
     return sign_document(Revocations(version, 0, entries), town.root_key)
 
 
-def released(town: Town, version: int, *software: bytes) -> SignedDocument:
-    entries = [Release(one, "test", 0) for one in sorted(software)]
+def released(town: Town, version: int, *software: bytes, until_unix_s: int = 0) -> SignedDocument:
+    entries = [Release(one, "test", until_unix_s) for one in sorted(software)]
     return sign_document(Releases(version, 0, entries), town.root_key)
 
 
@@ -212,6 +212,41 @@ async def test_refused_software_only_reads_and_released_software_is_whole_again(
         await trio.sleep(10)
         connection = await first.pool.connection(contact(second))
         assert connection.peer.reads_only is Downgrade.NONE
+
+
+async def test_a_release_that_ends_while_connections_stand_lets_them_only_read_within_the_named_time(
+    town: Town, autojump_clock: MockClock
+) -> None:
+    first, second = town.node(1), town.node(2, [1])
+    async with running([first, second]):
+        await trio.sleep(5)
+        ends_unix_s = int(town.clock.now_unix_s()) + 100
+        first.documents.take([released(town, 1, SOFTWARE, until_unix_s=ends_unix_s)])
+        await trio.sleep(5)
+        standing = await first.pool.connection(contact(second))
+        other_way = await second.pool.connection(contact(first))
+        await trio.sleep(ends_unix_s - 1 - town.clock.now_unix_s())
+        assert not standing.closed
+        assert not other_way.closed
+        await trio.sleep(1 + ENDS_EVERY_S)
+        for one, other in ((first, second), (second, first)):
+            assert one.pool.ready(other.announcer.id) not in (standing, other_way)
+            connection = await one.pool.connection(contact(other))
+            assert connection.peer.reads_only is Downgrade.SOFTWARE
+        read_only = await first.pool.connection(contact(second))
+        await trio.sleep(10 * ENDS_EVERY_S)
+        assert await first.pool.connection(contact(second)) is read_only, "who was judged by today's rules stays"
+
+
+async def test_documents_that_end_nothing_cut_nobody_as_time_goes_by(town: Town, autojump_clock: MockClock) -> None:
+    first, second = town.node(1), town.node(2, [1])
+    async with running([first, second]):
+        await trio.sleep(5)
+        first.documents.take([released(town, 1, SOFTWARE)])
+        await trio.sleep(5)
+        standing = await first.pool.connection(contact(second))
+        await trio.sleep(10 * ENDS_EVERY_S)
+        assert await first.pool.connection(contact(second)) is standing
 
 
 async def test_a_policy_is_in_force_until_another_is_and_the_configuration_holds_where_it_is_silent(
