@@ -12,14 +12,12 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lockbox_node.core.placement import Candidate, place
 from lockbox_node.core.tiers import TIERS
-from lockbox_node.errors import LockboxError
+from simulations.places import can_heal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lockbox_node.core.tiers import Tier
     from simulations.snapshot import NodeSeen, Snapshot, StripeKey, StripeSeen
 
 
@@ -309,12 +307,12 @@ class Invariants:
             yield f"a {tier.name} stripe has {len(live)} of {tier.n} live shards, one is missing for {lasting_s:.0f} s"
 
     def _can_heal(self, stripe: StripeSeen, live: dict[int, NodeSeen], seen: Snapshot) -> bool:
-        """`can_heal`, worked out anew only when the holders, or those who may become one, are others."""
+        """Worked out anew only when the holders, or those who may become one, are others."""
         kept = {(node.id, part.index) for node, part in seen.kept.get(stripe.key, ())}
         given = (self._places, {index: node.id for index, node in live.items()}, kept, seen.regions)
         known = self._healable.get(stripe.key)
         if known is None or known[0] != given:
-            known = self._healable[stripe.key] = (given, can_heal(TIERS[stripe.tier], stripe.key, live, seen))
+            known = self._healable[stripe.key] = (given, is_healable(stripe, live, seen))
         return known[1]
 
 
@@ -324,21 +322,8 @@ def _changed(before: Snapshot, seen: Snapshot) -> tuple[NodeSeen, ...]:
     return tuple(node for node in seen.nodes if node.id not in earlier or not _unchanged(earlier[node.id], node))
 
 
-def can_heal(tier: Tier, key: StripeKey, live: dict[int, NodeSeen], seen: Snapshot) -> bool:
-    """Whether the nodes that are up can complete the set of those that hold a shard, by the rules.
-
-    What a node that is down keeps counts in its region: it may come back.
-    """
-    taken = {index: _candidate(node) for index, node in live.items()}
-    counted = {node.id for node in live.values()}
-    kept = [(part.index, _candidate(node)) for node, part in seen.kept.get(key, ()) if node.id not in counted]
-    free = [_candidate(node) for node in seen.nodes if node.up and node.eligible]
-    try:
-        place(tier, key[0], free, taken, kept, seen.regions)
-    except LockboxError:
-        return False
-    return True
-
-
-def _candidate(node: NodeSeen) -> Candidate:
-    return Candidate(node.id, node.region, node.operator)
+def is_healable(stripe: StripeSeen, live: dict[int, NodeSeen], seen: Snapshot) -> bool:
+    """Whether the nodes that are up can complete the set of those that hold a shard, by the rules."""
+    kept = [(part.index, node) for node, part in seen.kept.get(stripe.key, ())]
+    free = [node for node in seen.nodes if node.up and node.eligible]
+    return can_heal(TIERS[stripe.tier], stripe.address, live, kept, free, seen.regions)

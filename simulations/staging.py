@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from lockbox_node.config import Config
-from lockbox_node.core.placement import Candidate, place
+from lockbox_node.core.regions import BUILT_IN
 from lockbox_node.core.repair import GuardParams
 from lockbox_node.core.tiers import TIERS
-from lockbox_node.errors import LockboxError
+from simulations.places import can_heal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,10 +35,10 @@ def quick_healing(hold_off_s: float = 20.0, sweep_s: float = 30.0, quiet_s: floa
     )
 
 
-def holdings(cluster: Cluster) -> dict[Key, tuple[dict[int, Host], Tier]]:
-    """Stripe -> (shard index -> who can serve it, its tier), by the disks of running nodes."""
+def holdings(cluster: Cluster, hosts: Iterable[Host] | None = None) -> dict[Key, tuple[dict[int, Host], Tier]]:
+    """Stripe -> (shard index -> who can serve it, its tier), by the disks of running nodes, or of these."""
     seen: dict[Key, tuple[dict[int, Host], Tier]] = {}
-    for host in cluster.living():
+    for host in cluster.living() if hosts is None else hosts:
         for kept in host.disk.parts.kept():
             if kept.trashed_at_s < 0:
                 live, _ = seen.setdefault(kept.key, ({}, TIERS[kept.part.tier]))
@@ -47,34 +47,26 @@ def holdings(cluster: Cluster) -> dict[Key, tuple[dict[int, Host], Tier]]:
     return seen
 
 
-def short(cluster: Cluster) -> list[Key]:
-    """Stripes that miss a shard now, and for which the running nodes have a legal place."""
+def keepers(cluster: Cluster) -> dict[Key, list[tuple[int, Host]]]:
+    """Stripe -> (shard index, who keeps it) of every part on any disk, served or not; trash does not count."""
+    found: dict[Key, list[tuple[int, Host]]] = {}
+    for host in cluster.hosts.values():
+        for kept in host.disk.parts.kept():
+            if kept.trashed_at_s < 0:
+                found.setdefault(kept.key, []).append((kept.part.index, host))
+    return found
+
+
+def short(cluster: Cluster, hosts: Iterable[Host] | None = None) -> list[Key]:
+    """Stripes that miss a shard now, and for which the running nodes, or these, have a legal place."""
+    free = cluster.living() if hosts is None else list(hosts)
+    kept = keepers(cluster)
+    regions = free[0].life.node.documents.rules.regions if free and free[0].life is not None else BUILT_IN
     return [
         key
-        for key, (live, tier) in holdings(cluster).items()
-        if len(live) < tier.n and _can_heal(cluster, key, live, tier)
+        for key, (live, tier) in holdings(cluster, free).items()
+        if len(live) < tier.n and can_heal(tier, key[0], live, kept[key], free, regions)
     ]
-
-
-def _can_heal(cluster: Cluster, key: Key, live: dict[int, Host], tier: Tier) -> bool:
-    taken = {index: _candidate(host) for index, host in live.items()}
-    besides = [
-        (part.part.index, _candidate(host))
-        for host in cluster.hosts.values()
-        if host not in live.values()
-        for part in host.disk.parts.kept()
-        if part.key == key and part.trashed_at_s < 0
-    ]
-    try:
-        regions = cluster.living()[0].life.node.documents.rules.regions  # type: ignore[union-attr]
-        place(tier, key[0], [_candidate(host) for host in cluster.living()], taken, besides, regions)
-    except LockboxError:
-        return False
-    return True
-
-
-def _candidate(host: Host) -> Candidate:
-    return Candidate(host.id, host.region, host.name)  # each has an operator of its own
 
 
 async def until(holds: Callable[[], bool], within_s: float, otherwise: str) -> None:

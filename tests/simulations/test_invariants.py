@@ -8,7 +8,7 @@ import pytest
 
 from lockbox_node.core.regions import BUILT_IN, spread_regions
 from lockbox_node.core.tiers import STANDARD
-from simulations.invariants import Invariants, Limits, can_heal, leftovers
+from simulations.invariants import Invariants, Limits, is_healable, leftovers
 from simulations.snapshot import Bound, NodeSeen, PartSeen, Snapshot, StripeSeen
 from tests.fakes.stripes import bytes_of, node_of
 
@@ -183,19 +183,19 @@ def test_time_in_a_partition_or_in_doubt_does_not_count() -> None:
 def test_a_stripe_that_no_node_may_complete_waits() -> None:
     alone = down(3, *range(10, NODES))
     assert course((SOUND, 1), (alone, 10 * HEAL_S)) == []
-    assert not can_heal(STANDARD, STRIPE.key, alone.live(STRIPE.key), alone)
+    assert not is_healable(STRIPE, alone.live(STRIPE.key), alone)
     full = down(3)
     for number in range(11, NODES):
         full = changed(number, full, eligible=False)
-    assert can_heal(STANDARD, STRIPE.key, full.live(STRIPE.key), full)
-    assert not can_heal(STANDARD, STRIPE.key, full.live(STRIPE.key), changed(10, full, eligible=False))
+    assert is_healable(STRIPE, full.live(STRIPE.key), full)
+    assert not is_healable(STRIPE, full.live(STRIPE.key), changed(10, full, eligible=False))
 
 
 def test_who_may_complete_a_stripe_is_judged_by_the_table_in_force() -> None:
     short = down(3, *range(11, NODES))
-    assert can_heal(STANDARD, STRIPE.key, short.live(STRIPE.key), short)
+    assert is_healable(STRIPE, short.live(STRIPE.key), short)
     gone = replace(short, regions=BUILT_IN.without(REGIONS[10 % 7]))
-    assert not can_heal(STANDARD, STRIPE.key, gone.live(STRIPE.key), gone)
+    assert not is_healable(STRIPE, gone.live(STRIPE.key), gone)
 
 
 def test_nothing_is_lost_while_few_holders_are() -> None:
