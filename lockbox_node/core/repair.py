@@ -254,8 +254,10 @@ class GuardParams:
 class Guard:
     """Says whether the view of the members may be repaired on.
 
-    Feed it the live members, ourselves included, after every change and now and then. Doubt ends by itself after a
-    quiet time if more than half of the last stable view is reachable, else only by the operator's word (`resume`).
+    Feed it the live members, ourselves included, after every change and now and then. Doubt ends by itself when more
+    than half of the last stable view was reachable for a quiet time, else only by the operator's word (`resume`). A
+    minority that hears the others again waits for that long too: they come back one by one, and who is not heard yet
+    is not dead.
     """
 
     def __init__(self, params: GuardParams) -> None:
@@ -264,6 +266,7 @@ class Guard:
         self._lost: deque[tuple[float, NodeId]] = deque()
         self._stable: frozenset[NodeId] | None = None  # the view before the losses, while in doubt
         self._last_loss = -math.inf
+        self._majority_since = -math.inf  # while in doubt: more than half of the stable view is reachable
         self._well = True
 
     @property
@@ -283,9 +286,13 @@ class Guard:
         while self._lost and self._lost[0][0] <= now - self._params.window_s:
             self._lost.popleft()
         if self._stable is None:
-            self._doubt(current)
-        elif now - self._last_loss >= self._params.quiet_s and 2 * len(current & self._stable) > len(self._stable):
-            self._trust()
+            self._doubt(current, now)
+        elif 2 * len(current & self._stable) <= len(self._stable):
+            self._majority_since = math.inf
+        else:
+            self._majority_since = min(self._majority_since, now)
+            if now - max(self._last_loss, self._majority_since) >= self._params.quiet_s:
+                self._trust()
 
     def obey(self, params: GuardParams) -> None:
         """Judge by these from now on."""
@@ -295,10 +302,11 @@ class Guard:
         """The operator's word: what is reachable now is the network."""
         self._trust()
 
-    def _doubt(self, current: frozenset[NodeId]) -> None:
+    def _doubt(self, current: frozenset[NodeId], now: float) -> None:
         lost = {node for _, node in self._lost} - current
         if len(lost) > self._params.lost_share * len(lost | current):
             self._stable = current | lost
+            self._majority_since = now if 2 * len(current) > len(self._stable) else math.inf
 
     def _trust(self) -> None:
         self._stable = None

@@ -258,7 +258,23 @@ def test_the_return_of_the_lost_ends_doubt_after_the_quiet_time() -> None:
     made.observe(ids(1, 2), 10)
     made.observe(EVERYBODY, 20)
     assert not made.trusted
-    made.observe(EVERYBODY, 310)
+    made.observe(EVERYBODY, 319)
+    assert not made.trusted
+    made.observe(EVERYBODY, 320)
+    assert made.trusted
+
+
+def test_a_minority_that_hears_the_others_again_waits_for_a_quiet_time_before_it_judges() -> None:
+    made = guard()
+    made.observe(ids(*range(1, 11)), 10)
+    made.observe(ids(*range(1, 11)), 10_000)
+    made.observe(ids(*range(1, 14)), 10_001)
+    assert not made.trusted, "those that it does not hear yet are not dead: they come back one by one"
+    made.observe(ids(*range(1, 12)), 10_100)
+    made.observe(EVERYBODY, 10_101)
+    made.observe(EVERYBODY, 10_400)
+    assert not made.trusted, "it was a minority in between"
+    made.observe(EVERYBODY, 10_401)
     assert made.trusted
 
 
