@@ -133,7 +133,7 @@ class Node:
         self, root: NetworkRoot, now_unix_s: Callable[[], float], rng: Random, kept: Sequence[SignedDocument]
     ) -> DocumentService:
         """The network's documents, and everybody here who goes by them."""
-        told = (self.dispatcher, self.pool, self.server, self.membership, self.healing, self.guard)
+        told = (self.dispatcher, self.pool, self.server, self.membership, self.healing, self.guard, self.storage)
         governed = Governed(self.config.repair, self.config.guard)
         enforcing = Enforcing(self.announcer.id, now_unix_s, *told, governed)
         documents = DocumentService(root, self.pool, self.discovery, rng, kept, enforcing.obey)

@@ -18,6 +18,7 @@ from simulations.places import can_heal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lockbox_node.core.tiers import Tier
     from simulations.snapshot import NodeSeen, Snapshot, StripeKey, StripeSeen
 
 

@@ -27,6 +27,7 @@ from lockbox_node.cli.output import emit, json_option, reporting
 from lockbox_node.cli.signing import Signing
 from lockbox_node.config import Config, NodeSettings, host_port, to_toml
 from lockbox_node.core.documents import NO_RULES
+from lockbox_node.core.policy import Governed
 from lockbox_node.errors import AssetNotFound, ConfigError, LockboxError, UsageError
 from protocol.certificates import NetworkRoot, Role, spki_of_ed25519
 from protocol.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
@@ -98,6 +99,7 @@ def _issue(
             raise ConfigError(f"it cannot be signed: {error}", "make the request with `lockbox-node init`") from None
         peer: bytes = node_id_of(csr.spki, salt)
         entry |= {"salt": salt.hex(), "operator": csr.operator}
+        _check_ids(Signing(directory, root, key), issued, csr.operator, peer)
     else:
         if not isinstance(csr.public_key, ed25519.Ed25519PublicKey):
             raise ConfigError("the request is not for an Ed25519 key", "make the request with `lockbox csr`")
@@ -110,6 +112,18 @@ def _issue(
     write_public(directory / ISSUED_NAME, _encoded(issued | {csr.spki.hex(): entry | {"id": peer.hex()}}))
     write_public(certificate, pem_of(der))
     return peer.hex()
+
+
+def _check_ids(signing: Signing, issued: dict[str, dict[str, Any]], operator: str, peer: bytes) -> None:
+    """LockboxError when one operator would have more node ids than the policy allows. Revoked ids do not count."""
+    most = Governed().under_all(signing.settings().items())[0].ids_per_operator_max
+    theirs = {bytes.fromhex(entry["id"]) for entry in issued.values() if entry.get("operator") == operator}
+    if peer not in theirs and len(theirs - signing.revoked().keys()) >= most:
+        raise LockboxError(
+            f"{operator} has {most} node ids, and the policy allows no more",
+            "revoke one that is not used, or raise ids-per-operator with `lockbox-node ca policy`",
+            ErrorCode.NOT_A_MEMBER,
+        )
 
 
 def create_client(key: Path, request: Path) -> None:

@@ -75,10 +75,11 @@ async def lock(
 ) -> LockResult:
     """Lock all of `source`. The caller closes it.
 
-    Raises UsageError (lease, label), LockboxError INSUFFICIENT_* when the network cannot carry the tier, or what most
-    holders refused with; nothing is left behind then, as after a cancellation.
+    Raises UsageError (lease, label), LockboxError TIER_VIOLATION when the tier is not on offer, INSUFFICIENT_* when the
+    network cannot carry it, or what most holders refused with; nothing is left behind then, as after a cancellation.
     """
     started = trio.current_time()
+    vault.rule_book.governed.check_offer(tier)
     checked_label(label)
     lease_s = checked_lease(tier, lease_s)
     # One salt for all tries: what is left at an index that was in use is known by it, and passed over.

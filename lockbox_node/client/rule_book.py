@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from lockbox_node.core.documents import Library, Rules
+from lockbox_node.core.policy import Governed
 from lockbox_node.errors import LockboxError
 from protocol.errors import RemoteProtocolError
 from protocol.messages import Documents, GetDocuments
@@ -58,6 +59,11 @@ class RuleBook:
     def rules(self) -> Rules:
         """What the documents say now."""
         return self._library.rules
+
+    @property
+    def governed(self) -> Governed:
+        """What the policy says, as far as it is known here."""
+        return Governed().under_all(self.rules.settings)[0]
 
     def all(self) -> list[SignedDocument]:
         """The newest of each kind: what should be kept."""

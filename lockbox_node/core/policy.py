@@ -1,21 +1,28 @@
-"""What a network's policy may set in its nodes: `healing`, `hold-off`, `sweep`, `guard`.
+"""What a network's policy may set, and who goes by it.
 
-A setting overrides what the node is configured with. Whoever signs a policy is told of a wrong word (ConfigError); a
-node ignores a setting that it cannot use, since a later version may know more. Source: DESIGN, section 9.
+Nodes: `healing`, `hold-off`, `sweep`, `guard`, which override what the node is configured with. Clients and nodes:
+`tiers`, those on offer; what stands is kept, whatever its tier. The authority: `ids-per-operator`, how many node ids it
+gives to one operator. Whoever signs a policy is told of a wrong word (ConfigError); a setting that cannot be used is
+ignored by who obeys, since a later version may know more. Source: DESIGN, sections 3 and 9.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lockbox_node.core.repair import GuardParams, RepairParams
-from lockbox_node.errors import ConfigError
+from lockbox_node.core.tiers import TIERS, Tier, tier_named
+from lockbox_node.errors import ConfigError, LockboxError, UsageError
+from protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-KNOWN = "healing=on|off, hold-off=S, sweep=S, guard=S"
+KNOWN = "healing=on|off, hold-off=S, sweep=S, guard=S, tiers=NAME,..., ids-per-operator=N"
+IDS_MAX = 20_000  # as many as there can be members
+_DIGITS = re.compile("[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +31,8 @@ class Governed:
 
     repair: RepairParams = field(default_factory=RepairParams)
     guard: GuardParams = field(default_factory=GuardParams)
+    tiers: tuple[Tier, ...] = TIERS  # on offer
+    ids_per_operator_max: int = IDS_MAX
 
     def under(self, key: str, value: str) -> Governed:
         """With one setting applied. ConfigError when there is none such, or its value cannot be."""
@@ -37,6 +46,10 @@ class Governed:
                 return replace(self, repair=replace(repair, sweep_s=_seconds(key, value)))
             case "guard":
                 return replace(self, guard=replace(guard, quiet_s=_seconds(key, value)))
+            case "tiers":
+                return replace(self, tiers=_tiers(value))
+            case "ids-per-operator" if _DIGITS.fullmatch(value) and 1 <= int(value) <= IDS_MAX:
+                return replace(self, ids_per_operator_max=int(value))
         raise ConfigError(f"{key}={value} is not a policy", KNOWN)
 
     def under_all(self, settings: Iterable[tuple[str, str]]) -> tuple[Governed, list[str]]:
@@ -48,6 +61,23 @@ class Governed:
             except ConfigError:
                 ignored.append(key)
         return governed, ignored
+
+    def check_offer(self, tier: Tier) -> None:
+        """LockboxError TIER_VIOLATION when nothing new may be locked in this tier."""
+        if tier not in self.tiers:
+            raise LockboxError(
+                f"{tier.name} is not on offer in this network",
+                f"choose one of {', '.join(tier.name for tier in self.tiers)}",
+                ErrorCode.TIER_VIOLATION,
+            )
+
+
+def _tiers(value: str) -> tuple[Tier, ...]:
+    try:
+        named = {tier_named(name) for name in value.split(",")}
+    except UsageError as error:
+        raise ConfigError(f"tiers={value}: {error.message}", error.hint) from None
+    return tuple(tier for tier in TIERS if tier in named)
 
 
 def _seconds(key: str, value: str) -> float:

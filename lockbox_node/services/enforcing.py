@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lockbox_node.rpc.server import Server
     from lockbox_node.services.healing import Healing
     from lockbox_node.services.membership import MembershipService
+    from lockbox_node.services.storage import Storage
 
 WHY = "by the network's documents you are judged otherwise now"
 
@@ -46,12 +47,13 @@ class Enforcing:
         membership: MembershipService,
         healing: Healing,
         guard: Guard,
+        storage: Storage,
         configured: Governed,
     ) -> None:
         self._own = own
         self._now_unix_s = now_unix_s
         self._dispatcher, self._pool, self._server = dispatcher, pool, server
-        self._membership, self._healing, self._guard = membership, healing, guard
+        self._membership, self._healing, self._guard, self._storage = membership, healing, guard, storage
         self._configured = configured
         self._rules = NO_RULES
 
@@ -77,7 +79,8 @@ class Enforcing:
             log.warning("policy.ignored", keys=ignored)
         self._healing.obey(governed.repair)
         self._guard.obey(governed.guard)
-        log.info("policy.in_force", healing=governed.repair.enabled)
+        self._storage.governed = governed
+        log.info("policy.in_force", healing=governed.repair.enabled, tiers=[tier.name for tier in governed.tiers])
 
     def _is_doomed(self, peer: Peer) -> bool:
         """Revoked, or let in with more or less than its software allows now."""

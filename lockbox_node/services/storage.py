@@ -14,6 +14,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from lockbox_node.core.policy import Governed
 from lockbox_node.core.slots import tombstone_until
 from lockbox_node.core.storage_params import StorageParams
 from lockbox_node.core.tiers import Tier, tier_numbered
@@ -86,6 +87,7 @@ class Storage:
         self._on_stored = on_stored
         self._params = params or StorageParams()
         self._unconfirmed = unconfirmed
+        self.governed = Governed()  # what the policy says, of tiers on offer
         self._verified: OrderedDict[tuple[bytes, bytes], Descriptor] = OrderedDict()
 
     def routes(self) -> list[Route]:
@@ -104,6 +106,8 @@ class Storage:
 
     def _put_stripe(self, request: PutStripe, peer: Peer, answer: Answer[Message]) -> None:
         part, replaces = self._check(request)
+        if peer.role is not Role.NODE and part.shards:  # without shards it may be a wallet's mark, of whatever tier
+            self.governed.check_offer(tier_numbered(part.tier))
 
         def stored(outcome: PutOutcome | LockboxError) -> None:
             if isinstance(outcome, LockboxError):

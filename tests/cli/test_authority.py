@@ -318,3 +318,32 @@ def test_the_version_is_told() -> None:
     result = run("--version")
     assert result.exit_code == 0
     assert result.stdout.startswith("lockbox-node ")
+
+
+def test_one_operator_gets_no_more_node_ids_than_the_policy_allows(ca: Path, tmp_path: Path) -> None:
+    policy_of(ca, "ids-per-operator=2")
+    first = new_node(tmp_path / "1", ca)
+    new_node(tmp_path / "2", ca)
+    assert init(tmp_path / "3", ca).exit_code == 0
+    certificate = tmp_path / "3" / "identity" / "node.pem"
+    words = ("--role", "node", "--csr", tmp_path / "3" / "identity" / "node.csr", "-o", certificate)
+    refused = run("ca", "issue", "--dir", ca, *words)
+    assert refused.exit_code == 4
+    assert refused.stderr == (
+        "lockbox-node: NOT_A_MEMBER: acme has 2 node ids, and the policy allows no more; "
+        "revoke one that is not used, or raise ids-per-operator with `lockbox-node ca policy`\n"
+    )
+    assert not certificate.exists()
+    (tmp_path / "1" / "identity" / "node.pem").unlink()
+    renewed = ("--csr", tmp_path / "1" / "identity" / "node.csr", "-o", tmp_path / "1" / "identity" / "node.pem")
+    assert asked("ca", "issue", "--dir", ca, "--role", "node", *renewed)["id"] == first, "a renewal is no new id"
+    signing_of(ca).revoke(bytes.fromhex(first), "left")
+    assert len(asked("ca", "issue", "--dir", ca, *words)["id"]) == 64
+
+
+def signing_of(ca: Path) -> Signing:
+    return Signing(ca, *authority.open_authority(ca))
+
+
+def policy_of(ca: Path, *words: str) -> None:
+    signing_of(ca).set_policy(words)

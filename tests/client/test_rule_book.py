@@ -19,7 +19,7 @@ from lockbox_node.client.source import BytesSource
 from lockbox_node.client.unlock import unlock
 from lockbox_node.core.tiers import BASIC, ELITE, STANDARD
 from lockbox_node.errors import LockboxError
-from protocol.documents import Release, Releases, Revocation, Revocations
+from protocol.documents import Policy, Release, Releases, Revocation, Revocations, Setting
 from protocol.errors import ErrorCode
 from protocol.messages import (
     Documents,
@@ -200,3 +200,17 @@ async def test_connected_nodes_are_asked_in_turn(
     asked = [node.asked["GetDocuments"] for node in cluster.nodes.values()]
     assert max(asked) == 1
     assert sum(asked) >= 3
+
+
+async def test_a_tier_that_the_policy_does_not_offer_is_refused_before_anything_is_sent(
+    cluster: Cluster, vault: Vault
+) -> None:
+    locked = await lock(vault, BytesSource(bytearray(b"x")), STANDARD)
+    vault.rule_book.take([cluster.authority.sign(Policy(1, 0, [Setting("tiers", "basic")]))])
+    index = vault.wallet.next_index
+    with pytest.raises(LockboxError, match="standard is not on offer in this network") as caught:
+        await lock(vault, BytesSource(bytearray(b"x")), STANDARD)
+    assert caught.value.code is ErrorCode.TIER_VIOLATION
+    assert vault.wallet.next_index == index
+    await unlock(vault, locked.asset, MemorySink())
+    await lock(vault, BytesSource(bytearray(b"x")), BASIC)

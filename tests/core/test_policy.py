@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from lockbox_node.core.policy import Governed
-from lockbox_node.errors import ConfigError
+from lockbox_node.core.policy import IDS_MAX, Governed
+from lockbox_node.core.tiers import BASIC, ELITE, STANDARD, TIERS
+from lockbox_node.errors import ConfigError, LockboxError
+from protocol.errors import ErrorCode
 
 
 def test_every_known_setting_takes_effect() -> None:
@@ -18,7 +20,22 @@ def test_every_known_setting_takes_effect() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("healing", "maybe"), ("sweep", "soon"), ("sweep", "nan"), ("sweep", "-1"), ("guard", "inf"), ("colour", "red")],
+    [
+        ("healing", "maybe"),
+        ("sweep", "soon"),
+        ("sweep", "nan"),
+        ("sweep", "-1"),
+        ("guard", "inf"),
+        ("colour", "red"),
+        ("tiers", ""),
+        ("tiers", "basic,golden"),
+        ("tiers", "basic,"),
+        ("ids-per-operator", "0"),
+        ("ids-per-operator", "20001"),
+        ("ids-per-operator", "000000012345"),
+        ("ids-per-operator", "٣"),
+        ("ids-per-operator", "-1"),
+    ],
 )
 def test_what_cannot_be_is_an_error_for_who_signs_and_ignored_by_who_obeys(key: str, value: str) -> None:
     with pytest.raises(ConfigError):
@@ -26,3 +43,19 @@ def test_what_cannot_be_is_an_error_for_who_signs_and_ignored_by_who_obeys(key: 
     governed, ignored = Governed().under_all([(key, value), ("hold-off", "7")])
     assert governed == Governed().under("hold-off", "7")
     assert ignored == [key]
+
+
+def test_a_tier_that_is_not_on_offer_is_refused_with_those_that_are() -> None:
+    silent, governed = Governed(), Governed().under("tiers", "standard, basic,basic")
+    for tier in TIERS:
+        silent.check_offer(tier)
+    assert governed.tiers == (BASIC, STANDARD)
+    governed.check_offer(STANDARD)
+    with pytest.raises(LockboxError, match="elite is not on offer in this network") as caught:
+        governed.check_offer(ELITE)
+    assert (caught.value.code, caught.value.hint) == (ErrorCode.TIER_VIOLATION, "choose one of basic, standard")
+
+
+def test_ids_per_operator_are_as_many_as_there_can_be_members_until_a_policy_limits_them() -> None:
+    assert Governed().ids_per_operator_max == IDS_MAX
+    assert Governed().under("ids-per-operator", "3").ids_per_operator_max == 3

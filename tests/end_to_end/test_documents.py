@@ -124,6 +124,22 @@ def test_a_revoked_client_is_refused_with_exit_4_and_says_why(city: LocalNetwork
     ca(city, "issue", "--csr", str(request), "--role", "client", "-o", str(certificate), expect=4)
 
 
+def test_a_tier_that_the_policy_takes_off_offer_is_refused_in_one_line(
+    city: LocalNetwork, dora: Person, tmp_path: Path
+) -> None:
+    source = tmp_path / "in"
+    source.write_bytes(b"of a tier")
+    ca(city, "policy", "tiers=standard")
+    publish(city, 1)
+    within(CUT_OFF_S, lambda: dora.run("lock", str(source), "--tier", "basic", expect=None).returncode != 0)
+    refused = dora.run("lock", str(source), "--tier", "basic", expect=None)
+    assert refused.stderr == "lockbox: TIER_VIOLATION: basic is not on offer in this network; choose one of standard\n"
+    dora.run("lock", str(source), "--tier", "standard")
+    ca(city, "policy", "tiers=")
+    publish(city, 1)
+    within(CUT_OFF_S, lambda: dora.run("lock", str(source), "--tier", "basic", expect=None).returncode == 0)
+
+
 def test_an_old_copy_of_the_authority_is_told_and_brought_up_to_date(city: LocalNetwork, tmp_path: Path) -> None:
     folder = city.directory / "ca" / "documents"
     old = {path: path.read_bytes() for path in folder.iterdir()}

@@ -14,6 +14,7 @@ from lockbox_node.core.admission import Downgrade
 from lockbox_node.core.documents import NO_RULES, Rules
 from lockbox_node.core.member_events import Status
 from lockbox_node.core.repair import GuardParams, RepairParams
+from lockbox_node.core.tiers import ELITE, TIERS
 from lockbox_node.errors import RequestRefused
 from lockbox_node.rpc.frames import Frames
 from lockbox_node.rpc.hello import hello_out
@@ -256,16 +257,18 @@ async def test_a_policy_is_in_force_until_another_is_and_the_configuration_holds
     first, second = town.node(1, base=base), town.node(2, [1], base=base)
     async with running([first, second]):
         await trio.sleep(5)
-        first.documents.take([policy(town, 1, healing="off", hold_off="2", guard="1", colour="red")])
+        first.documents.take([policy(town, 1, healing="off", hold_off="2", guard="1", tiers="elite", colour="red")])
         await trio.sleep(5)
         for node in (first, second):
             assert not node.healing.active
             assert (node.healing._params.hold_off_s, node.guard._params.quiet_s) == (2.0, 1.0)
+            assert node.storage.governed.tiers == (ELITE,)
         second.documents.take([policy(town, 2, guard="1")])
         await trio.sleep(5)
         for node in (first, second):
             assert node.healing.active
             assert (node.healing._params.hold_off_s, node.guard._params.quiet_s) == (9.0, 1.0)
+            assert node.storage.governed.tiers == TIERS
 
 
 class Listeners(dict[tuple[str, int], Any]):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lockbox_node.core.policy import Governed
 from lockbox_node.core.storage_params import StorageParams
 from protocol import merkle
 from protocol.errors import ErrorCode
@@ -46,6 +47,17 @@ def test_a_stored_part_is_served_to_the_owner_and_told_to_the_spreader(bench: Be
     assert bench.told == [stripe.table]
     assert bench.ask(get_of(stripe)) == Shards(part.descriptor, list(part.slots), 4, list(part.shards))
     assert (bench.storage.counts["puts"], bench.storage.counts["gets"]) == (1, 1)
+
+
+def test_clients_bring_nothing_new_in_a_tier_that_is_not_on_offer_and_nodes_keep_what_stands(bench: Bench) -> None:
+    before, after = make_stripe(1), make_stripe(2)
+    bench.ask(put_of(before))
+    bench.storage.governed = Governed().under("tiers", "basic")
+    assert bench.refused(put_of(after)) is ErrorCode.TIER_VIOLATION
+    assert bench.ask(put_of(after), HOLDER) == Stored([]), "handing over and repair go on"
+    assert isinstance(bench.ask(get_of(before)), Shards)
+    bench.storage.governed = Governed().under("tiers", "basic,standard")
+    assert bench.ask(put_of(make_stripe(3))) == Stored([])
 
 
 def test_siblings_come_back_with_the_answer(bench: Bench) -> None:
