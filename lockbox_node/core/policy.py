@@ -1,9 +1,9 @@
 """What a network's policy may set, and who goes by it.
 
-Nodes: `healing`, `hold-off`, `sweep`, `guard`, which override what the node is configured with. Clients and nodes:
-`tiers`, those on offer; what stands is kept, whatever its tier. The authority: `ids-per-operator`, how many node ids it
-gives to one operator. Whoever signs a policy is told of a wrong word (ConfigError); a setting that cannot be used is
-ignored by who obeys, since a later version may know more. Source: DESIGN, sections 3 and 9.
+Nodes: `healing`, `hold-off`, `sweep`, `guard`, `client-quota`, which override what the node is configured with. Clients
+and nodes: `tiers`, those on offer; what stands is kept, whatever its tier. The authority: `ids-per-operator`, how many
+node ids it gives to one operator. Whoever signs a policy is told of a wrong word (ConfigError); a setting that cannot
+be used is ignored by who obeys, since a later version may know more. Source: DESIGN, sections 3 and 9.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from protocol.errors import ErrorCode
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-KNOWN = "healing=on|off, hold-off=S, sweep=S, guard=S, tiers=NAME,..., ids-per-operator=N"
+KNOWN = "healing=on|off, hold-off=S, sweep=S, guard=S, client-quota=BYTES, tiers=NAME,..., ids-per-operator=N"
 IDS_MAX = 20_000  # as many as there can be members
-_DIGITS = re.compile("[0-9]{1,5}")
+QUOTA_MAX = 10**15  # bytes that one client may keep at one node
+_DIGITS = re.compile("[0-9]{1,16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Governed:
 
     repair: RepairParams = field(default_factory=RepairParams)
     guard: GuardParams = field(default_factory=GuardParams)
+    client_quota_bytes: int | None = None  # at one node; None = as it is configured
     tiers: tuple[Tier, ...] = TIERS  # on offer
     ids_per_operator_max: int = IDS_MAX
 
@@ -48,6 +50,8 @@ class Governed:
                 return replace(self, guard=replace(guard, quiet_s=_seconds(key, value)))
             case "tiers":
                 return replace(self, tiers=_tiers(value))
+            case "client-quota" if _DIGITS.fullmatch(value) and int(value) <= QUOTA_MAX:
+                return replace(self, client_quota_bytes=int(value))
             case "ids-per-operator" if _DIGITS.fullmatch(value) and 1 <= int(value) <= IDS_MAX:
                 return replace(self, ids_per_operator_max=int(value))
         raise ConfigError(f"{key}={value} is not a policy", KNOWN)

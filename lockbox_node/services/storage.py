@@ -87,7 +87,7 @@ class Storage:
         self._on_stored = on_stored
         self._params = params or StorageParams()
         self._unconfirmed = unconfirmed
-        self.governed = Governed()  # what the policy says, of tiers on offer
+        self.governed = Governed()  # what the policy says, of tiers and quotas
         self._verified: OrderedDict[tuple[bytes, bytes], Descriptor] = OrderedDict()
 
     def routes(self) -> list[Route]:
@@ -146,8 +146,10 @@ class Storage:
 
     def _owner(self, peer: Peer) -> Owner:
         """Who is charged: the peer that brings it, a client for itself, a node for what it hands over."""
-        params = self._params
-        return Owner(peer.id, params.node_quota_bytes if peer.role is Role.NODE else params.client_quota_bytes)
+        if peer.role is Role.NODE:
+            return Owner(peer.id, self._params.node_quota_bytes)
+        quota_bytes = self.governed.client_quota_bytes
+        return Owner(peer.id, self._params.client_quota_bytes if quota_bytes is None else quota_bytes)
 
     def _check_terms(self, descriptor: Descriptor, lease_until_unix_s: int) -> None:
         tier = tier_numbered(descriptor.tier)

@@ -30,9 +30,10 @@ def test_every_known_setting_takes_effect() -> None:
         ("tiers", ""),
         ("tiers", "basic,golden"),
         ("tiers", "basic,"),
+        ("client-quota", "many"),
+        ("client-quota", "1000000000000001"),
         ("ids-per-operator", "0"),
         ("ids-per-operator", "20001"),
-        ("ids-per-operator", "000000012345"),
         ("ids-per-operator", "٣"),
         ("ids-per-operator", "-1"),
     ],
@@ -54,6 +55,11 @@ def test_a_tier_that_is_not_on_offer_is_refused_with_those_that_are() -> None:
     with pytest.raises(LockboxError, match="elite is not on offer in this network") as caught:
         governed.check_offer(ELITE)
     assert (caught.value.code, caught.value.hint) == (ErrorCode.TIER_VIOLATION, "choose one of basic, standard")
+
+
+def test_the_quota_is_as_configured_until_a_policy_says_it() -> None:
+    assert Governed().client_quota_bytes is None
+    assert Governed().under("client-quota", "0").client_quota_bytes == 0
 
 
 def test_ids_per_operator_are_as_many_as_there_can_be_members_until_a_policy_limits_them() -> None:

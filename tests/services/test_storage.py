@@ -60,6 +60,14 @@ def test_clients_bring_nothing_new_in_a_tier_that_is_not_on_offer_and_nodes_keep
     assert bench.ask(put_of(make_stripe(3))) == Stored([])
 
 
+def test_the_policy_says_how_much_a_client_may_keep_and_leaves_nodes_alone(bench: Bench) -> None:
+    bench.storage.governed = Governed().under("client-quota", "100")
+    assert bench.refused(put_of(make_stripe(1))) is ErrorCode.QUOTA_EXCEEDED
+    assert bench.ask(put_of(make_stripe(1)), HOLDER) == Stored([])
+    bench.storage.governed = Governed()
+    assert bench.ask(put_of(make_stripe(2))) == Stored([])
+
+
 def test_siblings_come_back_with_the_answer(bench: Bench) -> None:
     one, two = (make_stripe(1, salt=salt) for salt in (1, 2))
     bench.ask(put_of(one))
