@@ -135,8 +135,10 @@ class Person:
 
 
 @asynccontextmanager
-async def a_person(cluster: Cluster, number: int, region: str = "eu-central-1") -> AsyncIterator[Person]:
-    """Client `number`, joined."""
+async def a_person(
+    cluster: Cluster, number: int, region: str = "eu-central-1", words: str = ""
+) -> AsyncIterator[Person]:
+    """Client `number`, joined. Of the same `words` are two machines of one person; new ones where none are given."""
     world, name = cluster.world, f"client{number}"
     cluster.geography.place(name, region)
     who.set(name)
@@ -146,7 +148,7 @@ async def a_person(cluster: Cluster, number: int, region: str = "eu-central-1") 
     root_pem = cluster.authority.root.certificate.public_bytes(Encoding.PEM)
     with tempfile.TemporaryDirectory(prefix="lockbox-simulation-") as directory:
         path = Path(directory) / "wallet"
-        words, bootstrap = new_words(entropy), cluster.bootstrap
+        words, bootstrap = words or new_words(entropy), cluster.bootstrap
         with Wallet.create(path, words, PASSPHRASE, PASSPHRASE, root_pem, bootstrap, None, None, entropy) as wallet:
             network = cluster.hub.network(name, identity.leaf)
             ports = Ports(network, entropy, clock, InlineWorkers())

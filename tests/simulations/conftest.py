@@ -11,13 +11,14 @@ import pytest
 import trio
 
 from lockbox_node.errors import PeerUnreachable
+from lockbox_node.observe import logging
 from simulations.geography import Geography
 from simulations.network import Hub, MemoryNetwork
 from simulations.world import World
 from tests.fakes import virtual_time
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from lockbox_node.ports import PeerStream
     from simulations.streams import MemoryStream
@@ -29,6 +30,16 @@ REGIONS = {"east": "us-east-1", "west": "us-west-1", "far": "ap-southeast-2"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every test of this folder runs in virtual time."""
     virtual_time.mark(items, HERE)
+
+
+@pytest.fixture
+def world(seed: int) -> Iterator[World]:
+    """A world whose defects fail the test."""
+    world = World(seed)
+    world.listen()
+    yield world
+    logging.configure(strict=True)
+    assert not world.defects
 
 
 @dataclass
