@@ -13,12 +13,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lockbox_node.core.regions import REGIONS, distance_km
+from lockbox_node.core.regions import BUILT_IN, distance_km
 from lockbox_node.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from lockbox_node.core.regions import RegionTable
 
 FIBRE_KM_PER_MS = 299.792458 * 2 / 3
 DETOUR = 1.4
@@ -42,21 +44,22 @@ class Delays:
         """Where a node stands."""
         return self.liars.get(name, claimed)
 
-    def save(self, path: Path, places: Mapping[str, str]) -> None:
+    def save(self, path: Path, places: Mapping[str, str], regions: RegionTable = BUILT_IN) -> None:
         """Write the file for the daemons; `places`: host -> region. In one step: they may read at any time."""
+        names = regions.regions
         said = {
             "places": dict(places),
             "elsewhere": self.client,
-            "round_trip_ms": {here: {there: round_trip_ms(here, there) for there in REGIONS} for here in REGIONS},
+            "round_trip_ms": {here: {there: round_trip_ms(here, there, regions) for there in names} for here in names},
         }
         written = path.with_suffix(".new")
         written.write_text(json.dumps(said, indent=1), encoding="utf-8")
         written.replace(path)
 
 
-def round_trip_ms(here: str, there: str) -> float:
-    """Between two regions by name."""
-    way_km = distance_km(REGIONS[here], REGIONS[there]) * DETOUR
+def round_trip_ms(here: str, there: str, regions: RegionTable = BUILT_IN) -> float:
+    """Between two regions by name. ConfigError when there is none such."""
+    way_km = distance_km(regions.named(here), regions.named(there)) * DETOUR
     return round(NEAR_MS + 2 * way_km / FIBRE_KM_PER_MS, 3)
 
 
@@ -68,6 +71,6 @@ def _liar(word: str) -> tuple[str, str]:
 
 
 def _known(region: str) -> str:
-    if region not in REGIONS:
-        raise UsageError(f"{region!r} is not a region", f"known: {', '.join(REGIONS)}")
+    if region not in BUILT_IN:
+        raise UsageError(f"{region!r} is not a region", f"known: {', '.join(BUILT_IN.regions)}")
     return region

@@ -257,7 +257,7 @@ class Testnet:
         self.members[name] = member
         if plan.delays is not None and latency is not None:
             places = {one.host: plan.delays.place_of(one.name, one.region) for one in self.members.values()}
-            plan.delays.save(latency, places)
+            plan.delays.save(latency, places, self._signing().regions())
         return member
 
     async def start(self, members: list[Member]) -> None:

@@ -13,10 +13,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lockbox_node.core.placement import Candidate, Placed, keeps_rules, most_legal
+from lockbox_node.core.regions import BUILT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lockbox_node.core.regions import RegionTable
     from lockbox_node.core.repair import Health
     from lockbox_node.core.tiers import Tier
     from protocol.ids import NodeId
@@ -24,7 +26,14 @@ if TYPE_CHECKING:
 CHOICES_MAX = 64  # further holders of indices that are looked at, where several hold the same
 
 
-def placed(seen: Health, tier: Tier, address: bytes, own: NodeId, members: Mapping[NodeId, Placed]) -> Health:
+def placed(
+    seen: Health,
+    tier: Tier,
+    address: bytes,
+    own: NodeId,
+    members: Mapping[NodeId, Placed],
+    regions: RegionTable = BUILT_IN,
+) -> Health:
     """`seen`, with the indices that have to move among the missing, and of several holders the legal one first.
 
     `members` are the live ones, ourselves included. `surplus` is set when our own copy breaks the rules and another
@@ -32,7 +41,7 @@ def placed(seen: Health, tier: Tier, address: bytes, own: NodeId, members: Mappi
     """
     live = seen.live
     first = [members[nodes[0]] for nodes in live.values() if nodes[0] in members]
-    if len(seen.holders()) == len(live) and keeps_rules(tier, first):
+    if len(seen.holders()) == len(live) and keeps_rules(tier, first, regions):
         return seen  # as nearly all are
     where = {node: _candidate(node, members[node]) for node in seen.holders() if node in members}
     options = [
@@ -41,10 +50,10 @@ def placed(seen: Health, tier: Tier, address: bytes, own: NodeId, members: Mappi
         if any(node in where for node in nodes)
     ]
     nearest = dict(choices[0] for choices in options)
-    if keeps_rules(tier, nearest.values()):
+    if keeps_rules(tier, nearest.values(), regions):
         chosen, displaced = nearest, tuple[int, ...]()
     else:
-        chosen = _fewest_moves(tier, address, options)
+        chosen = _fewest_moves(tier, address, options, regions)
         displaced = tuple(sorted(nearest.keys() - chosen.keys()))
     standing = {index: _first(nodes, chosen.get(index)) for index, nodes in seen.live.items() if index not in displaced}
     leaving = {index: (*seen.live[index], *seen.going.get(index, ())) for index in displaced}
@@ -54,7 +63,7 @@ def placed(seen: Health, tier: Tier, address: bytes, own: NodeId, members: Mappi
         missing=tuple(sorted((*seen.missing, *displaced))),
         going={**seen.going, **leaving},
         displaced=displaced,
-        surplus=not seen.missing and not displaced and _is_surplus(tier, chosen, standing, own, where),
+        surplus=not seen.missing and not displaced and _is_surplus(tier, chosen, standing, own, where, regions),
     )
 
 
@@ -64,14 +73,16 @@ def _first(nodes: tuple[NodeId, ...], chosen: Candidate | None) -> tuple[NodeId,
     return tuple(sorted(nodes, key=lambda node: chosen is None or node != chosen.node))
 
 
-def _fewest_moves(tier: Tier, address: bytes, options: list[list[tuple[int, Candidate]]]) -> dict[int, Candidate]:
+def _fewest_moves(
+    tier: Tier, address: bytes, options: list[list[tuple[int, Candidate]]], regions: RegionTable
+) -> dict[int, Candidate]:
     """The nearest holder of each index; where that has to move, another that need not, if there is one."""
     choice = dict(choices[0] for choices in options)
-    best = set(most_legal(tier, address, choice.values()))
+    best = set(most_legal(tier, address, choice.values(), regions))
     others = [other for choices in options for other in choices[1:]]
     for index, holder in others[:CHOICES_MAX]:
         trial = {**choice, index: holder}
-        kept = set(most_legal(tier, address, trial.values()))
+        kept = set(most_legal(tier, address, trial.values(), regions))
         if len(kept) > len(best):
             choice, best = trial, kept
     return {index: holder for index, holder in choice.items() if holder in best}
@@ -83,12 +94,13 @@ def _is_surplus(
     live: Mapping[int, tuple[NodeId, ...]],
     own: NodeId,
     where: Mapping[NodeId, Candidate],
+    regions: RegionTable,
 ) -> bool:
     """Whether our own copy stands out of place beside one that does not."""
     index = next((index for index, nodes in live.items() if own in nodes), None)
     if index is None or own not in where or chosen[index].node == own:
         return False
-    return not keeps_rules(tier, {**chosen, index: where[own]}.values())
+    return not keeps_rules(tier, {**chosen, index: where[own]}.values(), regions)
 
 
 def _candidate(node: NodeId, record: Placed) -> Candidate:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from lockbox_node.core.placement_search import SEARCH_STEPS_MAX, Demand, SearchEnded, Steps, find, most
+from lockbox_node.core.placement_search import SEARCH_STEPS_MAX, Demand, SearchEnded, Steps, find, largest, most
 from lockbox_node.core.regions import BUILT_IN
 from lockbox_node.core.tiers import TIERS
 from lockbox_node.errors import LockboxError
@@ -142,35 +142,32 @@ def is_legal(tier: Tier, holders: Mapping[int, Candidate], regions: RegionTable 
     )
 
 
-def keeps_rules(tier: Tier, holders: Iterable[Placed]) -> bool:
+def keeps_rules(tier: Tier, holders: Iterable[Placed], regions: RegionTable = BUILT_IN) -> bool:
     """Whether these holders of different indices may stand side by side, be they all n or fewer.
 
     Asked for every stripe of a store in every sweep, so it counts by hand.
     """
     cap = tier.shards_per_region_max
-    regions: dict[str, int] = {}
+    shards_in: dict[str, int] = {}
     operators: dict[str, int] = {}
     for holder in holders:
         region, operator = holder.region, holder.operator
-        regions[region] = in_region = regions.get(region, 0) + 1
+        shards_in[region] = in_region = shards_in.get(region, 0) + 1
         operators[operator] = of_operator = operators.get(operator, 0) + 1
-        if in_region > cap or of_operator > cap:
+        if in_region > cap or of_operator > tier.shards_per_operator_max:
             return False
-    return all(region in NEAR and NEAR[region].isdisjoint(regions) for region in regions)
+    return all(name in regions and regions.near[name].isdisjoint(shards_in) for name in shards_in)
 
 
-def most_legal(tier: Tier, address: bytes, holders: Iterable[Candidate]) -> list[Candidate]:
+def most_legal(
+    tier: Tier, address: bytes, holders: Iterable[Candidate], regions: RegionTable = BUILT_IN
+) -> list[Candidate]:
     """As many of these holders of different indices as the rules allow side by side; the others would have to move.
 
     Of equal choices the one whose regions are those of nearer nodes, so that every holder comes to the same.
     """
-    ordered = _eligible(address, holders, {})
-    nobody = _Kept({}, {})
-    choices = (
-        _flow(tier, [one for one in ordered if one.region in allowed], {}, nobody, len(ordered))
-        for allowed in _region_sets(ordered, {})
-    )
-    return max(choices, key=len, default=[])
+    ordered = neighbourhood(address, (one for one in holders if one.region in regions))
+    return largest(tier, ordered, regions, Steps())
 
 
 def is_well_placed(

@@ -267,6 +267,35 @@ def most(demand: Demand, regions: RegionTable, steps: Steps) -> tuple[int, int]:
     return len(demand.used) + far.heaviest(dict.fromkeys(weights, 1)), placed
 
 
+def largest(tier: Tier, ordered: Sequence[Candidate], regions: RegionTable, steps: Steps) -> list[Candidate]:
+    """As many of these nodes as may hold a shard each side by side, nearer ones first. SearchEnded."""
+    cap, supply = tier.shards_per_region_max, Counter(one.region for one in ordered)
+    weights = {name: min(cap, supply[name]) for name in dict.fromkeys(one.region for one in ordered)}
+    best: list[Candidate] = []
+    for allowed in FarSets([*weights], regions.near, steps).maximal(weights, 0):
+        if sum(weights[name] for name in allowed) > len(best):
+            best = max(best, _together(tier, [one for one in ordered if one.region in allowed], steps), key=len)
+    return best
+
+
+def _together(tier: Tier, ordered: Sequence[Candidate], steps: Steps) -> list[Candidate]:
+    """The most of these nodes, in far regions all, that the caps of regions and operators allow together."""
+    flow, nodes = _Flow(steps), Counter((one.region, one.operator) for one in ordered)
+    for region, operator in nodes:
+        flow.edge("source", ("in", region), tier.shards_per_region_max)
+        flow.edge(("in", region), ("operator", operator), nodes[region, operator])
+        flow.edge(("operator", operator), "sink", tier.shards_per_operator_max)
+    while flow.augment():
+        pass
+    left = {(region, operator): flow.used(("in", region), ("operator", operator)) for region, operator in nodes}
+    chosen = []
+    for one in ordered:
+        if left[one.region, one.operator]:
+            left[one.region, one.operator] -= 1
+            chosen.append(one)
+    return chosen
+
+
 def _far_sets(demand: Demand, regions: RegionTable, steps: Steps) -> FarSets:
     """Over the regions that are not used and may be, beside those that are."""
     free = [name for name in demand.weights() if name not in demand.used and regions.near[name].isdisjoint(demand.used)]

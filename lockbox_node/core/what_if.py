@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from lockbox_node.core.displaced import placed
 from lockbox_node.core.placement import Placed
+from lockbox_node.core.regions import BUILT_IN
 from lockbox_node.core.repair import Health, Stripe, health
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
+    from lockbox_node.core.regions import RegionTable
     from lockbox_node.core.tiers import Tier
     from protocol.ids import NodeId
 
@@ -93,13 +95,14 @@ class WhatIf:
         members: Mapping[NodeId, Measured],
         failing: Container[NodeId] = frozenset(),
         gone: Iterable[Measured] = (),
+        regions: RegionTable = BUILT_IN,
     ) -> None:
         self.margins: Counter[int] = Counter()  # now
         self.tiers: Counter[str] = Counter()
         self.stripes = 0
         self.short = 0  # that miss a shard
         self.displaced = 0  # that are whole but break the rules of placement
-        self._own, self._members, self._failing = own, members, failing
+        self._own, self._members, self._failing, self._regions = own, members, failing, regions
         self._cases: dict[tuple[Kind, str], Case] = {}
         self._cases_of = {node: self._belongs(record) for node, record in members.items()}
         self._worst: list[tuple[tuple[int, int, int, int], AtRisk]] = []  # a heap, the least bad on top
@@ -141,7 +144,7 @@ class WhatIf:
     def _judge(self, stripe: Stripe, tier: Tier, seen: Health) -> None:
         if seen.short:
             self.short += 1
-        elif placed(seen, tier, stripe.address, self._own, self._members).displaced:
+        elif placed(seen, tier, stripe.address, self._own, self._members, self._regions).displaced:
             self.displaced += 1
 
     def _belongs(self, record: Measured) -> tuple[Case, ...]:

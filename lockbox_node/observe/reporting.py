@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from lockbox_node.core.member_events import Status
-from lockbox_node.core.regions import REGIONS
 from lockbox_node.core.tiers import TIERS, tier_numbered
 from lockbox_node.core.what_if import CASES_LISTED_MAX, WORST_LISTED_MAX, Case, Kind, WhatIf, lost_of
 from lockbox_node.ports import ShardStore, StripeSummary, settled
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lockbox_node.core.membership import Membership
+    from lockbox_node.core.regions import RegionTable
     from lockbox_node.services.sources import MembersView
 
 PAGE = 32
@@ -53,7 +53,7 @@ class Reporting:
         async with self._turn:
             gone = [one.record for one in self._machine.members.values() if one.status is Status.DEAD]
             members = self._view.alive()
-            found = WhatIf(self._view.own, members, self._view.failing(), gone)
+            found = WhatIf(self._view.own, members, self._view.failing(), gone, self._view.regions)
             await self._read(found)
         record = members[self._view.own]
         return {
@@ -63,7 +63,7 @@ class Reporting:
             "made": datetime.datetime.fromtimestamp(self._now_unix_s(), datetime.UTC).isoformat(timespec="seconds"),
             "view_trusted": self._trusted(),
             "members": {"alive": len(members), "dead": len(gone)},
-            **_said(found),
+            **_said(found, self._view.regions),
         }
 
     async def _read(self, found: WhatIf) -> None:
@@ -80,7 +80,7 @@ class Reporting:
             await trio.sleep(REST_S)
 
 
-def _said(found: WhatIf) -> dict[str, Any]:
+def _said(found: WhatIf, regions: RegionTable) -> dict[str, Any]:
     cases = {kind: found.cases(kind) for kind in Kind}
     return {
         "stripes": found.stripes,
@@ -89,7 +89,7 @@ def _said(found: WhatIf) -> dict[str, Any]:
         "lost": lost_of(found.margins),
         "short": found.short,
         "out_of_placement": found.displaced,
-        **{f"{kind.value}s": [_case(case) for case in cases[kind][:CASES_LISTED_MAX]] for kind in Kind},
+        **{f"{kind.value}s": [_case(case, regions) for case in cases[kind][:CASES_LISTED_MAX]] for kind in Kind},
         "unlisted": {f"{kind.value}s": max(0, len(cases[kind]) - CASES_LISTED_MAX) for kind in Kind},
         "worst": [
             {
@@ -104,8 +104,8 @@ def _said(found: WhatIf) -> dict[str, Any]:
     }
 
 
-def _case(case: Case) -> dict[str, Any]:
-    place = REGIONS.get(case.name) if case.kind is Kind.REGION else None
+def _case(case: Case, regions: RegionTable) -> dict[str, Any]:
+    place = regions.regions.get(case.name) if case.kind is Kind.REGION else None
     where = place and {"city": place.city, "latitude": place.latitude, "longitude": place.longitude}
     return {
         "name": case.name,

@@ -276,7 +276,7 @@ class Healing:
         members = self._members
         alive = members.alive()
         seen = health(summary, tier, alive, members.own, members.failing())
-        return placed(seen, tier, summary.address, members.own, alive)
+        return placed(seen, tier, summary.address, members.own, alive, members.regions)
 
     def _forget(self, key: Key) -> None:
         known = self._short.pop(key, None)

@@ -146,7 +146,7 @@ class Rebuilder:
         tier, view_of = tier_numbered(part.tier), self._members
         now = replace(summary, entries=part.entries, corrupt=False)
         seen = health(now, tier, view_of.alive(), view_of.own, view_of.failing())
-        seen = placed(seen, tier, summary.address, view_of.own, view_of.alive())
+        seen = placed(seen, tier, summary.address, view_of.own, view_of.alive(), view_of.regions)
         return _Job(tier, part, open_descriptor(part.descriptor), seen)
 
     async def _learn(self, job: _Job, nodes: Sequence[NodeId]) -> None:

@@ -84,4 +84,4 @@ class Yielder:
         tier, members = tier_numbered(summary.tier), self._members
         now = replace(summary, entries=part.entries, corrupt=False)
         seen = health(now, tier, members.alive(), members.own, members.failing())
-        return placed(seen, tier, summary.address, members.own, members.alive())
+        return placed(seen, tier, summary.address, members.own, members.alive(), members.regions)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lockbox_node.core.displaced import placed
 from lockbox_node.core.placement import Candidate, keeps_rules
-from lockbox_node.core.regions import REGIONS
+from lockbox_node.core.regions import BUILT_IN
 from lockbox_node.core.repair import Cause, Health, health
 from lockbox_node.core.tiers import BASIC, ELITE, STANDARD, TIERS, Tier
 from protocol.ids import NodeId
@@ -165,7 +165,7 @@ def test_a_second_legal_copy_is_not_surplus() -> None:
     assert not seen_by(90, STANDARD, where, table).surplus
 
 
-PLACES = st.builds(Where, st.sampled_from(sorted(REGIONS)[:9]), st.sampled_from(["a", "b", "c", "d"]))
+PLACES = st.builds(Where, st.sampled_from(sorted(BUILT_IN.regions)[:9]), st.sampled_from(["a", "b", "c", "d"]))
 
 
 @given(st.lists(PLACES, min_size=5, max_size=5), st.sampled_from([BASIC]))

@@ -22,7 +22,7 @@ from lockbox_node.core.placement import (
     replacement,
     window,
 )
-from lockbox_node.core.regions import spread_regions
+from lockbox_node.core.regions import BUILT_IN, spread_regions
 from lockbox_node.core.tiers import BASIC, ELITE, PREMIUM, STANDARD, TIERS, Tier
 from lockbox_node.errors import LockboxError
 from protocol.errors import ErrorCode
@@ -295,7 +295,7 @@ def test_of_holders_that_cannot_all_stay_the_most_stay_and_the_nearer_of_equals(
 @settings(max_examples=60)
 @given(
     st.lists(
-        st.tuples(st.sampled_from(sorted(REGIONS)), st.sampled_from("abc")),
+        st.tuples(st.sampled_from(sorted(BUILT_IN.regions)), st.sampled_from("abc")),
         min_size=1,
         max_size=7,
     )

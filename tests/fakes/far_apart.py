@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lockbox_node.core.regions import distance_km, region_named
+from lockbox_node.core.regions import BUILT_IN, distance_km
 from protocol.records import NodeRecord, parse
 from simulations.geography import DETOUR, FIBRE_KM_PER_S, NEAR_S, Geography
 
@@ -28,7 +28,7 @@ class FarApart(Geography):
 
     def one_way_s(self, source: str, target: str) -> float:
         """Always the same."""
-        here, there = region_named(self._region[source]), region_named(self._region[target])
+        here, there = BUILT_IN.named(self._region[source]), BUILT_IN.named(self._region[target])
         return NEAR_S + distance_km(here, there) * DETOUR / FIBRE_KM_PER_S
 
     def round_trip_s(self, node: FakeNode) -> float:

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lockbox_node.core.regions import REGIONS
+from lockbox_node.core.regions import BUILT_IN
 from lockbox_node.observe.world_map import FRAME, Spot, label_boxes, land, world_map
 
 LAND_BYTES_MAX = 25_000
 
 
 def spot(name: str, weight: float = 0.5, words: str = "12 lost") -> Spot:
-    place = REGIONS[name]
+    place = BUILT_IN.regions[name]
     return Spot(place.latitude, place.longitude, weight, "good", f"{place.city}: {words}", f"{place.city} & more")
 
 
@@ -33,7 +33,7 @@ def test_the_land_is_small_and_names_its_source() -> None:
 @pytest.mark.parametrize("name", ["us-east-2", "sa-east-1", "eu-central-1", "af-south-1", "ap-south-1", "us-west-2"])
 def test_inland_cities_stand_on_the_land(name: str) -> None:
     """By counting the coast lines east of the place: an odd number."""
-    place = REGIONS[name]
+    place = BUILT_IN.regions[name]
     assert crossings(place.longitude * 10, -place.latitude * 10) % 2 == 1
 
 
@@ -67,14 +67,14 @@ def rings() -> list[list[tuple[int, int]]]:
 
 
 def test_all_regions_at_once_have_labels_that_do_not_overlap() -> None:
-    spots = [spot(name, number / len(REGIONS)) for number, name in enumerate(REGIONS)]
+    spots = [spot(name, number / len(BUILT_IN.regions)) for number, name in enumerate(BUILT_IN.regions)]
     boxes = label_boxes(spots)
     assert not [pair for pair in combinations(boxes, 2) if pair[0].meets(pair[1])]
     assert all(box.inside(FRAME) for box in boxes)
 
 
 @settings(max_examples=30)
-@given(st.lists(st.sampled_from(sorted(REGIONS)), unique=True, min_size=1), st.sampled_from(["0", "1,234 lost"]))
+@given(st.lists(st.sampled_from(sorted(BUILT_IN.regions)), unique=True, min_size=1), st.sampled_from(["0", "1,234 lost"]))
 def test_any_choice_of_regions_keeps_its_labels_apart(names: list[str], words: str) -> None:
     boxes = label_boxes([spot(name, 1.0, words) for name in names])
     assert not [pair for pair in combinations(boxes, 2) if pair[0].meets(pair[1])]

@@ -16,7 +16,7 @@ import trio
 from benchmarks.round_trips import SETTLE_S, SIZE, Watched
 from benchmarks.workload import Small, joined, wallet_in
 from lockbox_node.cli.delays import round_trip_ms
-from lockbox_node.core.regions import REGIONS
+from lockbox_node.core.regions import BUILT_IN
 from lockbox_node.core.tiers import tier_named
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Described:
 
 async def measured(network: LocalNetwork, home: Path, region: str) -> dict[str, Any]:
     """Quickest TCP connects by region, then locks and unlocks over open connections."""
-    round_trips = {name: round_trip_ms(region, name) for name in REGIONS}
+    round_trips = {name: round_trip_ms(region, name) for name in BUILT_IN.regions}
     with wallet_in(network, home) as wallet:
         async with joined(network, wallet) as vault:
             client = Watched(vault, round_trips)
