@@ -51,12 +51,14 @@ class Yielder:
         heir = seen.live[summary.index][0]
         try:
             await self._require_proof(part, summary, heir)
-        except (LockboxError, RemoteProtocolError):
-            await self._mender.say(summary, (await self._part(summary) or part).entries, summary.index)
-            raise
-        await settled(partial(self._store.drop, summary.address, summary.descriptor_hash))
-        log.info("repair.let_go", tier=tier_numbered(summary.tier).name, heir=heir.hex()[:8])
-        return True
+        except (LockboxError, RemoteProtocolError) as error:
+            failure = error
+        else:
+            await settled(partial(self._store.drop, summary.address, summary.descriptor_hash))
+            log.info("repair.let_go", tier=tier_numbered(summary.tier).name, heir=heir.hex()[:8])
+            return True
+        await self._mender.say(summary, (await self._part(summary) or part).entries, summary.index)
+        raise failure
 
     async def _require_proof(self, part: StripePart, summary: StripeSummary, heir: NodeId) -> None:
         """LockboxError unless the heir knows that we hold nothing, and shows our index after that."""
