@@ -143,6 +143,16 @@ def test_an_index_that_two_regions_keep_goes_where_room_is() -> None:
     assert replacement(SMALL, ADDRESS, free, taken, 0, kept) == free[0]
 
 
+@pytest.mark.parametrize("before", [0, 20], ids=["in the first window", "once it has grown"])
+def test_the_search_comes_before_nodes_that_are_farther_away(before: int) -> None:
+    # Greed begins in London, which rules out Dublin and Frankfurt, and then has to go as far as the 60th for a third.
+    near = ["eu-west-2", "eu-west-1", "eu-west-1", "eu-central-1", "eu-central-1", "us-east-1", "us-east-1"]
+    order = ["eu-west-2"] * before + near
+    order += ["eu-west-2"] * (60 - len(order)) + ["sa-east-1"]
+    holders = place(BASIC, ADDRESS, [node(number + 1, region) for number, region in enumerate(order)])
+    assert {holder.region for holder in holders.values()} == {"eu-west-1", "eu-central-1", "us-east-1"}
+
+
 def crowd(count: int, seed: int = 1) -> RegionTable:
     """A table of places in a square of 5000 km: with so many of them, no search of all its sets would ever end."""
     rng = random.Random(seed)
