@@ -18,10 +18,12 @@ from lockbox_node.client.unlock import unlock
 from lockbox_node.client.verify import verify
 from lockbox_node.core.regions import BUILT_IN, MICRODEGREES, Region, RegionTable
 from lockbox_node.core.tiers import ELITE, STANDARD
-from lockbox_node.errors import LockboxError
+from lockbox_node.errors import LockboxError, RequestRefused
 from protocol.documents import Place, Regions
 from protocol.errors import ErrorCode
-from tests.fakes.cluster import Cluster, a_wallet
+from protocol.messages import PutStripe
+from protocol.records import NodeRecord, parse
+from tests.fakes.cluster import Cluster, FakeNode, a_wallet
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +44,18 @@ def table(cluster: Cluster, version: int, regions: RegionTable) -> SignedDocumen
     return cluster.authority.sign(Regions(version, 0, places))
 
 
+def full(cluster: Cluster) -> list[FakeNode]:
+    """Two of the six nodes of the city: the other four are just enough."""
+    records = {node.number: node.identity.record for node in cluster.nodes.values()}
+    there = [
+        number
+        for number, record in records.items()
+        if record is not None and parse(record, NodeRecord).region == HONOLULU.name
+    ]
+    assert len(there) == 6
+    return [node for node in cluster.nodes.values() if node.number in there[:2]]
+
+
 async def test_a_client_locks_in_a_city_that_a_new_table_adds_and_no_longer_once_it_is_gone(
     nursery: trio.Nursery, tmp_path: Path
 ) -> None:
@@ -55,8 +69,11 @@ async def test_a_client_locks_in_a_city_that_a_new_table_adds_and_no_longer_once
 
         cluster.library.take(table(cluster, 1, BUILT_IN.with_region(HONOLULU)))
         await trio.sleep(TOLD_S)
+        for node in full(cluster):
+            node.refuse[PutStripe] = RequestRefused("full", code=ErrorCode.STORE_FULL)
         locked = await lock(vault, BytesSource(bytearray(SECRET)), ELITE)
         assert HONOLULU.name in locked.regions
+        assert locked.placed == locked.wanted, "others in that city took what two of it refused"
         seen = await verify(vault, locked.asset)
         assert seen.state == "healthy"
         assert HONOLULU.name in {holder.region for holder in seen.holders}
