@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from lockbox_node.core.placement_search import SEARCH_STEPS_MAX, Demand, SearchEnded, Steps, find, largest, most
@@ -305,23 +305,27 @@ class _Choice:
         return self._there.dealt(self._missing, chosen) if len(chosen) == len(self._missing) else None
 
     def refusal(self, ordered: Sequence[Candidate]) -> LockboxError:
-        """What is missing, most basic first: nodes, regions, nodes in the right regions, operators."""
-        tier, taken = self._tier, self._taken
-        try:
-            regions, placed = most(self._demand(ordered), self._regions, Steps())
-        except SearchEnded:
-            return self._undecided()
-        if len(ordered) < len(self._missing):
-            code, found = ErrorCode.INSUFFICIENT_NODES, f"eligible nodes found: {len(taken) + len(ordered)}"
-        elif regions < tier.regions_min:
-            code, found = ErrorCode.INSUFFICIENT_REGIONS, f"such regions found: {regions}"
-        elif placed < len(self._missing):
-            code, found = ErrorCode.INSUFFICIENT_NODES, f"legal nodes found: {len(taken) + placed}"
-        else:
-            operators = len({one.operator for one in (*ordered, *taken.values())})
-            code, found = ErrorCode.INSUFFICIENT_OPERATORS, f"operators found: {operators}"
-        smaller = "" if tier is TIERS[0] else "choose a smaller tier, or "
+        """When it is known that there is no legal set: what is missing."""
+        code, found = self._lack(ordered)
+        smaller = "" if self._tier is TIERS[0] else "choose a smaller tier, or "
         return LockboxError(f"{self._needs()}; {found}", hint=smaller + _HINTS[code], code=code)
+
+    def _lack(self, ordered: Sequence[Candidate]) -> tuple[ErrorCode, str]:
+        """The most basic first: nodes, regions, nodes in the right regions, operators."""
+        known = len(self._taken) + len(ordered)
+        if len(ordered) < len(self._missing):
+            return ErrorCode.INSUFFICIENT_NODES, f"eligible nodes found: {known}"
+        with suppress(SearchEnded):
+            regions, placed = most(self._demand(ordered), self._regions, Steps())
+            if regions < self._tier.regions_min:
+                return ErrorCode.INSUFFICIENT_REGIONS, f"such regions found: {regions}"
+            if placed < len(self._missing):
+                return ErrorCode.INSUFFICIENT_NODES, f"legal nodes found: {len(self._taken) + placed}"
+            strangers = self._demand([replace(one, operator=one.node.hex()) for one in ordered])
+            if find(strangers, self._regions, Steps()) is not None:
+                operators = len({one.operator for one in (*ordered, *self._taken.values())})
+                return ErrorCode.INSUFFICIENT_OPERATORS, f"operators found: {operators}"
+        return ErrorCode.INSUFFICIENT_NODES, f"no legal set among the eligible nodes, of which there are {known}"
 
     def _needs(self) -> str:
         tier = self._tier

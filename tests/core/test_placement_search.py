@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ADDRESS = bytes(32)
 SMALL = replace(BASIC, k=3, n=4, regions_min=2)  # small enough to try everything
+WIDE = replace(ELITE, n=30, shards_per_region_max=1, regions_min=30)
 PLACES = ("eu-west-1", "eu-west-2", "eu-central-1", "us-east-1", "us-east-2")  # Dublin and Frankfurt alone are far
 
 
@@ -171,15 +172,33 @@ def test_in_the_largest_table_a_set_is_found_where_greed_walks_past() -> None:
 
 def test_a_search_that_is_ended_says_so_and_claims_nothing() -> None:
     table = crowd(REGIONS_MAX)
-    # One operator's two nodes in each region: how many far regions there can be at the most is hard to say.
-    nodes = [node(number + 1, name, f"operator {number % 1000}") for number, name in enumerate(table.regions)]
-    wide = replace(ELITE, n=44, shards_per_region_max=1, regions_min=44)
+    # Twenty far regions are soon found, above 41 there cannot be; whether there are thirty is hard to say.
+    nodes = [node(number + 1, name) for number, name in enumerate(table.regions)]
     with pytest.raises(LockboxError) as caught:
-        place(wide, ADDRESS, nodes, regions=table)
+        place(WIDE, ADDRESS, nodes, regions=table)
     assert caught.value.code is ErrorCode.TOO_LARGE
     assert f"the search was ended after {SEARCH_STEPS_MAX:,} steps" in caught.value.message
     assert "found" not in caught.value.message
     assert "smaller tier" in caught.value.hint
+
+
+def test_what_is_known_to_be_impossible_is_not_called_undecided_where_only_the_reason_is_hard_to_find() -> None:
+    table = crowd(REGIONS_MAX)
+    nodes = [node(number + 1, name, "ABC"[number % 3]) for number, name in enumerate(table.regions)]
+    with pytest.raises(LockboxError) as caught:
+        place(WIDE, ADDRESS, nodes, regions=table)
+    assert caught.value.code is ErrorCode.INSUFFICIENT_NODES
+    assert "no legal set among the eligible nodes, of which there are 512" in caught.value.message
+
+
+def test_where_indices_have_no_room_operators_are_not_blamed() -> None:
+    # Each region has room for index 0 alone, which both keep: 1 has nowhere to go, whoever runs the nodes.
+    taken = {2: node(11, "eu-west-1"), 3: node(12, "us-east-1")}
+    kept = [(0, node(13, "eu-west-1")), (0, node(14, "us-east-1"))]
+    with pytest.raises(LockboxError) as caught:
+        place(SMALL, ADDRESS, [node(1, "eu-west-1"), node(2, "us-east-1")], taken, kept)
+    assert caught.value.code is ErrorCode.INSUFFICIENT_NODES
+    assert "no legal set among the eligible nodes, of which there are 4" in caught.value.message
 
 
 def test_steps_are_counted_to_the_last() -> None:
