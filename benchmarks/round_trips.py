@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 NODES = 21
 PLACES = ("eu-central-1", "us-east-1", "ap-southeast-2")
 OPERATIONS = 30
+NAPS, NAP_S = 100, 0.01
 SETTLE_S = 3.0  # until pointers are spread
 SIZE = 1024
 LATENCY = "latency.json"
@@ -220,13 +221,29 @@ async def warm_rows(client: Watched, place: str, tier: Tier, count: int) -> list
 def table(nodes: int, places: Sequence[str], count: int, tier: Tier) -> list[str]:
     """The lines, from a network of its own."""
     lines = list(HEAD)
+    late: list[float] = []
     with (
         tempfile.TemporaryDirectory(prefix="lockbox-trips-") as directory,
         local_network(nodes, "--latency", "world", "--policy", "healing=off") as network,
     ):
         for place in places:
+            late += trio.run(lateness)
             lines += trio.run(rows, network, Path(directory) / place, place, tier, count)
+    lines += [
+        "",
+        f"A process that wanted to sleep {NAP_S * 1000:.0f} ms in the same run was late by, ms: {_span(late, 1)}",
+    ]
     return lines
+
+
+async def lateness() -> list[float]:
+    """By how many ms this machine wakes a process too late: what it adds to every step of every process."""
+    late = []
+    for _ in range(NAPS):
+        due = trio.current_time() + NAP_S
+        await trio.sleep_until(due)
+        late.append((trio.current_time() - due) * 1000)
+    return late
 
 
 def main() -> None:
