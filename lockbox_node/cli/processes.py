@@ -81,7 +81,8 @@ class Daemon:
         self.ready = True
 
     def _spawn(self, notify: str) -> None:
-        command = [sys.executable, "-m", "lockbox_node.cli.node", "run", "--config", str(self.config)]
+        # -P: what is installed runs, not what lies in the working directory.
+        command = [sys.executable, "-P", "-m", "lockbox_node.cli.node", "run", "--config", str(self.config)]
         command += ["--die-with", str(os.getpid()), "--parting", str(self.parting)]
         if self.latency is not None:
             command += ["--latency", str(self.latency)]

@@ -44,6 +44,18 @@ async def test_a_whole_life(daemon: Daemon) -> None:
     await daemon.kill()
 
 
+async def test_what_lies_in_the_working_directory_is_not_what_runs(
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "lockbox_node"
+    other.mkdir()
+    (other / "__init__.py").write_text("raise SystemExit('another program')")
+    monkeypatch.chdir(tmp_path)
+    await daemon.start()
+    assert daemon.state == "up"
+    await daemon.kill()
+
+
 async def test_one_killed_from_outside_is_seen_to_be_down_and_starts_again(daemon: Daemon) -> None:
     await daemon.start()
     assert daemon.pid is not None
