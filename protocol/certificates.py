@@ -9,6 +9,7 @@ never judged. Building certificates: protocol.issuing. Source: SPEC.md, Certific
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import OrderedDict
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,6 +25,7 @@ from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import SALT_BYTES, client_id_of, network_id_of, node_id_of
 from protocol.records import NodeRecord, check_signature, parse
+from protocol.vantage import Vantage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 OID_SALT = x509.ObjectIdentifier("1.3.6.1.4.1.59999.1.1")  # an OCTET STRING of SALT_BYTES; identity certificates only
 ED25519_SPKI = bytes.fromhex("302a300506032b6570032100")  # RFC 8410: this, then the raw key
 CACHED_CHAINS_MAX = 4096
+CLOCKS_APART_S = 300  # a leaf made a moment ago may start in our future
 _SALT_DER = bytes([0x04, SALT_BYTES])
 _CRITICAL_KNOWN = frozenset(
     (
@@ -138,6 +141,24 @@ def verify_record(root: NetworkRoot, signed: Signed) -> NodeRecord:
         raise _refused("a node record that its own chain does not bear out")
     check_signature(signed, NodeRecord, identity.leaf_public_key)
     return record
+
+
+def verify_vantage(root: NetworkRoot, signed: Signed) -> Vantage:
+    """A vantage report, when its chain is its judge's, was good at that time, and signed it.
+
+    RemoteProtocolError otherwise, and when its round trips do not rise by subject, or name the judge.
+    """
+    vantage = parse(signed, Vantage)
+    identity = verify_chain(root, vantage.chain)
+    if identity.role is not Role.NODE or identity.id != vantage.judge:
+        raise _refused("a vantage report that its own chain does not bear out")
+    if not identity.not_before_unix_s - CLOCKS_APART_S <= vantage.signed_unix_s <= identity.not_after_unix_s:
+        raise _refused("a vantage report from a time at which its chain was not valid")
+    subjects = [round_trip.subject for round_trip in vantage.round_trips]
+    if vantage.judge in subjects or any(one >= other for one, other in itertools.pairwise(subjects)):
+        raise RemoteProtocolError("a vantage report of the judge itself, or out of order")
+    check_signature(signed, Vantage, identity.leaf_public_key)
+    return vantage
 
 
 def spki_of(certificate: x509.Certificate) -> bytes:

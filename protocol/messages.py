@@ -11,8 +11,21 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from protocol.fields import U8 as U8
+from protocol.fields import U32 as U32
+from protocol.fields import U63 as U63
+from protocol.fields import UNDECODABLE as UNDECODABLE
+from protocol.fields import Chain as Chain
+from protocol.fields import Id32 as Id32
+from protocol.fields import LongText as LongText
+from protocol.fields import Message as Message
+from protocol.fields import Nonce16 as Nonce16
+from protocol.fields import ShortText as ShortText
+from protocol.fields import Signature64 as Signature64
+from protocol.fields import Signed as Signed
 from protocol.held import BUCKETS
 from protocol.summaries import MEMBER_GROUPS, SUMMARY_BYTES
+from protocol.vantage import CompareVantages, TellVantages, Vantages
 
 GROUPS_MAX = 8
 SHARDS_MAX = 64  # n of the largest code that a descriptor may name
@@ -33,26 +46,9 @@ DOCUMENT_BYTES_MAX = 512 * 1024
 DOCUMENTS_MAX = 4  # in one message
 DOCUMENT_KINDS_MAX = 16  # whose versions are told at once
 
-# All that msgspec was seen to raise for foreign bytes: its own errors, text that is not UTF-8, deep nesting.
-UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
-Id32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
-Nonce16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
-Signature64 = Annotated[bytes, Meta(min_length=64, max_length=64)]
-Der = Annotated[bytes, Meta(min_length=1, max_length=4096)]
-U8 = Annotated[int, Meta(ge=0, le=255)]
 BucketNumber = Annotated[int, Meta(ge=0, le=BUCKETS - 1)]
-U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
-U63 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-ShortText = Annotated[str, Meta(max_length=64)]
-LongText = Annotated[str, Meta(max_length=512)]
 ShardBytes = Annotated[bytes, Meta(min_length=1, max_length=SHARD_BYTES_MAX)]
 SlotBytes = Annotated[bytes, Meta(min_length=1, max_length=SLOT_BYTES_MAX)]
-Chain = Annotated[list[Der], Meta(min_length=1, max_length=2)]
-
-
-class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
-    """Base of everything on the wire: positional, immutable, no unknown fields."""
 
 
 class Envelope(Message, frozen=True):
@@ -62,13 +58,6 @@ class Envelope(Message, frozen=True):
     call: U32
     type: U8
     body: msgspec.Raw
-
-
-class Signed(Message, frozen=True):
-    """Raw encoded bytes and the Ed25519 signature over (domain || bytes): SPEC.md, Signatures."""
-
-    body: Annotated[bytes, Meta(min_length=1, max_length=32 * 1024)]
-    signature: Signature64
 
 
 class Refusal(Message, frozen=True):
@@ -156,7 +145,7 @@ class SyncMembers(Message, frozen=True):
 
     known: Annotated[list[MemberState], Meta(max_length=20_000)]
     after: Annotated[bytes, Meta(max_length=32)] = b""
-    documents: Versions = []
+    documents: Versions = []  # noqa: RUF012  # msgspec gives each message one of its own
     summary: Annotated[bytes, Meta(max_length=SUMMARY_BYTES)] = b""
     groups: Annotated[bytes, Meta(max_length=MEMBER_GROUPS)] = b""
 
@@ -174,7 +163,7 @@ class Members(Message, frozen=True):
     updates: Annotated[list[MemberUpdate], Meta(max_length=RECORDS_MAX)]
     wanted: Annotated[list[Id32], Meta(max_length=RECORDS_MAX)]
     more: bool
-    documents: Versions = []
+    documents: Versions = []  # noqa: RUF012  # msgspec gives each message one of its own
     differing: Annotated[bytes, Meta(max_length=MEMBER_GROUPS)] = b""  # groups, the answer to a summary
 
 
@@ -396,5 +385,7 @@ TYPES: dict[int, tuple[type[Message], type[Message]]] = {
     15: (GetDocuments, Documents),
     16: (TellDocuments, Done),
     17: (PingFor, Pong),
+    18: (CompareVantages, Vantages),
+    19: (TellVantages, Done),
 }
 NUMBERS: dict[type[Message], int] = {request: number for number, (request, _) in TYPES.items()}

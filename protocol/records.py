@@ -34,6 +34,7 @@ from protocol.messages import (
     ShortText,
     Signed,
 )
+from protocol.vantage import Vantage
 
 T = TypeVar("T", bound=Message)
 
@@ -129,6 +130,7 @@ DOMAINS: dict[type[Message], bytes] = {
     Renewal: b"lockbox/1 renewal\0",
     AccessClaim: b"lockbox/1 access\0",
     Tombstone: b"lockbox/1 tombstone\0",
+    Vantage: b"lockbox/1 vantage\0",
 }
 
 

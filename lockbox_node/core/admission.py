@@ -40,6 +40,7 @@ from protocol.messages import (
     TellDocuments,
     TellHolders,
 )
+from protocol.vantage import CompareVantages, TellVantages
 
 if TYPE_CHECKING:
     from protocol.records import AccessClaim
@@ -78,6 +79,8 @@ ALLOWED: dict[type[Message], frozenset[Role]] = {
     CompareHeld: _NODE,
     GetDocuments: _ALL,
     TellDocuments: _CARRYING,
+    CompareVantages: _STORING,
+    TellVantages: _NODE,
 }
 assert set(ALLOWED) == set(NUMBERS)
 
@@ -85,7 +88,7 @@ assert set(ALLOWED) == set(NUMBERS)
 # and tells who holds it now, which needs no trust in the node's papers. Deleting is neither reading nor handing over.
 # Renewing is never refused for paperwork: it only keeps what an owner wants kept.
 WRITES: dict[Role, frozenset[type[Message]]] = {
-    Role.NODE: frozenset({Gossip, Delete}),
+    Role.NODE: frozenset({Gossip, Delete, TellVantages}),
     Role.CLIENT: frozenset({PutStripe, Delete, TellHolders}),
     Role.OPERATOR: frozenset(),
     Role.GUEST: frozenset(),

@@ -191,12 +191,12 @@ def test_roles_may_ask_what_the_table_says() -> None:
     names = {role: {kind.__name__ for kind in permitted(role, Downgrade.NONE)} for role in Role}
     asking = {"Ping", "SyncMembers", "FindNode", "FindHolders", "GetDocuments"}
     reading = asking | {"GetShards", "GetSlot", "Prove"}
-    storing = reading | {"PutStripe", "Delete", "TellHolders", "Renew"}
+    storing = reading | {"PutStripe", "Delete", "TellHolders", "Renew", "CompareVantages"}
     assert names == {
         Role.OPERATOR: asking | {"TellDocuments"},
         Role.GUEST: reading,
         Role.CLIENT: storing,
-        Role.NODE: storing | {"Gossip", "CompareHeld", "TellDocuments", "PingFor"},
+        Role.NODE: storing | {"Gossip", "CompareHeld", "TellDocuments", "PingFor", "TellVantages"},
     }
 
 

@@ -140,6 +140,7 @@ def records() -> object:
         "AccessClaim": (samples.access_claim(), samples.signed_claim(), "asset"),
         "Renewal": (samples.renewal(), samples.signed_renewal(), "asset"),
         "Tombstone": (samples.tombstone(), samples.signed_tombstone(), "asset"),
+        "Vantage": (samples.vantage(), samples.signed_vantage(), "node leaf"),
     }
     cases = []
     for name, (record, signed, key) in signers.items():

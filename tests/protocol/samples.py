@@ -80,6 +80,7 @@ from protocol.messages import (
 )
 from protocol.records import AccessClaim, Descriptor, Group, NodeRecord, Renewal, Tombstone, descriptor_hash, sign
 from protocol.summaries import KEY_BYTES, summary
+from protocol.vantage import CompareVantages, KnownVantage, RoundTrip, TellVantages, Vantage, Vantages
 
 NOW_UNIX_S = 1_800_000_000
 OPERATOR = "Öko Storage"
@@ -169,6 +170,27 @@ def node_record(**changes: object) -> NodeRecord:
 def signed_record() -> Signed:
     """That record, signed by the node's operational key."""
     return sign(node_record(), ed("node leaf"))
+
+
+def vantage(**changes: object) -> Vantage:
+    """What the node `node` has measured of two others."""
+    fields: dict[str, object] = {
+        "judge": verify_chain(network(), node_chain()).id,
+        "region": "eu-helsinki",
+        "signed_unix_s": NOW_UNIX_S,
+        "round_trips": [
+            RoundTrip(subject, "ap-southeast-2", 1_834, 20, NOW_UNIX_S - 60)
+            for subject in sorted([digest("holder 0"), digest("holder 1")])
+        ],
+        "chain": node_chain(),
+    }
+    return Vantage(**(fields | changes))  # type: ignore[arg-type]
+
+
+@cache
+def signed_vantage() -> Signed:
+    """That report, signed by the node's operational key."""
+    return sign(vantage(), ed("node leaf"))
 
 
 SHARD = stretched("shard", 5000)
@@ -308,6 +330,9 @@ def requests() -> dict[str, Message]:
         "get_documents of one who has none": GetDocuments([]),
         "ping_for": PingFor(bytes(range(32)), 2**63 - 1),
         "tell_documents": TellDocuments([signed_document(kind) for kind in documents()]),
+        "compare_vantages": CompareVantages([KnownVantage(digest("holder 0"), NOW_UNIX_S)]),
+        "compare_vantages of a client": CompareVantages([], digest("holder 0")),
+        "tell_vantages": TellVantages([signed_vantage()]),
     }
 
 
@@ -343,6 +368,8 @@ def replies() -> dict[str, tuple[type[Message], Message]]:
         "documents": (GetDocuments, Documents([signed_document("policy")])),
         "done of tell_documents": (TellDocuments, Done()),
         "pong of ping_for": (PingFor, Pong(7, 3)),
+        "vantages": (CompareVantages, Vantages([signed_vantage()], [digest("holder 0")], False)),
+        "done of tell_vantages": (TellVantages, Done()),
     }
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import documents, messages, records
+from protocol import documents, fields, messages, records, vantage
 from protocol.messages import NUMBERS, TYPES, UNDECODABLE, Message
 from tests.protocol import samples
 
@@ -22,7 +22,7 @@ EVERY: dict[str, Message] = {
 }
 KINDS = [
     kind
-    for module in (messages, records, documents)
+    for module in (fields, messages, records, documents, vantage)
     for _, kind in inspect.getmembers(module, inspect.isclass)
     if issubclass(kind, Message) and kind.__module__ == module.__name__ and kind is not Message
 ]
@@ -51,7 +51,7 @@ def test_every_struct_is_positional_frozen_and_closed(kind: type[Message]) -> No
 
 
 def test_every_request_has_one_number_and_one_reply() -> None:
-    assert sorted(TYPES) == list(range(1, 18))
+    assert sorted(TYPES) == list(range(1, 20))
     assert len(NUMBERS) == len(TYPES)
     assert all(TYPES[number][0] is request for request, number in NUMBERS.items())
     assert {type(request) for request in samples.requests().values()} == set(NUMBERS)
