@@ -22,6 +22,7 @@ from lockbox_node.core.reconcile import ReconcileParams
 from lockbox_node.core.repair import GuardParams, RepairParams
 from lockbox_node.core.routing_table import RoutingParams
 from lockbox_node.core.scrub_pace import ScrubParams
+from lockbox_node.core.sounding import MeasuringParams
 from lockbox_node.core.storage_params import LeaseParams, StorageParams, StoreParams
 from lockbox_node.errors import ConfigError
 
@@ -101,6 +102,7 @@ class Config:
     leases: LeaseParams = field(default_factory=LeaseParams)
     clock: ClockTrustParams = field(default_factory=ClockTrustParams)
     scrub: ScrubParams = field(default_factory=ScrubParams)
+    measuring: MeasuringParams = field(default_factory=MeasuringParams)
     admission: AdmissionParams = field(default_factory=AdmissionParams)
 
 

@@ -33,6 +33,7 @@ from lockbox_node.services.documents import DocumentService
 from lockbox_node.services.enforcing import Enforcing
 from lockbox_node.services.healing import Healing
 from lockbox_node.services.lookups import Lookups
+from lockbox_node.services.measuring import Measuring
 from lockbox_node.services.membership import MembershipService
 from lockbox_node.services.pointers import PointerSpreader
 from lockbox_node.services.rejoining import Rejoining
@@ -110,21 +111,19 @@ class Node:
             *parts, bootstrap, changes_send, now_unix_s, self.pointers.on_joined, remembered
         )
         nearest, nearest_nodes, on_stored = discovery.nearest, discovery.nearest_nodes, self.pointers.on_stored
-        unconfirmed = self.rejoining.unconfirmed
-        self.storage = Storage(
-            ports.store, own, ports.clock, nearest, nearest_nodes, on_stored, config.storage, unconfirmed
-        )
+        params, unconfirmed = config.storage, self.rejoining.unconfirmed
+        self.storage = Storage(ports.store, own, ports.clock, nearest, nearest_nodes, on_stored, params, unconfirmed)
         self.comparing = Comparing(ports.store, own, ports.clock, nearest_nodes, self.rejoining, config.storage)
         rebuilder, mender = self.rejoining.rebuilder, self.rejoining.mender
         self.healing = Healing(ports.store, discovery, rebuilder, mender, config.repair, self.guard, changes)
         self.rejoining.repair_with(self.healing)
         ports.store.on_broken = self._on_broken
         self.upkeep = Upkeep(ports.store, self.pool, ports.clock, config, Random(rng.getrandbits(64)))
-        self.pool.on_lost = self.membership.connection_lost
-        self.pool.on_same = self.membership.met_same
-        self.dispatcher.add(
-            *self.membership.routes(), *self.discovery.routes(), *self.storage.routes(), *self.comparing.routes()
-        )
+        self.pool.on_lost, self.pool.on_same = self.membership.connection_lost, self.membership.met_same
+        chance = Random(bytes(instance))
+        self.measuring = Measuring(*parts[1:], now_unix_s, ports.entropy, chance, config.measuring)
+        services = (self.membership, self.discovery, self.storage, self.comparing, self.measuring)
+        self.dispatcher.add(*(route for service in services for route in service.routes()))
         self.server = Server(ports.network, self.pool, self.announcer, self.dispatcher)
         self._known = bootstrap, contacts_of(remembered)
         self.documents = self._obeying(root, now_unix_s, Random(rng.getrandbits(64)), documents)
@@ -133,11 +132,12 @@ class Node:
         self, root: NetworkRoot, now_unix_s: Callable[[], float], rng: Random, kept: Sequence[SignedDocument]
     ) -> DocumentService:
         """The network's documents, and everybody here who goes by them."""
-        told = (self.dispatcher, self.pool, self.server, self.membership, self.healing, self.guard, self.storage)
+        told = (self.dispatcher, self.pool, self.server, self.membership, self.healing, self.guard)
         governed = Governed(self.config.repair, self.config.guard)
-        enforcing = Enforcing(self.announcer.id, now_unix_s, *told, governed)
+        enforcing = Enforcing(self.announcer.id, now_unix_s, *told, self.storage, self.measuring, governed)
         documents = DocumentService(root, self.pool, self.discovery, rng, kept, enforcing.obey)
         self.discovery.go_by(lambda: documents.rules, now_unix_s)
+        self.discovery.excluded = self.measuring.excluded
         exchanging = self.membership.exchanging
         exchanging.documents, exchanging.on_documents = documents.versions, documents.heard
         self.dispatcher.add(*documents.routes())
@@ -170,6 +170,7 @@ class Node:
                 await work.start(self.pointers.run)
                 await work.start(self.rejoining.run)
                 await work.start(self.upkeep.run)
+                await work.start(self.measuring.run)
                 async with trio.open_nursery() as repairs:
                     await repairs.start(self.healing.run)
                     task_status.started(port)

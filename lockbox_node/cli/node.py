@@ -65,6 +65,7 @@ def status(config_path: Path, as_json: bool) -> None:
     lines = [
         f"node        {said['id'][:8]}  {said['state']}" + (", revoked" if said["revoked"] else ""),
         f"region      {said['region']} of {said['operator']}",
+        *_location_lines(said["location"], said["region"]),
         f"software    {said['version']} ({said['software'][:16]})",
         f"members     {members['alive']} alive, {members['suspect']} suspect, {members['dead']} dead",
         f"stored      {counted(said['stripes'], 'part')} ({counted(said['shards'], 'shard')}), "
@@ -81,6 +82,19 @@ def status(config_path: Path, as_json: bool) -> None:
         f"certificate identity until {said['certificates']['identity_until']}",
     ]
     emit(as_json, said, "\n".join(lines))
+
+
+def _location_lines(said: dict[str, Any], region: str) -> list[str]:
+    lines = [f"location    {said['level']}; policy {said['policy']}; {counted(len(said['refuted']), 'node')} refuted"]
+    if said["doubted"]:
+        lines.append("            too many others contradict what was measured here: is node.region right?")
+    if said["contradicted_by"]:
+        by = [
+            f"{one['node'][:8]} of {one['operator']} ({one['region']}, at most {one['within_km']:,} km away)"
+            for one in said["contradicted_by"]
+        ]
+        lines.append(f"            {region} is contradicted by {', '.join(by)}")
+    return lines
 
 
 def _restored_lines(found: dict[str, int] | None) -> list[str]:
@@ -118,9 +132,10 @@ def members(config_path: Path, as_json: bool) -> None:
     Example: lockbox-node members --config /var/lib/lockbox/node.toml
     """
     said = ask_node(config_path, "members")
-    lines = ["NODE      STATUS   REGION          OPERATOR  ADDRESS"]
+    lines = ["NODE      STATUS   REGION          LOCATION  OPERATOR  ADDRESS"]
     lines += [
-        f"{row['id'][:8]}  {row['status']:<7}  {row['region']:<14}  {row['operator']:<8}  {row['addresses'][0]}"
+        f"{row['id'][:8]}  {row['status']:<7}  {row['region']:<14}  {row['location']:<8}  {row['operator']:<8}  "
+        f"{row['addresses'][0]}"
         for row in said["members"]
     ]
     emit(as_json, said, "\n".join(lines))

@@ -1,7 +1,7 @@
 """What a network's policy may set, and who goes by it.
 
 Nodes: `healing`, `hold-off`, `sweep`, `guard`, `client-quota`, which override what the node is configured with. Clients
-and nodes: `tiers`, those on offer; what stands is kept, whatever its tier. The authority: `ids-per-operator`, how many
+and nodes: `tiers`, those on offer, what stands is kept, whatever its tier; `location`. The authority: `ids-per-operator`, how many
 node ids it gives to one operator. Whoever signs a policy is told of a wrong word (ConfigError); a setting that cannot
 be used is ignored by who obeys, since a later version may know more. Source: DESIGN, sections 3 and 9.
 """
@@ -20,7 +20,10 @@ from protocol.errors import ErrorCode
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-KNOWN = "healing=on|off, hold-off=S, sweep=S, guard=S, client-quota=BYTES, tiers=NAME,..., ids-per-operator=N"
+KNOWN = (
+    "healing=on|off, hold-off=S, sweep=S, guard=S, location=claimed|measured, client-quota=BYTES, tiers=NAME,..., "
+    "ids-per-operator=N"
+)
 IDS_MAX = 20_000  # as many as there can be members
 QUOTA_MAX = 10**15  # bytes that one client may keep at one node
 _DIGITS = re.compile("[0-9]{1,16}")
@@ -35,6 +38,7 @@ class Governed:
     client_quota_bytes: int | None = None  # at one node; None = as it is configured
     tiers: tuple[Tier, ...] = TIERS  # on offer
     ids_per_operator_max: int = IDS_MAX
+    measured: bool = False  # nodes whose place is refuted hold nothing new
 
     def under(self, key: str, value: str) -> Governed:
         """With one setting applied. ConfigError when there is none such, or its value cannot be."""
@@ -46,6 +50,8 @@ class Governed:
                 return replace(self, repair=replace(repair, hold_off_s=_seconds(key, value)))
             case "sweep":
                 return replace(self, repair=replace(repair, sweep_s=_seconds(key, value)))
+            case "location" if value in ("claimed", "measured"):
+                return replace(self, measured=value == "measured")
             case "guard":
                 return replace(self, guard=replace(guard, quiet_s=_seconds(key, value)))
             case "tiers":

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from prometheus_client.registry import CollectorRegistry
 
+    from lockbox_node.observe.whereabouts import LocationWork
     from lockbox_node.ports import StoreFigures
 
 K = TypeVar("K")
@@ -74,6 +75,7 @@ class Observed:
     repairs: Callable[[], RepairWork]
     upkeep: Callable[[], UpkeepWork]
     certificates_left_s: Callable[[], Mapping[str, float]]  # "identity", "operational" -> seconds until expiry
+    location: Callable[[], LocationWork]
 
 
 class Metrics:
@@ -103,6 +105,7 @@ class _Collector:
         yield from _store_families(self._observed)
         yield from _work_families(self._observed)
         yield from _upkeep_families(self._observed.upkeep())
+        yield from _location_families(self._observed.location())
 
 
 def _registry_of(observed: Observed) -> CollectorRegistry:
@@ -180,6 +183,21 @@ def _upkeep_families(work: UpkeepWork) -> Iterator[Metric]:
     yield CounterMetricFamily("lockbox_scrub_corrupt", "Stripes that scrubs found damaged.", work.scrub_corrupt)
     text = "When the last scrub ended, in Unix time; 0 = never."
     yield _gauge("lockbox_scrub_last_finished_timestamp_seconds", text, work.scrub_finished_unix_s)
+
+
+def _location_families(work: LocationWork) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily
+
+    yield _gauge("lockbox_location_reports", "Vantage reports kept.", work.reports)
+    yield _gauge("lockbox_location_contradictions", "Claims of places that somebody contradicts.", work.contradictions)
+    yield _gauge("lockbox_location_refuted", "Members whose place is refuted here.", work.refuted)
+    yield _gauge("lockbox_location_measured", "Members whose place is proven here.", work.measured)
+    yield _gauge("lockbox_location_enforced", "1 while the policy excludes who is refuted.", work.enforced)
+    yield _gauge("lockbox_location_doubted", "1 while this node does not believe its own place.", work.doubted)
+    yield CounterMetricFamily("lockbox_location_pings", "Pings that measure.", work.pings)
+    yield CounterMetricFamily("lockbox_location_pings_discarded", "Pings that did not count.", work.discarded)
+    text = "Vantage reports that did not count."
+    yield _counters("lockbox_location_reports_refused", text, "reason", work.refused)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -23,6 +23,7 @@ from lockbox_node.observe.backups import last_backup
 from lockbox_node.observe.metrics import Metrics, Observed, RepairWork, StoreWork, UpkeepWork
 from lockbox_node.observe.reporting import Reporting
 from lockbox_node.observe.web import Pages
+from lockbox_node.observe.whereabouts import level_word, location_said, location_work
 from lockbox_node.services.announcing import NodeState
 from protocol.documents import Kind
 from protocol.ids import ID_BYTES, NodeId
@@ -154,6 +155,7 @@ class Watch:
                 "identity_until": _iso(self._identity.identity_not_after_unix_s),
                 "operational_until": _iso(self._identity.leaf_not_after_unix_s),
             },
+            "location": location_said(node.measuring, node.discovery),
             "documents": self._documents(),
             "revoked": node.documents.revoked_here,
             "restored": found and asdict(found),
@@ -167,12 +169,14 @@ class Watch:
     async def _members(self, _request: dict[str, Any]) -> object:
         rows = [(member.record, member.status.name.lower()) for member in self._node.machine.members.values()]
         rows.append((self._node.announcer.record, "alive"))
+        judgement = self._node.measuring.judgement
         return {
             "members": [
                 {
                     "id": record.node.hex(),
                     "status": status,
                     "region": record.region,
+                    "location": level_word(judgement, NodeId(record.node)),
                     "operator": record.operator,
                     "addresses": list(record.addresses),
                     "state": NodeState(record.state).name.lower(),
@@ -289,6 +293,7 @@ class Watch:
             repairs=self._repairs,
             upkeep=self._upkeep_work,
             certificates_left_s=self._certificates_left_s,
+            location=lambda: location_work(node.measuring),
         )
 
     def _requests(self) -> dict[tuple[str, str], int]:

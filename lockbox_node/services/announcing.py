@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 from protocol.certificates import NetworkRoot, Role
 from protocol.messages import Hello, Signed
 from protocol.records import NodeRecord, sign
+from protocol.vantage import RoundTrip, Vantage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from lockbox_node.ports import ShardStore, WallClock
     from protocol.ids import NodeId
@@ -139,6 +140,12 @@ class Announcer:
         )
         self.signed = sign(self.record, self._identity)
         return self.signed, self.record
+
+    def vantage(self, round_trips: Sequence[RoundTrip], signed_unix_s: int) -> tuple[Signed, Vantage]:
+        """Sign what we have measured of others, by rising subject."""
+        own, chain = self._identity.node_id, list(self._identity.chain)
+        vantage = Vantage(own, self._standing.region, signed_unix_s, list(round_trips), chain)
+        return sign(vantage, self._identity), vantage
 
     def hello(self) -> Hello:
         """What opens a connection."""

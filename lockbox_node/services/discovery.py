@@ -27,7 +27,7 @@ from protocol.messages import FindNode, Message, Nodes, Signed
 from protocol.records import NodeRecord, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from lockbox_node.core.membership import Membership
     from lockbox_node.core.regions import RegionTable
@@ -105,6 +105,7 @@ class Discovery:
         self._seen: _View | None = None
         self._rules: Callable[[], Rules] = lambda: NO_RULES
         self._now_unix_s: Callable[[], float] = lambda: 0.0
+        self.excluded: Callable[[], Container[bytes]] = tuple  # who may hold nothing new, whatever it says
 
     @property
     def own(self) -> NodeId:
@@ -148,10 +149,10 @@ class Discovery:
 
     def candidates(self) -> list[Candidate]:
         """Where shards may be placed now."""
-        view, rules, now_unix_s = self._view(), self._rules(), self._now_unix_s()
-        return [
-            one for one in view.candidates if not rules.refuses(view.records[NodeId(one.node)].software, now_unix_s)
-        ]
+        view, excluded = self._view(), self.excluded()
+        rules, now_unix_s = self._rules(), self._now_unix_s()
+        allowed = [one for one in view.candidates if one.node not in excluded]
+        return [one for one in allowed if not rules.refuses(view.records[NodeId(one.node)].software, now_unix_s)]
 
     def nearest_nodes(self, target: bytes, count: int) -> list[NodeId]:
         """The nearest live nodes, ourselves included, nearest first."""

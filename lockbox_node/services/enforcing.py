@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lockbox_node.rpc.pool import Pool
     from lockbox_node.rpc.server import Server
     from lockbox_node.services.healing import Healing
+    from lockbox_node.services.measuring import Measuring
     from lockbox_node.services.membership import MembershipService
     from lockbox_node.services.storage import Storage
 
@@ -48,12 +49,14 @@ class Enforcing:
         healing: Healing,
         guard: Guard,
         storage: Storage,
+        measuring: Measuring,
         configured: Governed,
     ) -> None:
         self._own = own
         self._now_unix_s = now_unix_s
         self._dispatcher, self._pool, self._server = dispatcher, pool, server
-        self._membership, self._healing, self._guard, self._storage = membership, healing, guard, storage
+        self._membership, self._healing, self._guard = membership, healing, guard
+        self._storage, self._measuring = storage, measuring
         self._configured = configured
         self._rules = NO_RULES
 
@@ -80,7 +83,13 @@ class Enforcing:
         self._healing.obey(governed.repair)
         self._guard.obey(governed.guard)
         self._storage.governed = governed
-        log.info("policy.in_force", healing=governed.repair.enabled, tiers=[tier.name for tier in governed.tiers])
+        self._measuring.obey(enforced=governed.measured)
+        log.info(
+            "policy.in_force",
+            healing=governed.repair.enabled,
+            tiers=[tier.name for tier in governed.tiers],
+            location_measured=governed.measured,
+        )
 
     def _is_doomed(self, peer: Peer) -> bool:
         """Revoked, or let in with more or less than its software allows now."""

@@ -16,12 +16,16 @@ def test_every_known_setting_takes_effect() -> None:
     assert (repair.enabled, repair.hold_off_s, repair.sweep_s, governed.guard.quiet_s) == (False, 1.5, 2.0, 0.0)
     assert ignored == []
     assert governed.under("healing", "on").repair.enabled
+    assert not governed.measured
+    assert governed.under("location", "measured").measured
+    assert not governed.under("location", "measured").under("location", "claimed").measured
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
         ("healing", "maybe"),
+        ("location", "true"),
         ("sweep", "soon"),
         ("sweep", "nan"),
         ("sweep", "-1"),

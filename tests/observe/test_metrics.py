@@ -11,10 +11,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lockbox_node.observe.metrics import Metrics, Observed, RepairWork, StoreWork, UpkeepWork
+from lockbox_node.observe.whereabouts import LocationWork
 from lockbox_node.ports import StoreFigures
 
 BASE_UNITS = ("_seconds", "_bytes", "_total")
-LABELS = {"state", "certificate", "kind", "request", "outcome"}
+LABELS = {"state", "certificate", "kind", "request", "outcome", "reason"}
 
 
 def observed() -> Observed:
@@ -30,6 +31,7 @@ def observed() -> Observed:
         repairs=lambda: RepairWork(done=12, failed=13, pending=14, moved=41, let_go=42),
         upkeep=lambda: UpkeepWork(True, 18, 19, 0.25, 22, 23, 1.8e9),
         certificates_left_s=lambda: {"identity": 86400.0, "operational": -1.0},
+        location=lambda: LocationWork(True, False, 26, 27, 28, 29, 30, 31, {"forged": 32, "future": 33}),
     )
 
 
@@ -52,6 +54,16 @@ def test_every_number_of_the_services_is_on_the_page() -> None:
         ("lockbox_connections",): 17,
         ("lockbox_certificate_expiry_seconds", "identity"): 86400,
         ("lockbox_certificate_expiry_seconds", "operational"): -1,
+        ("lockbox_location_reports",): 26,
+        ("lockbox_location_contradictions",): 27,
+        ("lockbox_location_refuted",): 28,
+        ("lockbox_location_measured",): 29,
+        ("lockbox_location_enforced",): 1,
+        ("lockbox_location_doubted",): 0,
+        ("lockbox_location_pings_total",): 30,
+        ("lockbox_location_pings_discarded_total",): 31,
+        ("lockbox_location_reports_refused_total", "forged"): 32,
+        ("lockbox_location_reports_refused_total", "future"): 33,
         ("lockbox_stripes",): 3,
         ("lockbox_shards",): 6,
         ("lockbox_stored_bytes", "logical"): 6000,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 STATUS = {
     "id", "region", "operator", "state", "ready", "version", "software", "members", "connections", "stripes",
     "not_ready", "shards", "corrupt", "pointers", "bytes", "repairs", "certificates", "uptime_s", "trash", "scrub",
-    "last_scrub", "clock", "last_backup", "restored", "digest_mismatches", "documents", "revoked",
+    "last_scrub", "clock", "last_backup", "restored", "digest_mismatches", "documents", "revoked", "location",
     "state_root", "siblings",
 }  # fmt: skip
 LABELS = {"state", "certificate", "kind", "request", "outcome"}
@@ -120,7 +120,7 @@ async def test_members_are_listed_with_ourselves_by_id(
         nodes[1].announcer.id.hex(): "alive",
         nodes[2].announcer.id.hex(): Status.DEAD.name.lower(),
     }
-    assert set(rows[0]) == {"id", "status", "region", "operator", "addresses", "state", "software"}
+    assert set(rows[0]) == {"id", "status", "region", "location", "operator", "addresses", "state", "software"}
     assert (await told(watch, "status"))["members"] == {"alive": 2, "suspect": 0, "dead": 1}
 
 
