@@ -53,6 +53,7 @@ class MemberView:
         self._barred: Collection[bytes] = frozenset()
         self.complete = True  # some node's whole table was read
         self.refuses: Callable[[bytes], bool] = lambda _software: False  # may no new shard go to a node with it
+        self.excluded: Container[bytes] = frozenset()  # nodes that are given nothing new
 
     def __len__(self) -> int:
         return len(self._members)
@@ -170,7 +171,7 @@ class MemberView:
 
     def candidates(self, target: bytes, now: float, count: int, without: Container[bytes] = ()) -> list[Candidate]:
         """The `count` nearest that may hold a new shard: alive, active, with room and software that is not refused, not
-        shunned, record verified.
+        shunned, not excluded, record verified.
         """
         goal = int.from_bytes(target, "big")
         eligible = [
@@ -181,6 +182,7 @@ class MemberView:
             and member.record.state == ACTIVE
             and member.record.free_class > 0
             and node not in without
+            and node not in self.excluded
             and not self.refuses(member.record.software)
         ]
         near = heapq.nsmallest(count, eligible, key=lambda member: member.number ^ goal)

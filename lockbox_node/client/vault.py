@@ -16,6 +16,7 @@ import trio
 
 from lockbox_node.client.chance import fresh
 from lockbox_node.client.ledger import Ledger
+from lockbox_node.client.locating import Locating
 from lockbox_node.client.members import Member, MemberView
 from lockbox_node.client.nearness import Nearness
 from lockbox_node.client.rule_book import RuleBook
@@ -111,6 +112,9 @@ class Vault:
         self.ledger = Ledger(self)
         self._clock = ports.clock
         self.rule_book = RuleBook(local.root, self.pool, dispatcher, self.members, self.now_unix_s, documents)
+        self.locating = Locating(
+            local.root, local.id, self.pool, self.members, self.now_unix_s, lambda: self.rule_book.rules
+        )
         self._usual_s: dict[type[Message], float] = {}
         self._refreshing = trio.Lock()
         self._refreshed_at = float("-inf")
@@ -230,6 +234,7 @@ class Vault:
             await self.join(addresses)  # it is out, as it told us: from now on it is not dialled
             return
         self.members.merge(views)
+        await self.locating.learn(first)
         await self._merge_others(views, without=first.node)
 
     async def refresh(self) -> None:
@@ -248,6 +253,7 @@ class Vault:
         async def one(member: Member) -> None:
             try:
                 views.append(await self._sync(member.contact))
+                await self.locating.learn(member.contact)
             except LockboxError:
                 self.shun(member.record.node)
 
@@ -257,6 +263,7 @@ class Vault:
                     nursery.start_soon(one, member)
         if views:
             self.members.merge(views)
+            self.locating.judge()
             self._refreshed_at = trio.current_time()
 
     async def _sync(self, contact: Contact) -> list[MemberUpdate]:
@@ -347,4 +354,5 @@ async def _keep_connected(vault: Vault, scope: trio.CancelScope, *, task_status:
             await nursery.start(vault.pool.run)
             nursery.start_soon(vault.rule_book.keep_up)
             nursery.start_soon(vault.ledger.keep_ahead)
+            nursery.start_soon(vault.locating.keep_up)
             task_status.started()

@@ -1,9 +1,10 @@
 """What a network's policy may set, and who goes by it.
 
 Nodes: `healing`, `hold-off`, `sweep`, `guard`, `client-quota`, which override what the node is configured with. Clients
-and nodes: `tiers`, those on offer, what stands is kept, whatever its tier; `location`. The authority: `ids-per-operator`, how many
-node ids it gives to one operator. Whoever signs a policy is told of a wrong word (ConfigError); a setting that cannot
-be used is ignored by who obeys, since a later version may know more. Source: DESIGN, sections 3 and 9.
+and nodes: `tiers`, those on offer (what stands is kept, whatever its tier), and `location`. The authority:
+`ids-per-operator`, how many node ids it gives to one operator. Whoever signs a policy is told of a wrong word
+(ConfigError); a setting that cannot be used is ignored by who obeys, since a later version may know more. Source:
+DESIGN, sections 3, 6 and 9.
 """
 
 from __future__ import annotations

@@ -58,6 +58,10 @@ def test_candidates_leave_out_the_shunned_and_the_excluded(view: MemberView) -> 
     view.shun(NODES[0].id, until=10)
     found = {candidate.node for candidate in view.candidates(bytes(32), 5, 10, without={NODES[1].id})}
     assert found == {node.id for node in NODES[2:]}
+    view.excluded = {NODES[2].id, NODES[3].id}
+    assert {candidate.node for candidate in view.candidates(bytes(32), 99, 10)} == {
+        node.id for node in (*NODES[:2], *NODES[4:])
+    }
 
 
 def test_distinct_operators_lead_and_nobody_is_lost(view: MemberView) -> None:

@@ -49,6 +49,7 @@ from protocol.messages import (
     Signed,
     SyncMembers,
 )
+from protocol.vantage import CompareVantages, Vantages
 from simulations.identities import NOW_UNIX_S, FakeIdentity, FakeNetwork
 from simulations.memory_store import MemoryStore
 from simulations.world import InlineWorkers, SeededEntropy
@@ -151,6 +152,7 @@ class Cluster:
         names = [*spread_regions(regions), *cities]
         self.nodes: dict[bytes, FakeNode] = {}
         self.library = Library(self.authority.root)  # the network's documents, as every node has them; none obeys them
+        self.contradictions: list[Signed] = []  # vantage reports that every node hands to clients
         for number in range(1, count + 1):
             identity = self.authority.node(
                 number,
@@ -246,6 +248,7 @@ class Cluster:
             Route(SyncMembers, self._members),
             Route(FindNode, self._find_node),
             Route(GetDocuments, self._documents),
+            Route(CompareVantages, self._contradictions),
         ]
         dispatcher.add(*(Route(route.request, partial(self._serve, node, route)) for route in routes))
         server = Server(network, pool, node.identity, dispatcher)
@@ -284,6 +287,9 @@ class Cluster:
 
     def _documents(self, request: GetDocuments, _peer: Peer, answer: Answer[Message]) -> None:
         answer(Documents(self.library.newer_than(request.known)))
+
+    def _contradictions(self, _request: CompareVantages, _peer: Peer, answer: Answer[Message]) -> None:
+        answer(Vantages(self.contradictions, [], False))
 
     def _find_node(self, request: FindNode, _peer: Peer, answer: Answer[Message]) -> None:
         answer(Nodes([_record(node) for node in self.nearest(request.target, request.count)]))
