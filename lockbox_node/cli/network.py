@@ -56,6 +56,8 @@ HOLD_OFF_S = 3.0
 SWEEP_S = 10.0
 GUARD_S = 10.0
 LOOK_S = 10.0  # at the clocks
+PINGS_PER_S = 20.0  # that measure, where places are measured: all of 20 nodes within 2 minutes
+EXCHANGE_S = 2.0  # of what was measured
 COMPARE_FIRST_S = 2.0  # what is held, with the siblings
 COMPARE_S = 60.0
 BALLAST_BYTES = 1 << 20  # many nodes share one disk
@@ -91,6 +93,9 @@ class TestnetPlan:
                 guard=replace(config.guard, quiet_s=GUARD_S),
                 leases=replace(config.leases, look_every_s=LOOK_S),
             )
+            if "location=measured" in policy:
+                measuring = replace(config.measuring, pings_per_s=PINGS_PER_S, exchange_s=EXCHANGE_S)
+                config = replace(config, measuring=measuring)
         for word in policy:
             key, _, value = word.partition("=")
             check_setting(key, value)

@@ -73,6 +73,14 @@ def test_the_plan_has_seven_regions_far_apart_and_short_times(tmp_path: Path) ->
     assert plan.config.leases.look_every_s == 10.0
 
 
+def test_places_are_measured_soon_where_the_policy_asks_for_it(tmp_path: Path) -> None:
+    usual = plan_of(tmp_path).config.measuring
+    assert usual == plan_of(tmp_path, "location=measured", real_times=True).config.measuring
+    hasty = plan_of(tmp_path, "healing=off", "location=measured").config.measuring
+    assert hasty.pings_per_s > usual.pings_per_s
+    assert hasty.exchange_s < usual.exchange_s
+
+
 def test_few_regions_still_have_five_operators_and_real_times_are_the_tiers_own(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, regions="eu-west-1,us-east-1", real_times=True)
     assert (plan.regions, plan.operators) == (("eu-west-1", "us-east-1"), 5)
