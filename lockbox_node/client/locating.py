@@ -53,7 +53,7 @@ class Locating:
         self._now_unix_s, self._rules = now_unix_s, rules
         self._table = VantageTable(NodeId(own))
         self._turn = 0
-        self.km: Kilometres = region_km
+        self.km: Kilometres = lambda a, b: region_km(a, b, rules().regions)
         self.refused = 0  # reports that did not hold
 
     @property

@@ -6,7 +6,7 @@ who contradict each other one lies, and nobody else can tell which: so a judge b
 more of them contradict a claim than may be liars, a fifth of all, counted in operators and in nodes. The same sum says
 when a judge must doubt itself: it contradicts so many that an honest one is among them, or that many contradict it.
 In a large network only those count who are nearest to a node in XOR order. Nobody chooses an id, so nobody chooses
-whom it bears witness against. Why, and what it does not prove: docs/decisions/0014-evidence-of-location.md.
+whom it bears witness against. Why, and what it does not prove: docs/decisions/0015-evidence-of-location.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
 from lockbox_node.core.id_order import IdOrder
-from lockbox_node.core.regions import MIN_KM, REGIONS, distance_km
+from lockbox_node.core.regions import BUILT_IN, MIN_KM, RegionTable, distance_km
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -103,9 +103,9 @@ def reach_km(rtt_us: int) -> float:
     return rtt_us * LIGHT_KM_PER_S / 2_000_000
 
 
-def region_km(a: str, b: str) -> float | None:
+def region_km(a: str, b: str, table: RegionTable = BUILT_IN) -> float | None:
     """The distance of two regions of the table; None when one is not in it."""
-    here, there = REGIONS.get(a), REGIONS.get(b)
+    here, there = table.regions.get(a), table.regions.get(b)
     return None if here is None or there is None else distance_km(here, there)
 
 

@@ -27,7 +27,7 @@ from protocol.messages import FindNode, Message, Nodes, Signed
 from protocol.records import NodeRecord, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from lockbox_node.core.membership import Membership
     from lockbox_node.core.regions import RegionTable
@@ -105,7 +105,7 @@ class Discovery:
         self._seen: _View | None = None
         self._rules: Callable[[], Rules] = lambda: NO_RULES
         self._now_unix_s: Callable[[], float] = lambda: 0.0
-        self.excluded: Callable[[], Container[bytes]] = tuple  # who may hold nothing new, whatever it says
+        self.excluded: Callable[[], Collection[bytes]] = tuple  # who may hold nothing new, whatever it says
 
     @property
     def own(self) -> NodeId:
@@ -130,8 +130,15 @@ class Discovery:
         return self._view().records
 
     def failing(self) -> frozenset[NodeId]:
-        """Live members, others than ourselves, that say that they will not be for long, or whose region is none now."""
-        return self._view().failing
+        """Live members, others than ourselves, that should hold nothing for long.
+
+        They say so, their region is none now, or they are excluded.
+        """
+        view, excluded = self._view(), self.excluded()
+        return view.failing if not excluded else view.failing | self._elsewhere(view, excluded)
+
+    def _elsewhere(self, view: _View, excluded: Collection[bytes]) -> frozenset[NodeId]:
+        return frozenset(NodeId(node) for node in excluded if node in view.records and node != self.own)
 
     def known(self, node: NodeId) -> NodeRecord | None:
         """The record of a node, dead or alive, ourselves included."""

@@ -84,7 +84,7 @@ class Measuring:
         self._signed_unix_s = 0
         self._logged: set[tuple[object, ...]] = set()
         self.enforced = False
-        self.km: Kilometres = region_km
+        self.km: Kilometres = lambda a, b: region_km(a, b, discovery.regions)
         self.pings = self.discarded = 0
         self.refused: Counter[str] = Counter()  # reports that did not count, by why
 

@@ -26,7 +26,7 @@ from lockbox_node.core.location import (
     reach_km,
     region_km,
 )
-from lockbox_node.core.regions import EARTH_RADIUS_KM, REGIONS, Region, distance_km
+from lockbox_node.core.regions import BUILT_IN, EARTH_RADIUS_KM, Region, distance_km
 from protocol.ids import NodeId
 
 FIBRE_KM_PER_S = 200_000.0
@@ -56,7 +56,7 @@ def seen(claims: dict[NodeId, Claim], by: int, of: int, rtt_ms: float) -> Sighti
 
 def fibre_ms(a: str, b: str) -> float:
     """A real round trip between two regions."""
-    return distance_km(REGIONS[a], REGIONS[b]) * DETOUR * 2 / FIBRE_KM_PER_S * 1000
+    return distance_km(BUILT_IN.named(a), BUILT_IN.named(b)) * DETOUR * 2 / FIBRE_KM_PER_S * 1000
 
 
 def third(claims: dict[NodeId, Claim], theirs: list[Sighting], own: NodeId | None = None) -> Judgement:
@@ -283,7 +283,7 @@ def test_a_fifth_of_liars_gets_nobody_honest_refuted(seed: int, count: int) -> N
 @given(st.integers(0, 2**32))
 def test_more_delay_never_refutes_more(seed: int) -> None:
     rng = Random(seed)
-    claims = network(*(rng.choice(sorted(REGIONS)) for _ in range(12)))
+    claims = network(*(rng.choice(sorted(BUILT_IN.regions)) for _ in range(12)))
     own = node(0)
     ours = [seen(claims, 0, of, rng.uniform(0.1, 200)) for of in range(1, 4)]
     before = judge(own, claims, ours, [])

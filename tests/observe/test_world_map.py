@@ -74,7 +74,9 @@ def test_all_regions_at_once_have_labels_that_do_not_overlap() -> None:
 
 
 @settings(max_examples=30)
-@given(st.lists(st.sampled_from(sorted(BUILT_IN.regions)), unique=True, min_size=1), st.sampled_from(["0", "1,234 lost"]))
+@given(
+    st.lists(st.sampled_from(sorted(BUILT_IN.regions)), unique=True, min_size=1), st.sampled_from(["0", "1,234 lost"])
+)
 def test_any_choice_of_regions_keeps_its_labels_apart(names: list[str], words: str) -> None:
     boxes = label_boxes([spot(name, 1.0, words) for name in names])
     assert not [pair for pair in combinations(boxes, 2) if pair[0].meets(pair[1])]
