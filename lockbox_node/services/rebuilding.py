@@ -107,10 +107,11 @@ class Rebuilder:
         """LockboxError when no index that is out of place could move now: nothing is fetched for nothing."""
         going = self._placing(job)
         candidates = [one for one in self._members.candidates() if one.node not in going.busy]
+        address, regions = job.part.address, self._members.regions
         failure: LockboxError | None = None
         for index in job.seen.displaced:
             try:
-                replacement(job.tier, job.part.address, candidates, going.taken, index, going.kept)
+                replacement(job.tier, address, candidates, going.taken, index, going.kept, regions)
             except LockboxError as error:
                 failure = error
             else:

@@ -18,7 +18,7 @@ from lockbox_node.core.admission import Downgrade
 from lockbox_node.core.member_events import MemberAlive, MemberDead
 from lockbox_node.core.placement import Candidate, neighbourhood, place
 from lockbox_node.core.regions import BUILT_IN, RegionTable, spread_regions
-from lockbox_node.core.repair import Guard, GuardParams, RepairParams
+from lockbox_node.core.repair import Guard, GuardParams, RepairParams, current_indices
 from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.core.tiers import STANDARD, Tier
 from lockbox_node.errors import LockboxError, PeerUnreachable, RequestRefused
@@ -34,7 +34,7 @@ from lockbox_node.services.storage import Storage
 from protocol.certificates import Role
 from protocol.errors import ErrorCode
 from protocol.ids import Address, NodeId, distance
-from protocol.messages import Holders, HolderTable, Message, PutStripe, Shards, Signed
+from protocol.messages import NO_INDEX, Holders, HolderTable, Message, PutStripe, Shards, Signed
 from protocol.records import (
     NodeRecord,
 )
@@ -146,10 +146,10 @@ class Cluster:
         """The live holders by the table of one of them, each checked to serve genuine shards."""
         table = (await self.part_at(view_of, part)).entries
         found = {}
-        for entry in table:
-            if entry.node not in self.down | self.failing:
-                assert (await self.part_at(NodeId(entry.node), part)).index == entry.index
-                found[entry.index] = self.candidate(entry.node)
+        for node, index in current_indices(table).items():
+            if node not in self.down | self.failing and index != NO_INDEX:
+                assert (await self.part_at(NodeId(node), part)).index == index
+                found[index] = self.candidate(node)
         return found
 
     async def part_at(self, node: NodeId, part: StripePart) -> StripePart:
