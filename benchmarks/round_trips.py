@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 NODES = 21
 PLACES = ("eu-central-1", "us-east-1", "ap-southeast-2")
 OPERATIONS = 30
+WARM_LOCKS = 8  # until every node is connected
 NAPS, NAP_S = 100, 0.01
 SETTLE_S = 3.0  # until pointers are spread
 SIZE = 1024
@@ -209,7 +210,7 @@ async def rows(network: LocalNetwork, home: Path, place: str, tier: Tier, count:
 async def warm_rows(client: Watched, place: str, tier: Tier, count: int) -> list[str]:
     """Locks, then unlocks, over connections that stand."""
     small = Small(client.vault, tier, SIZE, [])
-    for _ in range(3):
+    for _ in range(WARM_LOCKS):
         await small.lock_one()
     locks = [await client.timed(small.lock_one) for _ in range(count)]
     await trio.sleep(SETTLE_S)
