@@ -14,7 +14,7 @@ from msgspec import Meta
 from protocol.fields import U63, Chain, Id32, Message, ShortText, Signed
 
 PINGS_MIN = 20  # behind every round trip that is told
-ROUND_TRIPS_MAX = 64  # in one report
+ROUND_TRIPS_MAX = 128  # in one report
 VANTAGES_KNOWN_MAX = 1024  # reports named in one request
 VANTAGES_MAX = 64  # in one message: some kB each, at most 33 kB
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LIGHT_KM_PER_S = 299_792.458
 SLACK_KM = 100.0  # how far from the coordinates of its region an honest node may stand
 NEAR_KM = MIN_KM  # a node within this of its region is in no other one that counts beside it
-ELECTORS = 64  # who bears witness on a node: those nearest to it
+ELECTORS = 128  # who bears witness on a node: those nearest to it
 LIARS = 0.2  # of operators and of nodes: what a verdict withstands
 SAMPLE_SIGMAS = 4.0  # by how much more of a sample may be liars
 WITNESSES_MIN = 3  # of distinct operators
@@ -127,15 +127,15 @@ def is_telling(sighting: Sighting, km: Kilometres) -> bool:
     )
 
 
-def quorum(voters: int, *, everybody: bool) -> int:
-    """How many of `voters` must agree, so that an honest one is among them: `everybody`, or a sample of them.
+def quorum(voters: int, of: int) -> int:
+    """How many of `voters`, drawn by chance from `of` others, must agree, so that an honest one is among them.
 
-    They, and the one that they vote on, are the network: when that one is honest, all its liars are among the voters.
+    The others, and the one that they vote on, are the network: when that one is honest, all its liars are among them.
+    Of a sample more may be liars, by as much as chance makes of it (a draw without replacement).
     """
-    liars = LIARS * (voters + 1)
-    if not everybody:
-        liars += SAMPLE_SIGMAS * math.sqrt(voters * LIARS * (1 - LIARS))
-    return max(WITNESSES_MIN, math.floor(liars) + 1)
+    assert voters <= of
+    spread = math.sqrt(voters * LIARS * (1 - LIARS) * (of - voters) / max(1, of - 1))
+    return max(WITNESSES_MIN, math.floor(LIARS * (voters + 1) + SAMPLE_SIGMAS * spread) + 1)
 
 
 def judge(
@@ -182,6 +182,7 @@ class _Bench:
 
     def __init__(self, claims: Mapping[NodeId, Claim]) -> None:
         self._claims = claims
+        self._nodes_of = Counter(claim.operator for claim in claims.values())
         self._everybody = len(claims) <= ELECTORS + 1
         self._order: IdOrder | None = None
         self._electors: dict[NodeId, frozenset[NodeId]] = {}
@@ -241,11 +242,10 @@ class _Bench:
         needed = self._needed.get(subject)
         if needed is None:
             electors = self.electors(subject)
+            operator = self._claims[subject].operator
             operators = len({self._claims[node].operator for node in electors})
-            needed = (
-                quorum(operators, everybody=self._everybody),
-                quorum(len(electors), everybody=self._everybody),
-            )
+            others = len(self._claims) - self._nodes_of[operator]
+            needed = quorum(operators, len(self._nodes_of) - 1), quorum(len(electors), others)
             self._needed[subject] = needed
         return needed
 

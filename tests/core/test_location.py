@@ -90,9 +90,16 @@ def test_what_neither_proves_nor_refutes_is_not_telling() -> None:
 
 def test_an_honest_one_is_among_a_quorum() -> None:
     for network_size in range(2, ELECTORS + 2):
-        assert quorum(network_size - 1, everybody=True) > network_size / 5
-    assert quorum(4, everybody=True) == 3
-    assert quorum(64, everybody=False) == 26  # of a sample of 64 with a fifth of liars, 26 are so once in 20,000
+        assert quorum(network_size - 1, network_size - 1) > network_size / 5
+    assert quorum(4, 4) == 3
+
+
+def test_of_a_sample_more_may_be_liars_by_four_standard_deviations() -> None:
+    assert quorum(128, 10**6) == 44
+    assert quorum(128, 199) == 37
+    sizes = [quorum(128, of) for of in range(128, 2000)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] == 26
 
 
 # One judge
@@ -195,7 +202,7 @@ def test_in_a_large_network_only_the_nearest_to_a_node_bear_witness_on_it() -> N
     order = sorted(range(1, count), key=lambda one: int.from_bytes(node(one), "big") ^ int.from_bytes(node(0), "big"))
     near, far = order[:ELECTORS], order[ELECTORS:]
     assert third(claims, [seen(claims, by, 0, 20.0) for by in far]).refuted == {}
-    needed = quorum(ELECTORS, everybody=False)
+    needed = quorum(ELECTORS, count - 1)
     assert third(claims, [seen(claims, by, 0, 20.0) for by in near[: needed - 1]]).refuted == {}
     assert list(third(claims, [seen(claims, by, 0, 20.0) for by in near[:needed]]).refuted) == [node(0)]
 
