@@ -33,7 +33,7 @@ class MeasuringParams:
     """How much measuring may cost, and how soon it is known to others."""
 
     pings: int = PINGS_MIN  # of one measurement
-    pings_per_s: float = 1.0  # sent by one node; about as many come in
+    pings_per_s: float = 0.25  # sent by one node; about as many come in: each costs it about 1 ms
     again_s: float = 6 * 3600.0
     retry_s: float = 60.0  # after a failure; doubled each time, up to again_s
     stall_s: float = 0.02  # by which we may be late around a ping
