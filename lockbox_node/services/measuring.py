@@ -56,6 +56,7 @@ FAN_OUT = 3  # connected nodes that hear a new report of ours at once
 TOLD_AT_ONCE_MAX = 16  # nodes that hear at once that we contradict them
 NONCE_BITS = 63
 LOGGED_MAX = 4096  # contradictions and verdicts that were logged
+NAMED_MAX = 10  # witnesses named in one line
 
 log = structlog.get_logger()
 
@@ -299,7 +300,7 @@ class Measuring:
         if judgement.doubted:
             self._once(("doubted",), partial(tell, "location.doubted", hint="is node.region right?"))
         for node, witnesses in judgement.refuted.items():
-            by = [one.judge.hex()[:8] for one in witnesses]
+            by = [one.judge.hex()[:8] for one in witnesses[:NAMED_MAX]]
             self._once(("refuted", node), partial(tell, "location.refuted", node=node.hex()[:8], by=by))
         for one in judgement.against(own):
             seen = {"node": one.judge.hex()[:8], "region": one.judge_region, "within_km": round(one.within_km)}

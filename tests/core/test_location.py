@@ -155,6 +155,34 @@ def test_many_nodes_of_few_operators_are_few() -> None:
     assert third(claims, accusers).refuted == {}
 
 
+def test_many_operators_of_one_node_each_are_few() -> None:
+    claims = network("ap-southeast-2", "eu-central-1", "eu-west-1", "us-east-1", "us-east-2", *["us-east-1"] * 15)
+    claims |= {node(number): Claim("us-east-1", f"big{number % 3}") for number in range(5, 20)}
+    accusers = [seen(claims, by, 0, 20.0) for by in (1, 2, 3, 4)]
+    assert third(claims, accusers).refuted == {}
+    assert list(third(claims, [*accusers, seen(claims, 5, 0, 20.0)]).refuted) == [node(0)]
+
+
+def test_whom_the_most_accuse_is_judged_first_and_loses_its_voice() -> None:
+    """Three liars of twelve are more than a fifth; but who contradicts everybody is contradicted by everybody."""
+    claims = network(*["eu-central-1", "eu-west-1", "us-east-1"] * 3, "ap-southeast-2", "ap-southeast-1", "sa-east-1")
+    liars, victim = (9, 10, 11), 0
+    honest = [seen(claims, by, of, 5.0) for by in range(9) for of in liars]
+    framing = [seen(claims, by, victim, 5.0) for by in liars]
+    support = [Sighting(node(by), claims[node(by)].region, node(1), "eu-west-1", 1) for by in liars]
+    found = third(claims, [*framing, *support, *honest])
+    assert set(found.refuted) == {node(liar) for liar in liars}
+    assert list(third(claims, framing).refuted) == [node(victim)]
+
+
+def test_who_is_refuted_proves_no_place() -> None:
+    claims = network(*["eu-central-1"] * 4, *["us-east-1", "us-east-2", "eu-west-1"] * 2, "sa-east-1")
+    support = [seen(claims, by, 0, 0.5) for by in (1, 2, 3)]
+    against = [seen(claims, by, of, 1.0) for by in range(4, 11) for of in (1, 2, 3)]
+    assert third(claims, support).measured == {node(0)}
+    assert third(claims, [*support, *against]).measured == frozenset()
+
+
 def test_nobody_bears_witness_on_its_own_operator() -> None:
     claims = network("ap-southeast-2", "eu-central-1", "eu-west-1", "us-east-1")
     claims[node(3)] = Claim("us-east-1", "op0")
