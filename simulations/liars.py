@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from lockbox_node.core.id_order import IdOrder
 from lockbox_node.core.location import ELECTORS, Sighting, is_telling, judge, region_km
-from lockbox_node.core.regions import REGIONS
+from lockbox_node.core.regions import BUILT_IN
 from protocol.ids import ID_BYTES, NodeId
 from simulations.geography import DETOUR, FIBRE_KM_PER_S, NEAR_S
 
@@ -49,7 +49,7 @@ class Places:
 
     def __init__(self, count: int, seed: int, liars: float = 0.2, displaced: float = 0.5, delayed: float = 0.2) -> None:
         rng = Random(seed)
-        names = sorted(REGIONS)
+        names = sorted(BUILT_IN.regions)
         colluding = int(count * liars)
         self.actors: dict[NodeId, Actor] = {}
         for number in range(count):

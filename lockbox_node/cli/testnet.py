@@ -74,6 +74,8 @@ def up(
     from lockbox_node.cli.verbs import verbs_of
     from lockbox_node.errors import UsageError
 
+    if latency == "world" and not any(word.startswith("location=") for word in policy):
+        policy = (*policy, "location=measured")
     plan = TestnetPlan.of(nodes, directory.absolute(), regions, real_times=real_times, policy=policy)
     if latency == "world":
         plan = dataclasses.replace(plan, delays=Delays.of(client_region, liars, plan.regions))

@@ -154,3 +154,11 @@ def test_who_stands_in_no_region_of_the_network_is_failing_until_the_table_names
     assert world.discovery.failing() == set()
     rules[0] = Rules(regions=BUILT_IN.without("eu-west-1"))
     assert world.discovery.failing() == {node_id(number) for number in (*range(2, 12), 20)}
+
+
+def test_who_is_excluded_is_no_candidate_and_failing_and_we_are_neither_to_ourselves(world: World) -> None:
+    own, excluded = world.discovery.own, node_id(3)
+    assert excluded in [one.node for one in world.discovery.candidates()]
+    world.discovery.excluded = lambda: {excluded, own, node_id(60)}
+    assert excluded not in [one.node for one in world.discovery.candidates()]
+    assert world.discovery.failing() == {excluded}
