@@ -35,7 +35,7 @@ from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import NodeId
 from protocol.messages import Done, Message, Ping, Pong, Signed
 from protocol.records import parse
-from protocol.vantage import VANTAGES_MAX, CompareVantages, RoundTrip, TellVantages, Vantage, Vantages
+from protocol.vantage import ROUND_TRIPS_MAX, VANTAGES_MAX, CompareVantages, RoundTrip, TellVantages, Vantage, Vantages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -80,11 +80,12 @@ class Measuring:
         self._soundings = Soundings(self._params)
         self._table = VantageTable(announcer.id)
         self._judged = NOTHING_KNOWN
-        self._judged_of: tuple[object, tuple[int, int]] = (None, (0, 0))
+        self._judged_of: tuple[object, object, tuple[int, int]] = (None, None, (0, 0))
         self._said: list[RoundTrip] = []
         self._signed_unix_s = 0
         self._logged: set[tuple[object, ...]] = set()
         self.enforced = False
+        # Another table of regions is another view of the members: all is judged anew.
         self.km: Kilometres = lambda a, b: region_km(a, b, discovery.regions)
         self.pings = self.discarded = 0
         self.refused: Counter[str] = Counter()  # reports that did not count, by why
@@ -101,11 +102,13 @@ class Measuring:
     @property
     def judgement(self) -> Judgement:
         """What we make of all that is known now; the same object until that changes."""
-        alive, versions = self._discovery.alive(), (self._table.version, self._soundings.version)
-        if self._judged_of[0] is not alive or self._judged_of[1] != versions:
+        alive, km = self._discovery.alive(), self.km
+        versions = (self._table.version, self._soundings.version)
+        before_alive, before_km, before_versions = self._judged_of
+        if before_alive is not alive or before_km is not km or before_versions != versions:
             own = self._announcer.id
             theirs = self._table.sightings(self._now_unix_s(), without=own)
-            self._judged, self._judged_of = judge(own, alive, self._ours(), theirs, self.km), (alive, versions)
+            self._judged, self._judged_of = judge(own, alive, self._ours(), theirs, km), (alive, km, versions)
         return self._judged
 
     def excluded(self) -> Collection[bytes]:
@@ -209,7 +212,7 @@ class Measuring:
         alive = self._discovery.alive()
         telling = {one.subject for one in self._ours() if is_telling(one, self.km)}
         trips = [trip for trip in self._soundings.trips() if trip.subject in telling]
-        return [trip for trip in trips if NodeId(trip.subject) in alive][:ELECTORS]
+        return [trip for trip in trips if NodeId(trip.subject) in alive][:ROUND_TRIPS_MAX]
 
     def _publish(self) -> None:
         """Sign what we have seen, when it is news or the last report grows old; tell some."""
