@@ -112,13 +112,9 @@ async def test_who_claims_sydney_and_stands_in_frankfurt_is_excluded_everywhere_
     world: World, autojump_clock: MockClock
 ) -> None:
     liar = name_of(LIE)
-    async with running(world, true_places={liar: TRUTH}, policy="claimed") as cluster:
+    async with running(world, true_places={liar: TRUTH}) as cluster:
         await trio.sleep(MEASURED_S)
         honest = [host for name, host in cluster.hosts.items() if name != liar]
-        for host in honest:  # recorded; nobody is excluded
-            assert NodeId(cluster.hosts[liar].id) in node_of(host).measuring.judgement.refuted
-            assert len(node_of(host).discovery.candidates()) == NODES
-        await enforce(cluster)
         found = refuted_by(cluster)
         for host in honest:
             assert found[host.name] == {liar}
@@ -128,18 +124,22 @@ async def test_who_claims_sydney_and_stands_in_frankfurt_is_excluded_everywhere_
         witnesses = {str(one["region"]) for one in said["contradicted_by"]}  # type: ignore[attr-defined]
         assert witnesses == {"us-east-1", "eu-west-1", "eu-north-1"}
         await clients_read_contradictions_and_tell_none(cluster, witnesses)
+        await no_more_enforced(cluster)
+        for host in honest:  # recorded; nobody is excluded
+            assert NodeId(cluster.hosts[liar].id) in node_of(host).measuring.judgement.refuted
+            assert len(node_of(host).discovery.candidates()) == NODES
         pings = [node_of(host).measuring.pings for host in cluster.hosts.values()]
         assert min(pings) >= (NODES - 1) * 21
         await trio.sleep(120)  # what was measured is not measured again for hours
         assert [node_of(host).measuring.pings for host in cluster.hosts.values()] == pings
 
 
-async def enforce(cluster: Cluster) -> None:
-    """The policy comes into force everywhere."""
-    paper = cluster.authority.sign(Policy(2, 0, [Setting("location", "measured")]))
+async def no_more_enforced(cluster: Cluster) -> None:
+    """The other policy comes into force everywhere."""
+    paper = cluster.authority.sign(Policy(2, 0, [Setting("location", "claimed")]))
     node_of(cluster.hosts["node1"]).documents.take([paper])
     await trio.sleep(10)
-    assert all(node_of(host).measuring.enforced for host in cluster.hosts.values())
+    assert not any(node_of(host).measuring.enforced for host in cluster.hosts.values())
 
 
 def said_by(host: Host) -> dict[str, object]:
@@ -199,6 +199,15 @@ async def test_delay_refutes_nobody_and_a_neighbour_is_measured(world: World, au
         judgement = node_of(first).measuring.judgement
         assert judgement.measured == {NodeId(same.id)}
         assert judgement.contradictions == ()
+
+
+async def test_where_nobody_is_excluded_there_is_no_hurry(world: World, autojump_clock: MockClock) -> None:
+    pings = {}
+    for policy in ("measured", "claimed"):
+        async with running(world, nodes=3, policy=policy) as cluster:
+            await trio.sleep(5)
+            pings[policy] = node_of(cluster.hosts["node1"]).measuring.pings
+    assert 0 < pings["claimed"] < pings["measured"]
 
 
 async def test_what_does_not_hold_is_refused_and_counted(world: World, autojump_clock: MockClock) -> None:
