@@ -32,6 +32,7 @@ from lockbox_node.adapters.clock import OsEntropy, SystemClock
 from lockbox_node.adapters.delayed_network import DelayedNetwork
 from lockbox_node.adapters.document_files import load_documents, load_rules, save_documents
 from lockbox_node.adapters.identity import NetworkFile, NodeIdentity
+from lockbox_node.adapters.journal import FileJournal
 from lockbox_node.adapters.keystores import FileKeyStore
 from lockbox_node.adapters.member_cache import load_members, save_members
 from lockbox_node.adapters.parted_network import PartedNetwork
@@ -42,6 +43,7 @@ from lockbox_node.adapters.tcp import TcpNetwork
 from lockbox_node.adapters.workers import ThreadWorkers
 from lockbox_node.config import Config, host_port, load
 from lockbox_node.core.regions import BUILT_IN
+from lockbox_node.core.spent import RECORD_BYTES
 from lockbox_node.errors import ConfigError, LockboxError
 from lockbox_node.node import Node, Ports
 from lockbox_node.observe.backups import BackupVerbs
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 DOCUMENTS = "network"  # in data_dir, beside network.pem
+JOURNAL = "seen"  # in data_dir
 RENEW_EVERY_S = 12 * 3600.0
 RENEW_RETRY_S = 600.0  # after a failure: the leaf lives for 24 h
 REMEMBER_EVERY_S = 5.0
@@ -140,9 +143,12 @@ async def serve(config: Config, config_path: Path, parting: Path | None = None, 
         )
     network = _network(identity, *host_port(config.node.listen, "node.listen"), parting, latency)
     software = software_hash()
-    with closing(ShardStoreFile.open(data_dir, config.store, clock, identity.node_id)) as store:
+    with (
+        closing(ShardStoreFile.open(data_dir, config.store, clock, identity.node_id)) as store,
+        closing(FileJournal(data_dir / JOURNAL, RECORD_BYTES)) as journal,
+    ):
         workers = ThreadWorkers(trio.CapacityLimiter(WORKERS_MAX))
-        ports = Ports(network, store, workers, entropy, clock)
+        ports = Ports(network, store, workers, entropy, clock, journal)
         store.on_broken = _report_broken
         seed = bytearray(8)
         entropy.fill(seed)

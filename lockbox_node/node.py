@@ -31,6 +31,7 @@ from lockbox_node.services.comparing import Comparing
 from lockbox_node.services.discovery import Discovery, contacts_of
 from lockbox_node.services.documents import DocumentService
 from lockbox_node.services.enforcing import Enforcing
+from lockbox_node.services.granting import Granting, around_of
 from lockbox_node.services.healing import Healing
 from lockbox_node.services.lookups import Lookups
 from lockbox_node.services.measuring import Measuring
@@ -43,7 +44,7 @@ from lockbox_node.services.upkeep import Upkeep
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lockbox_node.ports import Entropy, Network, ShardStore, WallClock, Workers
+    from lockbox_node.ports import Entropy, Journal, Network, ShardStore, WallClock, Workers
     from protocol.certificates import NetworkRoot
     from protocol.messages import Signed, SignedDocument
 
@@ -64,6 +65,7 @@ class Ports:
     workers: Workers
     entropy: Entropy
     clock: WallClock
+    journal: Journal
 
 
 class Node:
@@ -92,11 +94,10 @@ class Node:
         free = partial(free_tenths, ports.store, capacity_bytes)
         self.announcer = Announcer(identity, root, standing, ports.clock, free)
         self.machine = Membership(own, config.membership, Random(rng.getrandbits(64)))
-        self.discovery = Discovery(self.announcer, self.machine, RoutingTable(own, config.routing))
+        self.discovery = discovery = Discovery(self.announcer, self.machine, RoutingTable(own, config.routing))
         self.guard = Guard(config.guard)
         self.dispatcher = Dispatcher(config.admission)
         self.pool = Pool(ports.network, self.announcer, self.dispatcher)
-        discovery = self.discovery
         self.rejoining = Rejoining(
             ports.store, self.pool, discovery, ports.workers, ports.clock, config, Random(rng.getrandbits(64))
         )
@@ -111,8 +112,10 @@ class Node:
             *parts, bootstrap, changes_send, now_unix_s, self.pointers.on_joined, remembered
         )
         nearest, nearest_nodes, on_stored = discovery.nearest, discovery.nearest_nodes, self.pointers.on_stored
-        params, unconfirmed = config.storage, self.rejoining.unconfirmed
-        self.storage = Storage(ports.store, own, ports.clock, nearest, nearest_nodes, on_stored, params, unconfirmed)
+        around = around_of(discovery, lambda: self.dispatcher.rules)
+        self.granting = Granting(identity, root, around, ports.clock, ports.journal)
+        kept = (ports.store, own, ports.clock, nearest, nearest_nodes, on_stored, self.granting.redeeming)
+        self.storage = Storage(*kept, config.storage, self.rejoining.unconfirmed)
         self.comparing = Comparing(ports.store, own, ports.clock, nearest_nodes, self.rejoining, config.storage)
         rebuilder, mender = self.rejoining.rebuilder, self.rejoining.mender
         self.healing = Healing(ports.store, discovery, rebuilder, mender, config.repair, self.guard, changes)
@@ -122,7 +125,7 @@ class Node:
         self.pool.on_lost, self.pool.on_same = self.membership.connection_lost, self.membership.met_same
         chance = Random(bytes(instance))
         self.measuring = Measuring(*parts[1:], now_unix_s, ports.entropy, chance, config.measuring)
-        services = (self.membership, self.discovery, self.storage, self.comparing, self.measuring)
+        services = (self.membership, discovery, self.storage, self.comparing, self.measuring, self.granting)
         self.dispatcher.add(*(route for service in services for route in service.routes()))
         self.server = Server(ports.network, self.pool, self.announcer, self.dispatcher)
         self._known = bootstrap, contacts_of(remembered)

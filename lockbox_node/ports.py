@@ -1,4 +1,4 @@
-"""The seam: six ports between the node and the world.
+"""The seam: seven ports between the node and the world.
 
 Everything above runs unchanged in the daemon (adapters) and in a seeded simulation (fakes); both pass the same
 contract suites in tests/contracts. The store answers through callbacks, so that one writer task commits what is
@@ -270,6 +270,23 @@ class ShardStore(Protocol):
     @property
     def broken(self) -> str:
         """Why the store takes no more writes; '' while it is well."""
+        ...
+
+
+class Journal(Protocol):
+    """Short records of one length, kept for some minutes, so that a restart does not forget them."""
+
+    @property
+    def whole(self) -> bool:
+        """False when the last records of the life before this may be missing: the machine itself had stopped."""
+        ...
+
+    def append(self, record: bytes) -> None:
+        """Kept when this returns, unless the machine stops. Never raises: what cannot be kept makes it not `whole`."""
+        ...
+
+    def kept(self) -> list[bytes]:
+        """What earlier lives kept, oldest first; records that are minutes old may be missing."""
         ...
 
 

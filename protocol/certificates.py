@@ -23,6 +23,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 
 from protocol.errors import ErrorCode, RemoteProtocolError
+from protocol.grants import Grant
 from protocol.ids import SALT_BYTES, client_id_of, network_id_of, node_id_of
 from protocol.records import NodeRecord, check_signature, parse
 from protocol.vantage import Vantage
@@ -159,6 +160,19 @@ def verify_vantage(root: NetworkRoot, signed: Signed) -> Vantage:
         raise RemoteProtocolError("a vantage report of the judge itself, or out of order")
     check_signature(signed, Vantage, identity.leaf_public_key)
     return vantage
+
+
+def verify_grant(root: NetworkRoot, signed: Signed) -> tuple[Grant, PeerIdentity]:
+    """A grant and the node that signed it: RemoteProtocolError unless its chain is a node's of this network.
+
+    What it grants, to whom and until when, and whether that node may, is the caller's to judge.
+    """
+    grant = parse(signed, Grant)
+    identity = verify_chain(root, grant.chain)
+    if identity.role is not Role.NODE:
+        raise _refused("a grant by somebody who is no node")
+    check_signature(signed, Grant, identity.leaf_public_key)
+    return grant, identity
 
 
 def spki_of(certificate: x509.Certificate) -> bytes:

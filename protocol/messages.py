@@ -45,6 +45,7 @@ LEAVES_MAX = 64
 DOCUMENT_BYTES_MAX = 512 * 1024
 DOCUMENTS_MAX = 4  # in one message
 DOCUMENT_KINDS_MAX = 16  # whose versions are told at once
+GRANTS_MAX = 8
 
 BucketNumber = Annotated[int, Meta(ge=0, le=BUCKETS - 1)]
 ShardBytes = Annotated[bytes, Meta(min_length=1, max_length=SHARD_BYTES_MAX)]
@@ -72,10 +73,7 @@ class Refusal(Message, frozen=True):
 
 
 class HolderEntry(Message, frozen=True):
-    """One line of a holder table: who keeps shard `index` of every group; the higher sequence wins.
-
-    NO_INDEX counts only when the node that it names says it itself.
-    """
+    """Who keeps shard `index` of every group; the higher sequence wins. NO_INDEX counts only from that node itself."""
 
     index: U8
     node: Id32
@@ -222,11 +220,12 @@ class Stored(Message, frozen=True):
 
 
 class GetShards(Message, frozen=True):
-    """The asked holder's shards of one slot identity. `access` is null only between holders (repair)."""
+    """The asked holder's shards of one slot identity: by a GrantRequest and grants for it, or null between holders."""
 
     address: Id32
     descriptor_hash: Id32
     access: Signed | None
+    grants: Annotated[list[Signed], Meta(max_length=GRANTS_MAX)] = []
 
 
 class Shards(Message, frozen=True):
@@ -366,6 +365,12 @@ class PingFor(Message, frozen=True):
     nonce: U63
 
 
+class AskGrant(Message, frozen=True):
+    """A verifier's grant is wanted; the reply is the signed Grant: protocol.grants."""
+
+    request: Signed  # a GrantRequest
+
+
 # number on the wire -> (request, reply)
 TYPES: dict[int, tuple[type[Message], type[Message]]] = {
     1: (Hello, Hello),
@@ -387,5 +392,6 @@ TYPES: dict[int, tuple[type[Message], type[Message]]] = {
     17: (PingFor, Pong),
     18: (CompareVantages, Vantages),
     19: (TellVantages, Done),
+    20: (AskGrant, Signed),
 }
 NUMBERS: dict[type[Message], int] = {request: number for number, (request, _) in TYPES.items()}

@@ -1,4 +1,4 @@
-"""What is signed: node records, descriptors, renewals, access claims, tombstones.
+"""What is signed: node records, descriptors, renewals, access claims, tombstones, grants.
 
 The raw bytes are signed, with a domain in front; a body that does not re-encode to the same bytes is refused, so
 each statement has one encoding only. Layouts: SPEC.md, Signed records.
@@ -15,6 +15,7 @@ import nacl.exceptions
 from msgspec import Meta
 
 from protocol.errors import LocalProtocolError, RemoteProtocolError
+from protocol.grants import Grant, GrantRequest
 from protocol.ids import Address, DescriptorHash, NodeId, ShardId, address_of
 from protocol.messages import (
     GROUPS_MAX,
@@ -131,6 +132,8 @@ DOMAINS: dict[type[Message], bytes] = {
     AccessClaim: b"lockbox/1 access\0",
     Tombstone: b"lockbox/1 tombstone\0",
     Vantage: b"lockbox/1 vantage\0",
+    GrantRequest: b"lockbox/1 grant request\0",
+    Grant: b"lockbox/1 grant\0",
 }
 
 
@@ -195,6 +198,13 @@ def open_access(signed: Signed) -> AccessClaim:
     claim = parse(signed, AccessClaim)
     check_signature(signed, AccessClaim, claim.public_key)
     return claim
+
+
+def open_grant_request(signed: Signed) -> GrantRequest:
+    """Parse and check a grant request; freshness, requester and operation are the caller's to judge."""
+    request = parse(signed, GrantRequest)
+    check_signature(signed, GrantRequest, request.public_key)
+    return request
 
 
 def open_renewal(signed: Signed) -> Renewal:

@@ -20,6 +20,7 @@ from simulations.crashing import at_step
 from simulations.disk import SimDisk
 from simulations.geography import Geography
 from simulations.identities import FakeNetwork, Papers
+from simulations.journal import MemoryJournal
 from simulations.network import Hub
 from simulations.world import DriftingClock, InlineWorkers, who
 
@@ -67,6 +68,7 @@ class Host:
     disk: SimDisk
     remembered: Sequence[Signed] = ()
     documents: Sequence[SignedDocument] = ()
+    journal: MemoryJournal = field(default_factory=MemoryJournal)
     lives: int = 0
     life: Life | None = None
 
@@ -147,7 +149,7 @@ class Cluster:
         network = self.hub.network(name, host.papers.leaf)
         store = host.disk.open()
         store.on_read = lambda part: self.on_read(part)
-        ports = Ports(network, store, InlineWorkers(), self.world.entropy(mark), host.clock)
+        ports = Ports(network, store, InlineWorkers(), self.world.entropy(mark), host.clock, host.journal.start())
         root, rng = self.authority.root, self.world.rng(mark)
         node = Node(config, ports, host.papers, root, SOFTWARE, rng, host.remembered, store.epoch, host.documents)
         host.life = life = Life(host.lives, mark, network, store, node)
@@ -178,6 +180,7 @@ class Cluster:
         self.world.trace.add("crash", name, life.number, int(power))
         if power:
             self.hub.power_off(life.network)
+            self.hosts[name].journal.lose_power()
         else:
             self.hub.kill(life.network)
         self.hosts[name].disk.crash()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +113,7 @@ def unlock_payload(unlocked: UnlockResult) -> dict[str, Any]:
         "address": unlocked.asset.address.hex(),
         "tier": unlocked.tier.name,
         "size": unlocked.manifest.size,
-        "verifiers": {"granted": 0, "quorum": 0, "asked": 0, "independent": 0},
+        "verifiers": asdict(unlocked.verifiers),
         "maybe_stale": unlocked.maybe_stale,
         "shards": {
             "fetched": shards.fetched,

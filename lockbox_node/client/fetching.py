@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lockbox_node.client.finding import SlotTable
+    from lockbox_node.client.granting import Leave
     from lockbox_node.client.members import Member
     from lockbox_node.client.replies import Outcome
     from lockbox_node.client.vault import Vault
@@ -55,7 +56,7 @@ class Attempt:
 class Fetch:
     """The parts of one slot identity. `run` it, then `groups` and `slots` are there."""
 
-    def __init__(self, vault: Vault, key: AssetKey, table: SlotTable) -> None:
+    def __init__(self, vault: Vault, key: AssetKey, table: SlotTable, leave: Leave) -> None:
         self.descriptor: Descriptor | None = None
         self.slots: tuple[bytes, ...] = ()
         self.fetched = 0  # parts that were good, whole or in part
@@ -68,7 +69,7 @@ class Fetch:
         self._waiting = deque(self._order())
         self._pending: list[Attempt] = []
         self._replies: Replies[Attempt] = Replies()
-        self._claim = vault.claim(key, GetShards)
+        self._leave = leave
 
     @property
     def needed(self) -> int:
@@ -146,7 +147,8 @@ class Fetch:
     def _post(self, attempt: Attempt) -> None:
         attempt.posted_at, attempt.again_at = trio.current_time(), NEVER
         attempt.tries += 1
-        request = GetShards(self._key.address, self._table.descriptor_hash, self._claim)
+        grants = self._leave.grants_for(attempt.member.record.node, all_of_them=attempt.tries > 1)
+        request = GetShards(self._key.address, self._table.descriptor_hash, self._leave.request, grants)
         attempt.posted = self._vault.post(attempt.member, request, self._replies.answer_to(attempt))
 
     def _hedge_s(self) -> float:
@@ -190,6 +192,7 @@ class Fetch:
             return
         self._pending.remove(attempt)
         assert isinstance(outcome, Shards)
+        self._leave.spent = True
         if not await self._take(attempt, outcome):
             self.corrupt += 1
             self._ask(1)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Key = TypeVar("Key")
 AGAIN_S_MIN = 0.05
+AGAIN = (ErrorCode.BUSY, ErrorCode.RATE_LIMITED, ErrorCode.GRANTS_TOO_FEW)
 
 Outcome = Message | LockboxError
 
@@ -43,18 +44,22 @@ class Replies(Generic[Key]):
 
         return answer
 
+    def come(self) -> list[tuple[Key, Outcome]]:
+        """All answers that have come, maybe none; never waits."""
+        come, self._come = self._come, []
+        return come
+
     async def take(self, deadline: float) -> list[tuple[Key, Outcome]]:
         """All answers that have come, at least one; none only when `deadline` (trio time) passes first."""
         if not self._come:
             with trio.move_on_at(deadline):
                 await self._news.wait()
-        come, self._come = self._come, []
         self._news = trio.Event()
-        return come
+        return self.come()
 
 
 def again_after_s(outcome: Outcome) -> float | None:
     """In how many seconds the same peer may be asked again, when that is what it said; None for everything else."""
-    if isinstance(outcome, LockboxError) and outcome.code in (ErrorCode.BUSY, ErrorCode.RATE_LIMITED):
+    if isinstance(outcome, LockboxError) and outcome.code in AGAIN:
         return max(AGAIN_S_MIN, outcome.retry_after_s)
     return None

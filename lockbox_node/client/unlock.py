@@ -16,8 +16,10 @@ import trio
 
 from lockbox_node.client.fetching import Fetch
 from lockbox_node.client.finding import Finding, found
+from lockbox_node.client.granting import Leave, VerifierCounts
 from lockbox_node.client.stripes import key_of_stripe
 from lockbox_node.core.derivation import segment_key_into
+from lockbox_node.core.grants import target_of
 from lockbox_node.core.manifest import SegmentPlan, open_slots, plan_of, segment_context
 from lockbox_node.core.sealing import KEY_BYTES, OVERHEAD_BYTES, open_segment, wipe
 from lockbox_node.core.tiers import Tier, tier_numbered
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from lockbox_node.client.sink import Sink
     from lockbox_node.client.vault import Vault
     from lockbox_node.client.wallet import AssetEntry
+    from lockbox_node.core.derivation import AssetKey
     from lockbox_node.core.manifest import Manifest
 
 WORKER_BYTES_MIN = 512 * 1024  # of a group to decode and open
@@ -64,6 +67,7 @@ class UnlockResult:
     tier: Tier
     shards: ShardCounts
     maybe_stale: bool
+    verifiers: VerifierCounts
     seconds: float
 
 
@@ -82,8 +86,8 @@ async def unlock(
     except BaseException:
         sink.discard()
         raise
-    seconds = trio.current_time() - started
-    return UnlockResult(asset, manifest, tier_numbered(manifest.tier), job.counts, job.maybe_stale, seconds)
+    tier, seconds = tier_numbered(manifest.tier), trio.current_time() - started
+    return UnlockResult(asset, manifest, tier, job.counts, job.maybe_stale, job.verifiers, seconds)
 
 
 class _Unlock:
@@ -94,6 +98,7 @@ class _Unlock:
     ) -> None:
         self.counts = ShardCounts()
         self.maybe_stale = False
+        self.verifiers = VerifierCounts()
         self._vault = vault
         self._asset = asset
         self._address = Address(asset.address)
@@ -107,8 +112,13 @@ class _Unlock:
     async def run(self) -> Manifest:
         """Everything but the commit."""
         tier = tier_numbered(self._asset.tier)
-        finding = await found(self._vault, self._address, tier.current_answers)
-        manifest, fetch = await self._read_root(finding, tier)
+        with key_of_stripe(self._vault.wallet.master, self._asset.index, b"", 0) as key:
+            leave = await self._ask_leave(key, tier)
+        try:
+            finding = await found(self._vault, self._address, tier.current_answers)
+            manifest, fetch = await self._read_root(finding, tier, leave)
+        finally:
+            leave.forget()
         plan = plan_of(manifest)
         await self._open(manifest, plan, fetch)
         if plan.stripes > 1:
@@ -118,7 +128,12 @@ class _Unlock:
         self.maybe_stale |= not current or newest > self._version
         return manifest
 
-    async def _read_root(self, finding: Finding, tier: Tier) -> tuple[Manifest, Fetch]:
+    async def _ask_leave(self, key: AssetKey, tier: Tier) -> Leave:
+        """Ask verifiers, while others are asked who holds the stripe."""
+        await self._vault.approach(target_of(key.address))
+        return Leave(self._vault, key, tier)
+
+    async def _read_root(self, finding: Finding, tier: Tier, leave: Leave) -> tuple[Manifest, Fetch]:
         """The newest root stripe that can be read; the first trouble met when none can."""
         troubles: list[LockboxError] = []
         await finding.hear_of(self._asset)
@@ -126,7 +141,7 @@ class _Unlock:
         ours = [table for table in finding.tables() if not table.is_sibling(self._asset)]
         for table in sorted(ours, key=self._rank):
             try:
-                manifest, fetch = await self._read(0, b"", table, tier)
+                manifest, fetch = await self._read(0, b"", table, tier, leave)
             except LockboxError as error:
                 troubles.append(error)
                 continue
@@ -158,10 +173,13 @@ class _Unlock:
         tier = tier_numbered(root.tier)
         for number in numbers:
             with key_of_stripe(self._vault.wallet.master, self._asset.index, root.asset_salt, number) as key:
-                address = key.address
-            finding = await found(self._vault, address, 0)
-            tables = [table for table in finding.tables() if table.version == self._version]
-            manifest, fetch = await self._read_any(number, root.asset_salt, tables, tier)
+                address, leave = key.address, await self._ask_leave(key, tier)
+            try:
+                finding = await found(self._vault, address, 0)
+                tables = [table for table in finding.tables() if table.version == self._version]
+                manifest, fetch = await self._read_any(number, root.asset_salt, tables, tier, leave)
+            finally:
+                leave.forget()
             if (manifest.asset_salt, manifest.stripe, manifest.stripes) != (root.asset_salt, number, root.stripes):
                 raise LockboxError(
                     "a stripe of this asset belongs to another place", "verify the asset", ErrorCode.METADATA_CORRUPT
@@ -169,28 +187,35 @@ class _Unlock:
             await self._open(manifest, plan, fetch)
 
     async def _read_any(
-        self, number: int, asset_salt: bytes, tables: list[SlotTable], tier: Tier
+        self, number: int, asset_salt: bytes, tables: list[SlotTable], tier: Tier, leave: Leave
     ) -> tuple[Manifest, Fetch]:
         troubles: list[LockboxError] = []
         for table in tables:
             try:
-                return await self._read(number, asset_salt, table, tier)
+                return await self._read(number, asset_salt, table, tier, leave)
             except LockboxError as error:
                 troubles.append(error)
         raise _worst(troubles)
 
-    async def _read(self, number: int, asset_salt: bytes, table: SlotTable, tier: Tier) -> tuple[Manifest, Fetch]:
+    async def _read(
+        self, number: int, asset_salt: bytes, table: SlotTable, tier: Tier, leave: Leave
+    ) -> tuple[Manifest, Fetch]:
         """Fetch one stripe and open its manifest."""
         vault = self._vault
         if any(vault.members.is_strange(node) for _, node in table.holders):
             await vault.refresh()
         with key_of_stripe(vault.wallet.master, self._asset.index, asset_salt, number) as key:
-            fetch = Fetch(vault, key, table)
+            if leave.spent:
+                leave = await self._ask_leave(key, tier)
+            fetch = Fetch(vault, key, table, leave)
             address = key.address
         try:
+            await leave.quorum()
             await fetch.run(tier.k)
         finally:
             self.counts.add(fetch)
+            leave.forget()
+        self.verifiers = leave.counts({node for _, node in table.holders}).weaker(self.verifiers)
         return open_slots(fetch.slots, vault.wallet.master, address, table.version), fetch
 
     async def _open(self, manifest: Manifest, plan: SegmentPlan, fetch: Fetch) -> None:

@@ -61,6 +61,7 @@ class VaultParams:
     find_s: float = 5.0
     first_s: float = 1.5  # then what few nodes say of an address is tried
     hedge_find_s: float = 0.3
+    grant_s: float = 5.0  # all verifiers together
     hedge_get_s: float = 0.15  # at least; four times the usual answer time when that is more
     get_s: float = 3.0  # without a byte from anybody
     patience_s: float = 5.0  # the same for a holder that nobody can replace

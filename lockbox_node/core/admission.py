@@ -21,6 +21,7 @@ from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import address_of
 from protocol.messages import (
     NUMBERS,
+    AskGrant,
     CompareHeld,
     Delete,
     FindHolders,
@@ -57,6 +58,7 @@ BUCKETS_MAX = 4096  # peers whose rate is remembered
 _NODE = frozenset({Role.NODE})
 _STORING = frozenset({Role.NODE, Role.CLIENT})
 _CARRYING = frozenset({Role.NODE, Role.OPERATOR})
+_ASKING = frozenset({Role.CLIENT, Role.GUEST})
 _READING = frozenset({Role.NODE, Role.CLIENT, Role.GUEST})
 _ALL = frozenset(Role)
 
@@ -81,6 +83,7 @@ ALLOWED: dict[type[Message], frozenset[Role]] = {
     TellDocuments: _CARRYING,
     CompareVantages: _STORING,
     TellVantages: _NODE,
+    AskGrant: _ASKING,
 }
 assert set(ALLOWED) == set(NUMBERS)
 
@@ -299,3 +302,54 @@ def access_claim_judge(claim: AccessClaim, address: bytes, operation: int, reque
 
 def _denied(why: str, hint: str = "sign a new claim for this request") -> LockboxError:
     return LockboxError(f"the access claim does not hold: {why}", hint, ErrorCode.ACCESS_DENIED)
+
+
+class SlidingLog:
+    """At most `most` events of one key in any `window_s`. Bounded in all and per owner of keys.
+
+    A log without room admits nothing new: to forget a key early would let its owner start anew.
+    """
+
+    def __init__(self, most: int, window_s: float, keys_max: int, share_max: int) -> None:
+        self._most, self._window_s = most, window_s
+        self._keys_max, self._share_max = keys_max, share_max
+        self._events: OrderedDict[bytes, tuple[bytes, list[float]]] = OrderedDict()  # the latest event last
+        self._shares: dict[bytes, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def take(self, key: bytes, owner: bytes, now: float) -> float:
+        """0.0 when the event is admitted and logged; else nothing is, and these are the seconds to wait. `now` never
+        falls.
+        """
+        edge = now - self._window_s
+        self._forget(edge)
+        entry = self._events.get(key)
+        if entry is None:
+            if len(self._events) >= self._keys_max or self._shares.get(owner, 0) >= self._share_max:
+                return max(ROUNDING, next(iter(self._events.values()))[1][-1] - edge)
+            self._shares[owner] = self._shares.get(owner, 0) + 1
+            self._events[key] = owner, [now]
+            return 0.0
+        times = entry[1]
+        if len(times) >= self._most:
+            if times[0] > edge:
+                return times[0] - edge
+            del times[0]
+        times.append(now)
+        self._events.move_to_end(key)
+        return 0.0
+
+    def _forget(self, edge: float) -> None:
+        events = self._events
+        while events:
+            key, (owner, times) = next(iter(events.items()))
+            if times[-1] > edge:
+                return
+            del events[key]
+            left = self._shares[owner] - 1
+            if left:
+                self._shares[owner] = left
+            else:
+                del self._shares[owner]

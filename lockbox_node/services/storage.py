@@ -1,10 +1,10 @@
 """Handlers of stripes: put, get, slots, renew, delete, prove, finding. No task per request; answers come when durable.
 
 A put is checked whole before the store sees it: signature, tier, lease, sizes, slot hashes, the Merkle root of every
-shard. Real and decoy groups take the same path. Reading needs a claim by the asset key, or being a node that our own
-table of that slot names; holder tables may be found by every member. What is answered was verified by the store in the
-same call; a restored node that still asks its siblings what it missed answers BUSY. Source: DESIGN, Wire and Storage;
-SPEC.md, Messages.
+shard. Real and decoy groups take the same path. Reading needs leave by the asset key, and for shards grants of
+verifiers too (services.redeeming), or being a node that our own table of that slot names; holder tables may be found by
+every member. What is answered was verified by the store in the same call; a restored node that still asks its siblings
+what it missed answers BUSY. Source: DESIGN, Wire and Storage; SPEC.md, Messages.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ from protocol.records import (
 
 if TYPE_CHECKING:
     from lockbox_node.rpc.hello import Peer
+    from lockbox_node.services.redeeming import Redeeming
 
 Nearest = Callable[[bytes, int], list[Signed]]  # (target, count) -> records of live nodes, nearest first
 NearestNodes = Callable[[bytes, int], list[NodeId]]  # the same as ids, ourselves included
@@ -74,6 +75,7 @@ class Storage:
         nearest: Nearest,
         nearest_nodes: NearestNodes,
         on_stored: Callable[[HolderTable], None],
+        redeeming: Redeeming,
         params: StorageParams | None = None,
         unconfirmed: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -85,6 +87,7 @@ class Storage:
         self._nearest = nearest
         self._nearest_nodes = nearest_nodes
         self._on_stored = on_stored
+        self._redeeming = redeeming
         self._params = params or StorageParams()
         self._unconfirmed = unconfirmed
         self.governed = Governed()  # what the policy says, of tiers and quotas
@@ -185,30 +188,26 @@ class Storage:
     # Read
 
     def _get_shards(self, request: GetShards, peer: Peer, answer: Answer[Message]) -> None:
-        def reply(part: StripePart) -> Message:
-            self.counts["gets"] += 1
-            return Shards(part.descriptor, list(part.slots), part.index, list(part.shards))
+        wish = self._redeeming.opened(request, peer)
+        self._require_confirmed()
 
-        self._read_part(request, peer, answer, reply)
+        def read(part: StripePart | LockboxError) -> None:
+            if isinstance(part, LockboxError):
+                return self._refuse(part, answer)
+            try:
+                if wish is not None:
+                    self._redeeming.redeem(wish, request, part.tier, peer)
+                elif not _names(part.entries, peer.id):
+                    raise _not_a_holder()
+            except LockboxError as refusal:
+                return self._refuse(refusal, answer)
+            self.counts["gets"] += 1
+            return answer(Shards(part.descriptor, list(part.slots), part.index, list(part.shards)))
+
+        self._store.get(Address(request.address), DescriptorHash(request.descriptor_hash), read)
 
     def _prove(self, request: Prove, peer: Peer, answer: Answer[Message]) -> None:
-        def reply(part: StripePart) -> Message:
-            self.counts["proofs"] += 1
-            leaf_bytes = self._open(part.descriptor).leaf_bytes
-            return Proof(
-                part.index,
-                [
-                    merkle.prove(shard, leaf_bytes, merkle.drawn_leaves(request.nonce, group, len(shard), leaf_bytes))
-                    for group, shard in enumerate(part.shards)
-                ],
-            )
-
-        self._read_part(request, peer, answer, reply)
-
-    def _read_part(
-        self, request: GetShards | Prove, peer: Peer, answer: Answer[Message], reply: Callable[[StripePart], Message]
-    ) -> None:
-        claimed = is_claimed(request.access, request.address, type(request), peer, self._clock.now_unix_s())
+        claimed = is_claimed(request.access, request.address, Prove, peer, self._clock.now_unix_s())
         self._require_confirmed()
 
         def read(result: StripePart | LockboxError) -> None:
@@ -217,9 +216,18 @@ class Storage:
             elif not claimed and not _names(result.entries, peer.id):
                 self._refuse(_not_a_holder(), answer)
             else:
-                answer(reply(result))
+                self.counts["proofs"] += 1
+                answer(self._proof(result, request.nonce))
 
         self._store.get(Address(request.address), DescriptorHash(request.descriptor_hash), read)
+
+    def _proof(self, part: StripePart, nonce: bytes) -> Proof:
+        leaf_bytes = self._open(part.descriptor).leaf_bytes
+        proofs = [
+            merkle.prove(shard, leaf_bytes, merkle.drawn_leaves(nonce, group, len(shard), leaf_bytes))
+            for group, shard in enumerate(part.shards)
+        ]
+        return Proof(part.index, proofs)
 
     def _get_slot(self, request: GetSlot, peer: Peer, answer: Answer[Message]) -> None:
         claimed = is_claimed(request.access, request.address, GetSlot, peer, self._clock.now_unix_s())

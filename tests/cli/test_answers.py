@@ -9,6 +9,7 @@ import pytest
 
 from lockbox_node.cli import answers
 from lockbox_node.client.ending import DeleteResult
+from lockbox_node.client.granting import VerifierCounts
 from lockbox_node.client.leases import RenewAllResult, RenewResult, SlotRenewal
 from lockbox_node.client.lock import LockResult
 from lockbox_node.client.margins import Margin
@@ -30,7 +31,7 @@ def locked(placed: int) -> LockResult:
 
 def unlocked(**counts: int) -> UnlockResult:
     manifest = asset_manifest(plan_segments(1234, STANDARD), STANDARD, bytes(32), "keys", 1, 0, [0])
-    return UnlockResult(ASSET, manifest, STANDARD, ShardCounts(5, 5, **counts), False, 0.1)
+    return UnlockResult(ASSET, manifest, STANDARD, ShardCounts(5, 5, **counts), False, VerifierCounts(3, 2, 4, 2), 0.1)
 
 
 def test_lock_prints_what_the_contract_names() -> None:
@@ -50,7 +51,7 @@ def test_a_lock_with_holders_missing_says_so_and_ends_with_8() -> None:
 def test_unlock_prints_what_the_contract_names() -> None:
     payload = answers.unlock_payload(unlocked(corrupt=1, missing=2))
     assert payload["shards"] == {"fetched": 5, "needed": 5, "corrupt": 1, "missing": 2}
-    assert set(payload["verifiers"]) == {"granted", "quorum", "asked", "independent"}
+    assert payload["verifiers"] == {"granted": 3, "quorum": 2, "asked": 4, "independent": 2}
     assert payload["maybe_stale"] is False
     assert "1 corrupt part met" in answers.unlock_words(unlocked(corrupt=1), Path("out"))
 

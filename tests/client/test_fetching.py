@@ -9,10 +9,11 @@ import trio
 
 from lockbox_node.client.fetching import Fetch
 from lockbox_node.client.finding import Finding, SlotTable
+from lockbox_node.client.granting import Leave
 from lockbox_node.client.lock import lock
 from lockbox_node.client.source import BytesSource
 from lockbox_node.core.derivation import root_key
-from lockbox_node.core.tiers import STANDARD, TIERS, Tier
+from lockbox_node.core.tiers import STANDARD, TIERS, Tier, tier_numbered
 from lockbox_node.errors import NotEnoughShards, RequestRefused
 from protocol.errors import ErrorCode
 from protocol.messages import FindHolders, GetShards, Message, Shards
@@ -33,9 +34,11 @@ async def table_of(vault: Vault, tier: Tier = STANDARD, size: int = 1000) -> tup
     return asset, finding.tables()[0]
 
 
-def fetch_of(vault: Vault, asset: AssetEntry, table: SlotTable) -> Fetch:
+async def fetch_of(vault: Vault, asset: AssetEntry, table: SlotTable) -> Fetch:
     with root_key(vault.wallet.master, asset.index) as key:
-        return Fetch(vault, key, table)
+        leave = Leave(vault, key, tier_numbered(asset.tier))
+        await leave.quorum()
+        return Fetch(vault, key, table, leave)
 
 
 def holders(cluster: Cluster, asset: AssetEntry) -> list[FakeNode]:
@@ -44,7 +47,7 @@ def holders(cluster: Cluster, asset: AssetEntry) -> list[FakeNode]:
 
 async def test_k_holders_are_asked_when_all_answer(cluster: Cluster, vault: Vault) -> None:
     asset, table = await table_of(vault)
-    fetch = fetch_of(vault, asset, table)
+    fetch = await fetch_of(vault, asset, table)
     await fetch.run(STANDARD.k)
     assert (fetch.fetched, fetch.needed, fetch.corrupt, fetch.missing) == (5, 5, 0, 0)
     assert sum(node.asked["GetShards"] for node in cluster.nodes.values()) == 5
@@ -65,7 +68,7 @@ async def test_one_holder_too_few_ends_in_seconds_and_says_how_many_there_are(
         node.silent |= {GetShards} if how == "stopped" else {GetShards, FindHolders}
     began = trio.current_time()
     with pytest.raises(NotEnoughShards, match=f"^{tier.k - 1} of {tier.k} needed shards .*{tier.n} were placed"):
-        await fetch_of(vault, asset, table).run(tier.k)
+        await (await fetch_of(vault, asset, table)).run(tier.k)
     assert trio.current_time() - began < 5
 
 
@@ -101,10 +104,10 @@ async def test_a_false_reply_is_counted_and_another_holder_takes_its_place(
 
     for node in holders(cluster, asset)[:5]:
         node.bend[GetShards] = false
-    fetch = fetch_of(vault, asset, table)
+    fetch = await fetch_of(vault, asset, table)
     await fetch.run(STANDARD.k)
     assert fetch.decode(0, 10)
-    with_all_false = fetch_of(vault, asset, table)
+    with_all_false = await fetch_of(vault, asset, table)
     for node in holders(cluster, asset):
         node.bend[GetShards] = false
     with pytest.raises(NotEnoughShards, match="10 of them corrupt"):
@@ -122,7 +125,7 @@ async def test_false_slots_with_good_shards_wait_for_a_holder_that_shows_the_rea
 
     for node in holders(cluster, asset)[:9]:
         node.bend[GetShards] = false
-    fetch = fetch_of(vault, asset, table)
+    fetch = await fetch_of(vault, asset, table)
     await fetch.run(STANDARD.k)
     assert any(slot.strip(b"\0") for slot in fetch.slots)
 
@@ -141,7 +144,7 @@ async def test_a_busy_holder_is_asked_again_when_it_says_so(cluster: Cluster, va
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(relent)
-        fetch = fetch_of(vault, asset, table)
+        fetch = await fetch_of(vault, asset, table)
         await fetch.run(STANDARD.k)
     assert fetch.fetched >= 5
 
@@ -151,7 +154,7 @@ async def test_a_holder_that_is_always_busy_is_not_asked_for_ever(cluster: Clust
     for node in holders(cluster, asset):
         node.refuse[GetShards] = RequestRefused("busy", "", ErrorCode.BUSY)
     with pytest.raises(NotEnoughShards), trio.fail_after(60):
-        await fetch_of(vault, asset, table).run(STANDARD.k)
+        await (await fetch_of(vault, asset, table)).run(STANDARD.k)
     assert max(node.asked["GetShards"] for node in cluster.nodes.values()) <= 20
 
 
@@ -159,7 +162,7 @@ async def test_a_cancelled_fetch_wants_no_more_answers(cluster: Cluster, vault: 
     asset, table = await table_of(vault)
     for node in holders(cluster, asset):
         node.silent.add(GetShards)
-    fetch = fetch_of(vault, asset, table)
+    fetch = await fetch_of(vault, asset, table)
     with trio.move_on_after(0.05) as scope:
         await fetch.run(STANDARD.k)
     assert scope.cancelled_caught

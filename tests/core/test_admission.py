@@ -30,6 +30,7 @@ from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import address_of
 from protocol.messages import (
     NUMBERS,
+    AskGrant,
     Delete,
     GetShards,
     Gossip,
@@ -194,8 +195,8 @@ def test_roles_may_ask_what_the_table_says() -> None:
     storing = reading | {"PutStripe", "Delete", "TellHolders", "Renew", "CompareVantages"}
     assert names == {
         Role.OPERATOR: asking | {"TellDocuments"},
-        Role.GUEST: reading,
-        Role.CLIENT: storing,
+        Role.GUEST: reading | {"AskGrant"},
+        Role.CLIENT: storing | {"AskGrant"},
         Role.NODE: storing | {"Gossip", "CompareHeld", "TellDocuments", "PingFor", "TellVantages"},
     }
 
@@ -204,6 +205,7 @@ def test_roles_may_ask_what_the_table_says() -> None:
 def test_downgraded_peers_still_read(why: Downgrade) -> None:
     for role in (Role.NODE, Role.CLIENT, Role.GUEST):
         assert {Ping, SyncMembers, GetShards, Prove} <= permitted(role, why)
+    assert all(AskGrant in permitted(role, why) for role in (Role.CLIENT, Role.GUEST))
 
 
 @pytest.mark.parametrize("why", [why for why in Downgrade if why])

@@ -23,6 +23,8 @@ from lockbox_node.client.vault import Ports, Vault, VaultParams, open_vault
 from lockbox_node.client.wallet import Wallet
 from lockbox_node.client.words import new_words
 from lockbox_node.core.documents import Library
+from lockbox_node.core.grants import Around
+from lockbox_node.core.placement import Candidate
 from lockbox_node.core.regions import spread_regions
 from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.errors import LockboxError
@@ -31,6 +33,7 @@ from lockbox_node.rpc.dispatch import Dispatcher, Route
 from lockbox_node.rpc.pool import Contact, Pool
 from lockbox_node.rpc.server import Server
 from lockbox_node.services.comparing import Comparing
+from lockbox_node.services.granting import Granting
 from lockbox_node.services.pointers import PointerSpreader
 from lockbox_node.services.storage import Storage
 from protocol.ids import Address, NetworkId, NodeId, distance
@@ -50,7 +53,8 @@ from protocol.messages import (
     SyncMembers,
 )
 from protocol.vantage import CompareVantages, Vantages
-from simulations.identities import NOW_UNIX_S, FakeIdentity, FakeNetwork
+from simulations.identities import NOW_UNIX_S, FakeIdentity, FakeNetwork, Papers
+from simulations.journal import MemoryJournal
 from simulations.memory_store import MemoryStore
 from simulations.world import InlineWorkers, SeededEntropy
 from tests.fakes.memory_network import MemoryHub
@@ -119,6 +123,8 @@ class FakeNode:
     number: int
     identity: FakeIdentity
     store: LosingStore
+    region: str
+    journal: MemoryJournal = field(default_factory=MemoryJournal)
     alive: bool = True
     refuse: dict[type[Message], LockboxError] = field(default_factory=dict)  # request type -> what it answers
     silent: set[type[Message]] = field(default_factory=set)  # request types that it never answers
@@ -160,7 +166,9 @@ class Cluster:
                 region=names[number % len(names)],
                 address=f"node{number}:7420",
             )
-            self.nodes[identity.id] = FakeNode(number, identity, LosingStore(StoreParams(), self.clock))
+            self.nodes[identity.id] = FakeNode(
+                number, identity, LosingStore(StoreParams(), self.clock), names[number % len(names)]
+            )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """All nodes, for ever."""
@@ -223,6 +231,16 @@ class Cluster:
         living = [node for node in self.nodes.values() if node.alive]
         return sorted(living, key=lambda node: distance(node.id, target))[:count]
 
+    def around(self, node: FakeNode) -> Around:
+        """What a node sees of the others: who is dead is known at once, unless a test says otherwise."""
+        living = [one for one in self.nodes.values() if one.alive]
+
+        def near(target: bytes, count: int) -> list[Candidate]:
+            close = sorted(living, key=lambda one: distance(one.id, target))[:count]
+            return [Candidate(one.id, one.region, one.identity.operator) for one in close]
+
+        return Around(node.id, len(living), near, self.nodes.__contains__, self.library.rules.revoked)
+
     async def _run_node(self, node: FakeNode, *, task_status: trio.TaskStatus[None]) -> None:
         network = self.hub.network(node.host, node.identity.leaf)
         dispatcher = Dispatcher()
@@ -233,6 +251,9 @@ class Cluster:
         def nearest_nodes(target: bytes, count: int) -> list[NodeId]:
             return [NodeId(one.id) for one in self.nearest(target, count)]
 
+        granting = Granting(
+            Papers(node.identity), self.authority.root, lambda: self.around(node), self.clock, node.journal
+        )
         storage = Storage(
             node.store,
             own,
@@ -240,10 +261,12 @@ class Cluster:
             lambda target, count: [_record(one) for one in self.nearest(target, count)],
             nearest_nodes,
             spreader.on_stored,
+            granting.redeeming,
         )
         comparing = Comparing(node.store, own, self.clock, nearest_nodes, Deaf())
         routes = [
             *storage.routes(),
+            *granting.routes(),
             *comparing.routes(),
             Route(SyncMembers, self._members),
             Route(FindNode, self._find_node),

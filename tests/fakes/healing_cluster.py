@@ -29,6 +29,7 @@ from lockbox_node.services.comparing import Comparing
 from lockbox_node.services.healing import Healing
 from lockbox_node.services.mending import Mender
 from lockbox_node.services.rebuilding import Rebuilder
+from lockbox_node.services.redeeming import Redeeming
 from lockbox_node.services.sources import Sources
 from lockbox_node.services.storage import Storage
 from protocol.certificates import Role
@@ -38,6 +39,8 @@ from protocol.messages import NO_INDEX, Holders, HolderTable, Message, PutStripe
 from protocol.records import (
     NodeRecord,
 )
+from simulations.journal import MemoryJournal
+from tests.fakes.granting import around, network
 from tests.fakes.memory_store import BreakingStore
 from tests.fakes.stripes import OWNER, AssetSigner, FixedClock, coded_parts, node_of
 
@@ -122,7 +125,8 @@ class Cluster:
         def nearest(target: bytes, count: int) -> list[NodeId]:
             return sorted(self.ids, key=lambda one: distance(one, target))[:count]
 
-        storage = Storage(store, node, self.clock, lambda _target, _count: [], nearest, lambda _table: None)
+        redeeming = Redeeming(network().root, lambda: around(node, []), self.clock, MemoryJournal())
+        storage = Storage(store, node, self.clock, lambda _target, _count: [], nearest, lambda _table: None, redeeming)
         comparing = Comparing(store, node, self.clock, nearest, Ears(self, node))
         return {route.request: route.handler for route in [*storage.routes(), *comparing.routes()]}
 

@@ -13,15 +13,19 @@ from lockbox_node.core.storage_params import StoreParams
 from lockbox_node.errors import LockboxError
 from lockbox_node.rpc.hello import Peer
 from lockbox_node.services.comparing import Comparing
+from lockbox_node.services.redeeming import Redeeming
 from lockbox_node.services.storage import Storage
 from protocol.certificates import Role
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import NodeId
 from protocol.messages import NUMBERS, GetShards, HolderTable, Message, PutStripe, Signed, Told
+from simulations.journal import MemoryJournal
 from simulations.memory_store import MemoryStore
+from tests.fakes.granting import around, grants, network, verifier, wish
 from tests.fakes.stripes import FixedClock, Stripe, bytes_of, node_of
 
 OWN = NodeId(node_of(0))
+VERIFIERS = 4  # that the holder knows
 NOTHING_TOLD = Told([], [], [])
 RECORDS = [Signed(b"a record", bytes(64))]
 
@@ -46,6 +50,9 @@ class Bench:
     def __post_init__(self) -> None:
         self.clock = FixedClock()
         self.store = MemoryStore(StoreParams(), self.clock)
+        self.around = around(OWN, [verifier(number) for number in range(VERIFIERS)])
+        self.journal = MemoryJournal()
+        self.redeeming = Redeeming(network().root, lambda: self.around, self.clock, self.journal)
         self.storage = Storage(
             self.store,
             OWN,
@@ -53,6 +60,7 @@ class Bench:
             lambda _target, _count: RECORDS,
             lambda _target, _count: [OWN] if self.near else [],
             self.told.append,
+            self.redeeming,
         )
         self.missing: list[HolderTable] = []
         self.differing: list[bytes] = []
@@ -98,5 +106,6 @@ def put_of(stripe: Stripe, index: int = 0, changes: dict[str, object] | None = N
 
 
 def get_of(stripe: Stripe, peer: Peer | None = CLIENT, operation: type[Message] = GetShards) -> GetShards:
-    access = None if peer is None else stripe.signer.access(NUMBERS[operation], peer.id)
-    return GetShards(stripe.signer.address, stripe.parts[0].descriptor_hash, access)
+    access = None if peer is None else wish(stripe.signer, peer.id, operation=NUMBERS[operation])
+    granted = [] if access is None else grants(access)
+    return GetShards(stripe.signer.address, stripe.parts[0].descriptor_hash, access, granted)

@@ -27,6 +27,7 @@ from lockbox_node.services.announcing import Announcer, NodeState, Standing
 from lockbox_node.services.discovery import Discovery
 from lockbox_node.services.membership import MembershipService
 from simulations.identities import NOW_UNIX_S, FakeNetwork, Papers
+from simulations.journal import MemoryJournal
 from simulations.network import MemoryNetwork
 from simulations.world import InlineWorkers, SeededEntropy
 from tests.fakes.cluster import FixedClock
@@ -109,6 +110,7 @@ class Town:
         seed: int = 0,
         clock: TownClock | None = None,
         documents: Sequence[SignedDocument] = (),
+        journal: MemoryJournal | None = None,
     ) -> Node:
         """Node `number`. Another `host` and `seed` make another process of the same node."""
         papers, host, clock = self.papers(number), host or f"node{number}", clock or self.clock
@@ -123,6 +125,7 @@ class Town:
             InlineWorkers(),
             SeededEntropy(number + seed),
             clock,
+            journal or MemoryJournal(),
         )
         root, rng = self.authority.root, random.Random(number)
         return Node(config, ports, papers, root, SOFTWARE, rng, remembered, epoch, documents)

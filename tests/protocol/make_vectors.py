@@ -138,6 +138,8 @@ def records() -> object:
         "NodeRecord": (samples.node_record(), samples.signed_record(), "node leaf"),
         "Descriptor": (samples.descriptor(), samples.signed_descriptor(), "asset"),
         "AccessClaim": (samples.access_claim(), samples.signed_claim(), "asset"),
+        "GrantRequest": (samples.grant_request(), samples.signed_wish(), "asset"),
+        "Grant": (samples.grant(), samples.signed_grant(), "node leaf"),
         "Renewal": (samples.renewal(), samples.signed_renewal(), "asset"),
         "Tombstone": (samples.tombstone(), samples.signed_tombstone(), "asset"),
         "Vantage": (samples.vantage(), samples.signed_vantage(), "node leaf"),

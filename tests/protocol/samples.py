@@ -24,6 +24,7 @@ from protocol.documents import (
     sign_document,
     version_of,
 )
+from protocol.grants import Grant, GrantRequest
 from protocol.ids import address_of
 from protocol.issuing import (
     Terms,
@@ -37,6 +38,7 @@ from protocol.issuing import (
 from protocol.merkle import prove, root
 from protocol.messages import (
     NO_INDEX,
+    AskGrant,
     BucketDigest,
     CompareHeld,
     Delete,
@@ -245,6 +247,28 @@ def signed_claim(operation: int = 8) -> Signed:
     return sign(access_claim(operation), ed("asset"))
 
 
+def grant_request() -> GrantRequest:
+    """A wish to fetch shards once."""
+    return GrantRequest(raw("asset"), 8, digest("requester"), digest("grant nonce"), NOW_UNIX_S)
+
+
+def signed_wish() -> Signed:
+    """That wish, signed."""
+    return sign(grant_request(), ed("asset"))
+
+
+def grant() -> Grant:
+    """What the node `node` grants for it."""
+    wish = grant_request()
+    address, chain = address_of(wish.public_key), node_chain()
+    return Grant(address, wish.requester, wish.operation, wish.nonce, NOW_UNIX_S + 120, chain)
+
+
+def signed_grant() -> Signed:
+    """That grant, signed by the node's operational key."""
+    return sign(grant(), ed("node leaf"))
+
+
 def tombstone() -> Tombstone:
     """The end of an address."""
     return Tombstone(raw("asset"), 3, NOW_UNIX_S, NOW_UNIX_S + 60 * 86400, "deleted by its owner")
@@ -313,7 +337,7 @@ def requests() -> dict[str, Message]:
         "find_holders": FindHolders(ADDRESS),
         "put_stripe": PutStripe(signed_descriptor(), [SLOT], 2, [SHARD, SHARD], ENTRIES),
         "put_stripe, renewed": PutStripe(signed_descriptor(), [SLOT], 2, [SHARD, SHARD], ENTRIES, signed_renewal()),
-        "get_shards": GetShards(ADDRESS, slot_hash, signed_claim()),
+        "get_shards": GetShards(ADDRESS, slot_hash, signed_wish(), [signed_grant()]),
         "get_shards between holders": GetShards(ADDRESS, slot_hash, None),
         "get_slot": GetSlot(ADDRESS, signed_claim(9)),
         "delete": Delete(signed_tombstone()),
@@ -328,6 +352,7 @@ def requests() -> dict[str, Message]:
         "sync_members of some groups": SyncMembers([state], b"", [], b"", b"\x00\xff"),
         "get_documents": GetDocuments([document_version(), document_version("policy")]),
         "get_documents of one who has none": GetDocuments([]),
+        "ask_grant": AskGrant(signed_wish()),
         "ping_for": PingFor(bytes(range(32)), 2**63 - 1),
         "tell_documents": TellDocuments([signed_document(kind) for kind in documents()]),
         "compare_vantages": CompareVantages([KnownVantage(digest("holder 0"), NOW_UNIX_S)]),
@@ -367,6 +392,7 @@ def replies() -> dict[str, tuple[type[Message], Message]]:
         "members, where they differ": (SyncMembers, Members([], [], False, [], b"\x00\xff")),
         "documents": (GetDocuments, Documents([signed_document("policy")])),
         "done of tell_documents": (TellDocuments, Done()),
+        "grant": (AskGrant, signed_grant()),
         "pong of ping_for": (PingFor, Pong(7, 3)),
         "vantages": (CompareVantages, Vantages([signed_vantage()], [digest("holder 0")], False)),
         "done of tell_vantages": (TellVantages, Done()),

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import LocalProtocolError, RemoteProtocolError
+from protocol.grants import GrantRequest
 from protocol.ids import address_of
 from protocol.messages import Message, Signed
 from protocol.records import (
@@ -28,6 +29,7 @@ from protocol.records import (
     node_of,
     open_access,
     open_descriptor,
+    open_grant_request,
     open_renewal,
     open_tombstone,
     parse,
@@ -43,6 +45,7 @@ OPENERS: dict[type[Message], tuple[Callable[[Signed], Message], Message]] = {
     Descriptor: (open_descriptor, samples.descriptor()),
     Renewal: (open_renewal, samples.renewal()),
     AccessClaim: (open_access, samples.access_claim()),
+    GrantRequest: (open_grant_request, samples.grant_request()),
     Tombstone: (open_tombstone, samples.tombstone()),
 }
 KINDS = list(OPENERS)

@@ -139,21 +139,32 @@ def test_nobody_reads_without_the_owners_leave(bench: Bench, peer: Peer) -> None
 def test_a_claim_counts_for_its_address_operation_requester_and_time_only(bench: Bench) -> None:
     stripe = make_stripe(1)
     bench.ask(put_of(stripe))
+    address = stripe.signer.address
     wrong = [
-        get_of(stripe, GUEST),
-        get_of(stripe, CLIENT, GetSlot),
-        GetShards(
-            stripe.signer.address,
-            stripe.parts[0].descriptor_hash,
-            make_stripe(2).signer.access(NUMBERS[GetShards], CLIENT.id),
-        ),
-        GetShards(
-            stripe.signer.address,
-            stripe.parts[0].descriptor_hash,
-            stripe.signer.access(NUMBERS[GetShards], CLIENT.id, NOW_UNIX_S - 301),
-        ),
+        GetSlot(address, stripe.signer.access(NUMBERS[GetSlot], GUEST.id)),
+        GetSlot(address, stripe.signer.access(NUMBERS[Prove], CLIENT.id)),
+        GetSlot(address, make_stripe(2).signer.access(NUMBERS[GetSlot], CLIENT.id)),
+        GetSlot(address, stripe.signer.access(NUMBERS[GetSlot], CLIENT.id, NOW_UNIX_S - 301)),
     ]
     assert [bench.refused(request) for request in wrong] == [ErrorCode.ACCESS_DENIED] * 4
+
+
+def test_a_claim_alone_gives_no_shards(bench: Bench) -> None:
+    stripe = make_stripe(1)
+    bench.ask(put_of(stripe))
+    claim = stripe.signer.access(NUMBERS[GetShards], CLIENT.id)
+    get = GetShards(stripe.signer.address, stripe.parts[0].descriptor_hash, claim)
+    assert bench.refused(get) is ErrorCode.PROOF_INVALID
+    assert bench.storage.counts["gets"] == 0
+
+
+def test_a_read_that_fails_uses_no_grant_up(bench: Bench) -> None:
+    stripe = make_stripe(1)
+    get = get_of(stripe)
+    assert bench.refused(get) is ErrorCode.SHARD_UNAVAILABLE
+    bench.ask(put_of(stripe))
+    assert isinstance(bench.ask(get), Shards)
+    assert bench.refused(get) is ErrorCode.GRANT_REPLAYED
 
 
 def test_a_node_reads_without_a_claim_only_where_our_table_names_it(bench: Bench) -> None:
