@@ -72,6 +72,8 @@ class Observed:
     store: Callable[[], StoreFigures]
     store_work: Callable[[], StoreWork]
     requests: Callable[[], Mapping[tuple[str, str], int]]  # (request type, "served" | "refused") -> count
+    grants: Callable[[], Mapping[str, int]]  # as a verifier: "granted", or the code of the refusal -> count
+    grant_uses: Callable[[], Mapping[str, int]]  # as a holder: "served", or the code of the refusal -> count
     repairs: Callable[[], RepairWork]
     upkeep: Callable[[], UpkeepWork]
     certificates_left_s: Callable[[], Mapping[str, float]]  # "identity", "operational" -> seconds until expiry
@@ -157,6 +159,8 @@ def _work_families(observed: Observed) -> Iterator[Metric]:
     for (request, outcome), count in _bounded(observed.requests()):
         requests.add_metric([_label(request), _label(outcome)], count)
     yield requests
+    yield _counters("lockbox_grants", "Requests for grants answered.", "outcome", observed.grants())
+    yield _counters("lockbox_grant_uses", "Requests for shards by grants.", "outcome", observed.grant_uses())
     work = observed.store_work()
     yield CounterMetricFamily("lockbox_puts", "Stripes stored durably.", work.puts)
     yield CounterMetricFamily("lockbox_gets", "Stripes read and verified.", work.gets)

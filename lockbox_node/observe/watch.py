@@ -290,6 +290,8 @@ class Watch:
             store=node.store.figures,
             store_work=self._store_work,
             requests=self._requests,
+            grants=lambda: _lowered(node.granting.counts),
+            grant_uses=lambda: _lowered(node.granting.redeeming.counts),
             repairs=self._repairs,
             upkeep=self._upkeep_work,
             certificates_left_s=self._certificates_left_s,
@@ -360,6 +362,10 @@ def _version() -> str:
 
 def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def _lowered(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name.lower(): count for name, count in counts.items()}
 
 
 def _iso(unix_s: float) -> str:

@@ -12,8 +12,10 @@ import trio
 from benchmarks.local_network import PASSPHRASE, LocalNetwork, Person, local_network
 from lockbox_node.adapters.clock import OsEntropy
 from lockbox_node.cli.session import in_network
+from lockbox_node.client.granting import Leave
 from lockbox_node.client.wallet import Wallet
 from lockbox_node.core.derivation import root_key
+from lockbox_node.core.tiers import STANDARD
 from lockbox_node.errors import RequestRefused
 from protocol.errors import ErrorCode
 from protocol.messages import GetShards, GetSlot, PutStripe, Shards, Slots
@@ -59,12 +61,15 @@ def one_part(person: Person, asset: str) -> PutStripe:
     async def read(vault: Vault) -> PutStripe:
         entry = vault.wallet.find(asset)
         with root_key(vault.wallet.master, entry.index) as key:
-            slot, shards = vault.claim(key, GetSlot), vault.claim(key, GetShards)
+            slot, leave = vault.claim(key, GetSlot), Leave(vault, key, STANDARD)
+        await leave.quorum()
         for member in vault.members.all():
             seen = await vault.pool.request(member.contact, GetSlot(entry.address, slot))
             assert isinstance(seen, Slots)
             if seen.states:
-                part = await vault.pool.request(member.contact, GetShards(entry.address, entry.descriptor_hash, shards))
+                grants = leave.grants_for(member.record.node)
+                get = GetShards(entry.address, entry.descriptor_hash, leave.request, grants)
+                part = await vault.pool.request(member.contact, get)
                 assert isinstance(part, Shards)
                 return PutStripe(part.descriptor, part.slots, part.index, part.shards, seen.states[0].entries)
         raise AssertionError("nobody holds it")

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from lockbox_node.observe.metrics import Metrics, Observed, RepairWork, StoreWork, UpkeepWork
 from lockbox_node.observe.whereabouts import LocationWork
 from lockbox_node.ports import StoreFigures
+from protocol.errors import ErrorCode
 
 BASE_UNITS = ("_seconds", "_bytes", "_total")
 LABELS = {"state", "certificate", "kind", "request", "outcome", "reason"}
@@ -28,6 +29,8 @@ def observed() -> Observed:
         store=lambda: StoreFigures(3, 6, 6000, 8192, 1, 5, 4, 15, 1600, 17000, 24, 25),
         store_work=lambda: StoreWork(puts=7, gets=8, corrupt_found=9),
         requests=lambda: {("put_stripe", "served"): 10, ("put_stripe", "refused"): 11},
+        grants=lambda: {"granted": 50, "rate_limited": 51},
+        grant_uses=lambda: {"served": 52, "grant_replayed": 53},
         repairs=lambda: RepairWork(done=12, failed=13, pending=14, moved=41, let_go=42),
         upkeep=lambda: UpkeepWork(True, 18, 19, 0.25, 22, 23, 1.8e9),
         certificates_left_s=lambda: {"identity": 86400.0, "operational": -1.0},
@@ -88,6 +91,10 @@ def test_every_number_of_the_services_is_on_the_page() -> None:
         ("lockbox_corrupt_found_total",): 9,
         ("lockbox_requests_total", "put_stripe", "served"): 10,
         ("lockbox_requests_total", "put_stripe", "refused"): 11,
+        ("lockbox_grants_total", "granted"): 26,
+        ("lockbox_grants_total", "rate_limited"): 27,
+        ("lockbox_grant_uses_total", "served"): 28,
+        ("lockbox_grant_uses_total", "grant_replayed"): 29,
         ("lockbox_repairs_total", "done"): 12,
         ("lockbox_repairs_total", "failed"): 13,
         ("lockbox_repairs_pending",): 14,
@@ -104,6 +111,12 @@ def test_names_are_ours_and_carry_base_units() -> None:
     for family in families:
         if "bytes" in family.name or "seconds" in family.name:
             assert all(sample.name.endswith(BASE_UNITS) for sample in family.samples)
+
+
+def test_every_code_of_a_refusal_can_be_a_label() -> None:
+    every = {code.value.lower(): 1 for code in ErrorCode}
+    page = Metrics(dataclasses.replace(observed(), grants=lambda: every)).render()
+    assert samples(page)["lockbox_grants_total", "grant_unknown_signer"] == 1
 
 
 def test_only_labels_of_closed_sets_exist() -> None:
