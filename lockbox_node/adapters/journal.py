@@ -38,19 +38,32 @@ class FileJournal:
             fresh = not (directory / "state").exists()
             self._state = os.open(directory / "state", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             paths = [directory / "0", directory / "1"]
-            held = [path.read_bytes() if path.exists() else b"" for path in paths]
-            ages = [path.stat().st_mtime_ns if path.exists() else 0 for path in paths]
             self._files = [os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_APPEND, 0o600) for path in paths]
+            found = [os.fstat(file) for file in self._files]
+            self._current = 1 if found[1].st_mtime_ns > found[0].st_mtime_ns else 0
+            self._begin(time.time() - found[1 - self._current].st_mtime)
         except OSError as error:
             raise ConfigError(f"{directory} cannot be used: {error.strerror}", "check its permissions") from None
         word, _, boot = os.pread(self._state, STATE_BYTES, 0).strip(b"\0").partition(b" ")
-        self._whole = (fresh and not any(held)) or word == CLEAN or (word == RUNNING and boot == self._boot)
-        self._current = 1 if ages[1] > ages[0] else 0
-        self._kept = [record for at in (1 - self._current, self._current) for record in self._records(held[at])]
-        self._trim(self._current, len(held[self._current]))
-        self._turned_at = time.monotonic()
+        empty = not any(one.st_size for one in found)
+        self._whole = (fresh and empty) or word == CLEAN or (word == RUNNING and boot == self._boot)
         self._kept_all = True
         self._note(RUNNING)
+
+    def _begin(self, other_idle_s: float) -> None:
+        """Records go on where the last life ended, or into the other file if nothing in that matters any more."""
+        size = self._record_bytes
+        for file in self._files:  # a record that was cut short goes, so that those behind it are found
+            held_bytes = os.fstat(file).st_size
+            if held_bytes % size:
+                os.ftruncate(file, held_bytes // size * size)
+        self._turned_at = time.monotonic()
+        if other_idle_s > KEEP_S:
+            self._turn()
+
+    def _turn(self) -> None:
+        os.ftruncate(self._files[1 - self._current], 0)
+        self._current, self._turned_at = 1 - self._current, time.monotonic()
 
     @property
     def whole(self) -> bool:
@@ -59,15 +72,18 @@ class FileJournal:
 
     def kept(self) -> list[bytes]:
         """See ports.Journal."""
-        return self._kept
+        size = self._record_bytes
+        held = [
+            os.pread(self._files[at], os.fstat(self._files[at]).st_size, 0) for at in (1 - self._current, self._current)
+        ]
+        return [one[at : at + size] for one in held for at in range(0, len(one) - size + 1, size)]
 
     def append(self, record: bytes) -> None:
         """See ports.Journal."""
         assert len(record) == self._record_bytes
         try:
             if time.monotonic() - self._turned_at > KEEP_S:
-                os.ftruncate(self._files[1 - self._current], 0)
-                self._current, self._turned_at = 1 - self._current, time.monotonic()
+                self._turn()
             if os.write(self._files[self._current], record) != len(record):
                 raise OSError(0, "a short write")
         except OSError as error:
@@ -99,16 +115,6 @@ class FileJournal:
             os.fsync(self._state)
         except OSError as error:
             log.warning("journal.state_not_kept", reason=error.strerror)
-
-    def _records(self, held: bytes) -> list[bytes]:
-        size = self._record_bytes
-        return [held[at : at + size] for at in range(0, len(held) - size + 1, size)]
-
-    def _trim(self, number: int, held_bytes: int) -> None:
-        """A record that was cut short goes, so that those behind it stand where they are looked for."""
-        whole_bytes = held_bytes - held_bytes % self._record_bytes
-        if whole_bytes != held_bytes:
-            os.ftruncate(self._files[number], whole_bytes)
 
 
 def _boot_id() -> bytes:

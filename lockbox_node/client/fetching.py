@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from lockbox_node.client.replies import Replies, again_after_s
+from lockbox_node.client.replies import AGAIN_S_MIN, Replies, again_after_s
 from lockbox_node.core.erasure import code
 from lockbox_node.errors import LockboxError, NotEnoughShards
 from protocol import merkle
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lockbox_node.rpc.pool import Posted
 
 WORKER_BYTES_MIN = 512 * 1024  # of shards to hash: below, a thread costs more than it gives
+GRANT_CODES = frozenset(code for code in ErrorCode if code.startswith("GRANT"))
 TRIES_MAX = 20  # of one holder that asks us to come back later
 NEVER = float("inf")
 
@@ -65,11 +66,12 @@ class Fetch:
         self._vault = vault
         self._key = key
         self._table = table
+        self._leave = leave
+        self._ungranted: list[LockboxError] = []  # what holders said to our grants
         self._good: list[dict[int, bytes]] = []
         self._waiting = deque(self._order())
         self._pending: list[Attempt] = []
         self._replies: Replies[Attempt] = Replies()
-        self._leave = leave
 
     @property
     def needed(self) -> int:
@@ -109,7 +111,10 @@ class Fetch:
         return code(self.descriptor.k, self.descriptor.n).decode(self._good[group], length)
 
     def _order(self) -> Iterable[tuple[int, Member]]:
-        """Whom to ask: live ones first, of them one holder of each index, of them those that will answer soonest."""
+        """Whom to ask: live ones first, of them one holder of each index, of them those that will answer soonest.
+
+        Who has granted comes last of its kind: its own grant does not count with it.
+        """
         vault, now = self._vault, trio.current_time()
         known = [
             (
@@ -123,11 +128,11 @@ class Fetch:
             if (member := vault.members.get(node)) is not None
         ]
         taken: dict[int, int] = {}
-        ranked: list[tuple[bool, int, float, bool, int, bytes]] = []
+        ranked: list[tuple[bool, int, bool, float, bool, int, bytes]] = []
         for away, expected_s, cold, index, node in sorted(known):
             rank = taken.get(index, 0)
             taken[index] = rank + 1
-            ranked.append((away, rank, expected_s, cold, index, node))
+            ranked.append((away, rank, self._leave.is_by(node), expected_s, cold, index, node))
         for *_, index, node in sorted(ranked):
             member = vault.members.get(node)
             assert member is not None
@@ -180,6 +185,8 @@ class Fetch:
         attempt.posted = None  # its answer holds this attempt: a cycle
         if isinstance(outcome, LockboxError):
             again_s = again_after_s(outcome)
+            if outcome.code is ErrorCode.GRANTS_TOO_FEW and attempt.tries == 1:
+                again_s = AGAIN_S_MIN  # then with every grant that has come
             if again_s is not None and attempt.tries < TRIES_MAX:
                 attempt.again_at = trio.current_time() + again_s
                 if not attempt.hedged:
@@ -202,6 +209,8 @@ class Fetch:
             self.corrupt += 1
         else:
             self.missing += 1
+        if error.code in GRANT_CODES:
+            self._ungranted.append(error)
 
     async def _take(self, attempt: Attempt, reply: Shards) -> bool:
         """Keep what is good of a reply; False when anything about it is false."""
@@ -240,8 +249,10 @@ class Fetch:
             return False
         return all(len(group) >= descriptor.k for group in self._good)
 
-    def _short(self, k: int) -> NotEnoughShards:
+    def _short(self, k: int) -> LockboxError:
         reached = min((len(group) for group in self._good), default=0)
+        if self._ungranted and reached + len(self._ungranted) >= (self.needed or k):
+            return self._ungranted[0]
         placed = len({index for index, _ in self._table.holders})
         needed = self.needed or k
         corrupt = f", {self.corrupt} of them corrupt" if self.corrupt else ""

@@ -133,6 +133,10 @@ class Leave:
                 first[candidate.operator] = signed
         return [*first.values(), *further][: GRANTS_MAX if all_of_them else self._tier.quorum]
 
+    def is_by(self, holder: bytes) -> bool:
+        """Whether one of the grants is this node's own."""
+        return holder in self._granted
+
     def counts(self, holders: Container[bytes]) -> VerifierCounts:
         """What to say of it, once it is known who holds the stripe."""
         granters = [candidate for candidate, _ in self._granted.values()]

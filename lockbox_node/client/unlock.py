@@ -207,13 +207,15 @@ class _Unlock:
         with key_of_stripe(vault.wallet.master, self._asset.index, asset_salt, number) as key:
             if leave.spent:
                 leave = await self._ask_leave(key, tier)
-            fetch = Fetch(vault, key, table, leave)
             address = key.address
         try:
             await leave.quorum()
-            await fetch.run(tier.k)
+            fetch = Fetch(vault, key, table, leave)
+            try:
+                await fetch.run(tier.k)
+            finally:
+                self.counts.add(fetch)
         finally:
-            self.counts.add(fetch)
             leave.forget()
         self.verifiers = leave.counts({node for _, node in table.holders}).weaker(self.verifiers)
         return open_slots(fetch.slots, vault.wallet.master, address, table.version), fetch

@@ -91,11 +91,23 @@ def test_two_files_take_turns_and_old_records_go(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(journal, "KEEP_S", 0.0)
     with closing(FileJournal(tmp_path / "seen", SIZE)) as first:
         for number in range(6):
-            time.sleep(0.002)  # the clock of the files must move
+            time.sleep(0.02)  # the clock of the files must move
             first.append(record(number))
     monkeypatch.setattr(journal, "KEEP_S", 480.0)
     with closing(FileJournal(tmp_path / "seen", SIZE)) as second:
         assert second.kept() == [record(4), record(5)]
+
+
+def test_a_file_that_nobody_wrote_to_for_long_is_emptied_at_the_next_start(tmp_path: Path) -> None:
+    with closing(FileJournal(tmp_path / "seen", SIZE)) as first:
+        first.append(record(1))
+        name = "0" if (tmp_path / "seen" / "0").stat().st_size else "1"
+    long_ago = time.time() - 2 * journal.KEEP_S
+    os.utime(tmp_path / "seen" / name, (long_ago, long_ago))
+    with closing(FileJournal(tmp_path / "seen", SIZE)) as second:
+        second.append(record(2))
+    with closing(FileJournal(tmp_path / "seen", SIZE)) as third:
+        assert third.kept() == [record(2)]
 
 
 def test_a_lost_state_file_is_no_clean_end(tmp_path: Path) -> None:

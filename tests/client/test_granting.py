@@ -15,7 +15,7 @@ from lockbox_node.client.unlock import UnlockResult, unlock
 from lockbox_node.core.derivation import root_key
 from lockbox_node.core.grants import target_of
 from lockbox_node.core.tiers import ELITE, STANDARD, TIERS, Tier
-from lockbox_node.errors import LockboxError, PeerUnreachable, RequestRefused
+from lockbox_node.errors import ExitCode, LockboxError, PeerUnreachable, RequestRefused
 from protocol.errors import ErrorCode
 from protocol.grants import GrantRequest
 from protocol.ids import distance
@@ -216,8 +216,11 @@ async def test_a_rate_limit_is_not_escaped_to_other_verifiers(cluster: Cluster, 
     assert set(map(id, asked(cluster))) == set(map(id, first))
 
 
-async def test_of_a_hundred_unlocks_at_once_five_succeed(cluster: Cluster, vault: Vault) -> None:
-    asset = await locked(vault)
+@pytest.mark.parametrize(("tier", "bound"), [(STANDARD, 7), (ELITE, 6)], ids=["standard", "elite"])
+async def test_of_a_hundred_unlocks_at_once_only_as_many_succeed_as_the_verifiers_rates_allow(
+    cluster: Cluster, vault: Vault, tier: Tier, bound: int
+) -> None:
+    asset = await locked(vault, tier)
     read: list[bytes] = []
     codes: list[ErrorCode] = []
 
@@ -230,10 +233,25 @@ async def test_of_a_hundred_unlocks_at_once_five_succeed(cluster: Cluster, vault
     async with trio.open_nursery() as nursery:
         for _ in range(100):
             nursery.start_soon(one)
-    assert 0 < len(read) <= 5 * STANDARD.verifiers // STANDARD.quorum
+    assert bound == 5 * tier.verifiers // tier.quorum
+    assert 5 <= len(read) <= bound
+    granted = [node.granting.counts["granted"] for node in cluster.nodes.values() if node.granting.counts]
+    assert granted == [5] * tier.verifiers
     assert set(read) == {SECRET}
     assert set(codes) == {ErrorCode.RATE_LIMITED}
     assert len(read) + len(codes) == 100
+
+
+async def test_when_holders_accept_no_grant_the_reason_is_told_and_no_want_of_shards(
+    cluster: Cluster, vault: Vault
+) -> None:
+    asset = await locked(vault)
+    for node in cluster.nodes.values():
+        node.refuse[GetShards] = RequestRefused("nobody here knows them", "", ErrorCode.GRANT_UNKNOWN_SIGNER)
+    with pytest.raises(LockboxError) as refused:
+        await content_of(vault, asset)
+    assert refused.value.code is ErrorCode.GRANT_UNKNOWN_SIGNER
+    assert refused.value.exit_code is ExitCode.REFUSED
 
 
 # Lost regions

@@ -131,6 +131,7 @@ class FakeNode:
     bend: dict[type[Message], Callable[[Message], Message]] = field(default_factory=dict)  # what it says instead
     unsayable: set[tuple[type[Message], bytes]] = field(default_factory=set)  # the same for one address only
     asked: Counter[str] = field(default_factory=Counter)
+    granting: Granting = field(init=False)
 
     @property
     def id(self) -> bytes:
@@ -251,7 +252,7 @@ class Cluster:
         def nearest_nodes(target: bytes, count: int) -> list[NodeId]:
             return [NodeId(one.id) for one in self.nearest(target, count)]
 
-        granting = Granting(
+        node.granting = granting = Granting(
             Papers(node.identity), self.authority.root, lambda: self.around(node), self.clock, node.journal
         )
         storage = Storage(
