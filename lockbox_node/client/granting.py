@@ -107,11 +107,13 @@ class Leave:
         """
         deadline = trio.current_time() + self._vault.params.grant_s
         while not self._is_enough():
-            if self._limited and len(self._granted) + len(self._pending) < self._tier.quorum:
-                raise self._limited[0]
-            if not self._pending or trio.current_time() >= deadline:
-                if self._granted:
-                    return
+            hopeful = sum(not asked.hedged for asked in self._pending)
+            over = not self._pending or trio.current_time() >= deadline
+            if self._limited and (over or len(self._granted) + hopeful < self._tier.quorum):
+                raise min(self._limited, key=lambda refusal: refusal.retry_after_s)
+            if over and self._granted:
+                return
+            if over:
                 raise self._none()
             for asked, outcome in await self._replies.take(min(deadline, self._next_moment())):
                 self._judge(asked, outcome)

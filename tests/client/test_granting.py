@@ -204,6 +204,19 @@ async def test_the_sixth_unlock_within_a_minute_is_refused_and_says_when_to_come
     assert (await content_of(vault, asset))[0] == SECRET
 
 
+async def test_a_rate_limit_is_told_at_once_though_another_verifier_is_silent(cluster: Cluster, vault: Vault) -> None:
+    asset = await locked(vault)
+    first = await whom(cluster, vault, asset)
+    for _ in range(4):
+        await content_of(vault, asset)
+    first[0].silent.add(AskGrant)
+    began = trio.current_time()
+    with pytest.raises(LockboxError) as refused:
+        await content_of(vault, asset)
+    assert refused.value.code is ErrorCode.RATE_LIMITED
+    assert trio.current_time() - began < 1
+
+
 async def test_a_rate_limit_is_not_escaped_to_other_verifiers(cluster: Cluster, vault: Vault) -> None:
     asset = await locked(vault)
     first = await whom(cluster, vault, asset)
