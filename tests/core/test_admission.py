@@ -17,6 +17,7 @@ from lockbox_node.core.admission import (
     Bucket,
     Downgrade,
     Rates,
+    SlidingLog,
     access_claim_judge,
     judge_hello,
     permitted,
@@ -315,3 +316,61 @@ def test_a_claim_for_anything_else_is_denied(changes: dict[str, object], now: fl
     with pytest.raises(LockboxError) as caught:
         access_claim_judge(claim(**changes), address_of(KEY), 8, ASKER, now)
     assert caught.value.code is ErrorCode.ACCESS_DENIED
+
+
+# Sliding log
+
+
+def log_of(keys_max: int = 100, share_max: int = 50) -> SlidingLog:
+    return SlidingLog(5, 60.0, keys_max, share_max)
+
+
+@given(st.lists(st.floats(0, 20), max_size=60))
+def test_no_window_ever_holds_more_than_it_may(gaps: list[float]) -> None:
+    log, now = log_of(), 0.0
+    admitted: list[float] = []
+    for gap in gaps:
+        now += gap
+        wait_s = log.take(b"key", b"owner", now)
+        if wait_s:
+            assert 0 < wait_s <= 60
+            assert len([at for at in admitted if at > now - 60]) == 5
+        else:
+            admitted.append(now)
+    for at in admitted:
+        assert len([other for other in admitted if at <= other < at + 60]) <= 5
+
+
+def test_who_waits_as_long_as_told_is_admitted() -> None:
+    log = log_of()
+    for second in range(5):
+        assert log.take(b"key", b"owner", float(second)) == 0
+    wait_s = log.take(b"key", b"owner", 10.0)
+    assert wait_s == 50
+    assert log.take(b"key", b"owner", 10.0 + wait_s) == 0
+    assert log.take(b"key", b"owner", 10.0 + wait_s) == pytest.approx(1)
+
+
+def test_keys_do_not_share_a_window() -> None:
+    log = log_of()
+    assert [log.take(bytes([key]), b"owner", 0.0) for key in range(20) for _ in range(5)] == [0.0] * 100
+    assert all(log.take(bytes([key]), b"owner", 1.0) for key in range(20))
+
+
+def test_a_million_keys_that_an_attacker_chooses_stay_bounded_and_reset_nobody() -> None:
+    log = log_of(keys_max=1000, share_max=250)
+    for _ in range(5):
+        log.take(b"victim", b"honest", 0.0)
+    for number in range(1_000_000):
+        log.take(number.to_bytes(4, "big"), b"attacker %d" % (number % 7), 1.0)
+    assert len(log) <= 1000
+    assert log.take(b"victim", b"honest", 2.0) == pytest.approx(58)
+
+
+def test_one_owner_leaves_room_for_others_and_gets_it_back() -> None:
+    log = log_of(keys_max=100, share_max=50)
+    taken = [log.take(bytes([key]), b"greedy", 0.0) for key in range(60)]
+    assert taken.count(0.0) == 50
+    assert log.take(b"other", b"modest", 0.0) == 0
+    assert log.take(bytes([59]), b"greedy", 60.0) == 0
+    assert len(log) == 1

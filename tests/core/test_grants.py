@@ -173,6 +173,13 @@ def test_who_is_not_among_the_nearest_is_too_far() -> None:
     require_near(node_of(10_000), target, a_crowd(80))
 
 
+def test_a_grant_by_a_verifier_that_is_too_far_does_not_count(asked: Signed) -> None:
+    target = target_of(SIGNER.address)
+    close = [Candidate(target[:31] + bytes([number]), "here", f"operator {number}") for number in range(NEAR)]
+    seen = Around(OWN, 1000, lambda _target, count: close[:count], lambda _node: True, frozenset())
+    assert code(grants(asked), asked, seen=seen) is ErrorCode.GRANT_FAR
+
+
 # What a holder asks
 
 
