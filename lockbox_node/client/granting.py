@@ -137,6 +137,7 @@ class Leave:
 
     def is_by(self, holder: bytes) -> bool:
         """Whether one of the grants is this node's own."""
+        self._look()
         return holder in self._granted
 
     def counts(self, holders: Container[bytes]) -> VerifierCounts:
