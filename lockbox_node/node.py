@@ -98,9 +98,8 @@ class Node:
         self.guard = Guard(config.guard)
         self.dispatcher = Dispatcher(config.admission)
         self.pool = Pool(ports.network, self.announcer, self.dispatcher)
-        self.rejoining = Rejoining(
-            ports.store, self.pool, discovery, ports.workers, ports.clock, config, Random(rng.getrandbits(64))
-        )
+        chance = Random(rng.getrandbits(64))
+        self.rejoining = Rejoining(ports.store, self.pool, discovery, ports.workers, ports.clock, config, chance)
         self.lookups = Lookups(self.pool, root, own, ports.clock.now_unix_s, config.lookup)
         approach = Approaching(self.lookups, discovery, lambda: self.membership).approach
         near, learn = discovery.nearest_contacts, self.rejoining.lessons.take
@@ -108,9 +107,8 @@ class Node:
         changes_send, changes = trio.open_memory_channel[MemberDead | MemberAlive](CHANGES_MAX)
         bootstrap = [host_port(peer, "node.bootstrap") for peer in config.node.bootstrap]
         parts, now_unix_s = (self.machine, self.announcer, discovery, self.pool), ports.clock.now_unix_s
-        self.membership = MembershipService(
-            *parts, bootstrap, changes_send, now_unix_s, self.pointers.on_joined, remembered
-        )
+        told = (changes_send, now_unix_s, self.pointers.on_joined)
+        self.membership = MembershipService(*parts, bootstrap, *told, remembered)
         nearest, nearest_nodes, on_stored = discovery.nearest, discovery.nearest_nodes, self.pointers.on_stored
         around = around_of(discovery, lambda: self.dispatcher.rules)
         self.granting = Granting(identity, root, around, ports.clock, ports.journal)
@@ -123,8 +121,7 @@ class Node:
         ports.store.on_broken = self._on_broken
         self.upkeep = Upkeep(ports.store, self.pool, ports.clock, config, Random(rng.getrandbits(64)))
         self.pool.on_lost, self.pool.on_same = self.membership.connection_lost, self.membership.met_same
-        chance = Random(bytes(instance))
-        self.measuring = Measuring(*parts[1:], now_unix_s, ports.entropy, chance, config.measuring)
+        self.measuring = Measuring(*parts[1:], now_unix_s, ports.entropy, Random(bytes(instance)), config.measuring)
         services = (self.membership, discovery, self.storage, self.comparing, self.measuring, self.granting)
         self.dispatcher.add(*(route for service in services for route in service.routes()))
         self.server = Server(ports.network, self.pool, self.announcer, self.dispatcher)

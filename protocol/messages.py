@@ -225,7 +225,7 @@ class GetShards(Message, frozen=True):
     address: Id32
     descriptor_hash: Id32
     access: Signed | None
-    grants: Annotated[list[Signed], Meta(max_length=GRANTS_MAX)] = []
+    grants: Annotated[list[Signed], Meta(max_length=GRANTS_MAX)] = []  # noqa: RUF012  # as above
 
 
 class Shards(Message, frozen=True):

@@ -2,7 +2,7 @@
 
 A record is written before its answer leaves and never flushed: the kernel keeps it when the process is killed, and only
 a machine that stops may lose it. The boot id tells the two apart, and then `whole` says so. Two files take turns, so
-that old records go without a rewrite. Why no flush: docs/decisions/0016-what-a-restart-remembers.md.
+that old records go without a rewrite. Why no flush: docs/decisions/0018-what-a-restart-remembers.md.
 """
 
 from __future__ import annotations
