@@ -68,7 +68,7 @@ async def test_status_has_the_shape_that_people_rely_on(
     status = await told(watch, "status")
     assert set(status) == STATUS
     assert status["id"] == node.announcer.id.hex()
-    assert (status["region"], status["operator"], status["state"]) == ("eu-central", "operator 1", "active")
+    assert (status["region"], status["operator"], status["state"]) == ("eu-central-1", "operator 1", "active")
     assert status["ready"] is True
     assert status["members"] == {"alive": 2, "suspect": 0, "dead": 0}
     assert status["connections"] == 1

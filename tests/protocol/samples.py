@@ -5,10 +5,7 @@ Everything is derived from names, so that each run, and each implementation, mak
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
-
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from protocol.certificates import NetworkRoot, Role, verify_chain
 from protocol.documents import (
@@ -83,42 +80,16 @@ from protocol.messages import (
 from protocol.records import AccessClaim, Descriptor, Group, NodeRecord, Renewal, Tombstone, descriptor_hash, sign
 from protocol.summaries import KEY_BYTES, summary
 from protocol.vantage import CompareVantages, KnownVantage, RoundTrip, TellVantages, Vantage, Vantages
+from tests.protocol.sample_keys import digest as digest
+from tests.protocol.sample_keys import ed as ed
+from tests.protocol.sample_keys import hashed as hashed
+from tests.protocol.sample_keys import p256 as p256
+from tests.protocol.sample_keys import raw as raw
+from tests.protocol.sample_keys import stretched as stretched
 
 NOW_UNIX_S = 1_800_000_000
 OPERATOR = "Öko Storage"
 TERMS = Terms(serial=7, not_before_unix_s=NOW_UNIX_S - 3600, not_after_unix_s=NOW_UNIX_S + 365 * 86400)
-
-
-def digest(name: str) -> bytes:
-    """32 bytes for a name."""
-    return hashlib.sha256(name.encode()).digest()
-
-
-def hashed(body: bytes) -> bytes:
-    """SHA-256."""
-    return hashlib.sha256(body).digest()
-
-
-def stretched(name: str, size: int) -> bytes:
-    """`size` bytes for a name."""
-    return hashlib.shake_256(name.encode()).digest(size)
-
-
-@cache
-def p256(name: str) -> ec.EllipticCurvePrivateKey:
-    """A P-256 key for a name."""
-    return ec.derive_private_key(int.from_bytes(digest(name), "big") >> 1, ec.SECP256R1())
-
-
-@cache
-def ed(name: str) -> ed25519.Ed25519PrivateKey:
-    """An Ed25519 key for a name."""
-    return ed25519.Ed25519PrivateKey.from_private_bytes(digest(name))
-
-
-def raw(name: str) -> bytes:
-    """The raw public key of `ed(name)`."""
-    return ed(name).public_key().public_bytes_raw()
 
 
 @cache
@@ -214,7 +185,7 @@ def descriptor(**changes: object) -> Descriptor:
         "leaf_bytes": 4096,
         "shard_bytes": len(SHARD),
         "groups": [Group(shard_ids) for shard_ids in ids],
-        "slot_hashes": [hashlib.sha256(SLOT).digest()],
+        "slot_hashes": [hashed(SLOT)],
         "created_unix_s": NOW_UNIX_S,
         "lease_until_unix_s": NOW_UNIX_S + 30 * 86400,
         "replaces": [],
