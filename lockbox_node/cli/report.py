@@ -70,7 +70,8 @@ def lines_of(said: Mapping[str, Any]) -> Iterator[str]:
     least = min((int(margin) for margin in said["margins"]), default=None)
     now = "nothing is held here" if least is None else f"the least margin is {least}; {said['lost']:,} lost"
     yield f"node        {said['node'][:8]}  {said['region']} of {said['operator']}, {said['made']}"
-    yield f"members     {said['members']['alive']:,} alive, {said['members']['dead']:,} dead"
+    places = ", ".join(f"{count:,} {level}" for level, count in said["location"].items())
+    yield f"members     {said['members']['alive']:,} alive, {said['members']['dead']:,} dead; places: {places}"
     yield f"stripes     {said['stripes']:,} known to this node" + (f": {tiers}" if tiers else "")
     yield f"now         {now}; {said['short']:,} short of a shard, {said['out_of_placement']:,} out of placement"
     if not said["view_trusted"]:

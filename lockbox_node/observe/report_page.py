@@ -133,6 +133,11 @@ def _facts(said: Mapping[str, Any]) -> str:
     )
     facts = [
         ("Members", f"{said['members']['alive']:,} alive", f"{said['members']['dead']:,} dead"),
+        (
+            "Places",
+            f"{said['location'].get('refuted', 0):,} refuted",
+            f"{said['location'].get('measured', 0):,} measured",
+        ),
         ("Least margin now", "none" if worst_now is None else str(worst_now), f"{said['lost']:,} stripes lost"),
         (
             "Worst region",

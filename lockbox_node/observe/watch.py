@@ -65,7 +65,7 @@ class Watch:
         self._version = _version()
         self._metrics = Metrics(self._observed())
         view, trusted = node.discovery, lambda: node.guard.trusted
-        self._reporting = Reporting(node.store, view, node.machine, trusted, now_unix_s)
+        self._reporting = Reporting(node.store, view, node.machine, trusted, now_unix_s, self._level_of)
 
     def verbs(self) -> Mapping[str, Verb]:
         """Answers of the control socket."""
@@ -214,6 +214,9 @@ class Watch:
             case _:
                 raise UsageError("scrub needs action = start, pause, resume or progress")
         return {**scrub_said(scrub), "healing": self._node.healing.enabled}
+
+    def _level_of(self, node: NodeId) -> str:
+        return level_word(self._node.measuring.judgement, node)
 
     async def _await_members(self, request: dict[str, Any]) -> object:
         """Return when `nodes` (full ids, hex) are all alive and active in our view; we are always among them."""

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from protocol.ids import NodeId
 
 
+LEVELS = ("claimed", "measured", "attested", "refuted")
+
+
 @dataclass(frozen=True, slots=True)
 class LocationWork:
     """For metrics: what stands, and what was done since the start."""

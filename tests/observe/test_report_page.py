@@ -30,6 +30,7 @@ def report(**changes: object) -> dict[str, Any]:
         "made": "2026-11-25T12:49:09+00:00",
         "view_trusted": True,
         "members": {"alive": 21, "dead": 3},
+        "location": {"claimed": 16, "measured": 4, "refuted": 1},
         "stripes": 1234,
         "tiers": {"standard": 1200, "elite": 34},
         "margins": {"4": 1, "5": 1233},
@@ -87,7 +88,16 @@ def words_of(text: str) -> str:
 
 def test_the_page_says_how_much_it_knows_and_what_each_loss_would_leave() -> None:
     words = words_of(page(report()))
-    for said in ("1,234", "1,200 Standard, 34 Elite", "21 alive", "3 dead", "2026-11-25 12:49", "00ff00ff00ff00ff"):
+    for said in (
+        "1,234",
+        "1,200 Standard, 34 Elite",
+        "21 alive",
+        "3 dead",
+        "4 measured",
+        "1 refuted",
+        "2026-11-25 12:49",
+        "00ff00ff00ff00ff",
+    ):
         assert said in words
     assert "Dublin: 2 lost" in words
     assert "Ashburn: 1" in words

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 KEYS = {
     "node", "region", "operator", "made", "view_trusted", "members", "stripes", "tiers", "margins", "lost", "short",
-    "out_of_placement", "regions", "operators", "releases", "unlisted", "worst", "worst_listed_max",
+    "out_of_placement", "location", "regions", "operators", "releases", "unlisted", "worst", "worst_listed_max",
 }  # fmt: skip
 CASE_KEYS = {"name", "nodes", "gone", "shards", "stripes", "worst", "lost", "margins"}
 
@@ -32,10 +32,17 @@ class NoMembers:
     members: dict[NodeId, Any] = {}  # noqa: RUF012
 
 
+NODES = Cluster().ids
+
+
+def level(node: NodeId) -> str:
+    return "refuted" if node == NODES[2] else "claimed"
+
+
 def reporting(cluster: Cluster, node: NodeId) -> Reporting:
     machine: Any = NoMembers()
     view: Any = View(node, cluster)
-    return Reporting(cluster.stores[node], view, machine, lambda: True, lambda: float(NOW_UNIX_S))
+    return Reporting(cluster.stores[node], view, machine, lambda: True, lambda: float(NOW_UNIX_S), level)
 
 
 async def reported(cluster: Cluster, node: NodeId) -> dict[str, Any]:
@@ -51,8 +58,10 @@ async def test_a_node_that_holds_nothing_still_names_the_regions() -> None:
     assert said["stripes"] == 0
     assert {region["name"] for region in said["regions"]} == set(spread_regions(7))
     assert all(set(case) == CASE_KEYS for case in said["operators"])
-    assert set(said["regions"][0]) == CASE_KEYS | {"city", "latitude", "longitude"}
+    assert set(said["regions"][0]) == CASE_KEYS | {"city", "latitude", "longitude", "location"}
     assert said["worst"] == []
+    assert said["location"] == {"claimed": len(NODES) - 1, "refuted": 1}
+    assert sum(region["location"].get("refuted", 0) for region in said["regions"]) == 1
     assert said["made"] == "2027-01-15T08:00:00+00:00"
 
 
