@@ -215,17 +215,23 @@ class Testnet:
         return signing.versions()
 
     async def publish(self) -> None:
-        """Hand the documents to one running node, wait until all have them; those that are down get the files."""
+        """Hand the documents to a running node of each side, wait until all who can hear have them.
+
+        Those that are down get the files; a side of a partition that clients do not reach learns when it is healed.
+        """
         root, key = open_authority(self._directory / "ca")
         signing, up = self._signing(), self._admitted()
         for member in self.members.values():
             if member not in up:
                 save_documents(member.data / "network", signing.signed())
-        if up:
-            host, port = host_port(up[0].address, "the node's address")
-            await hand_over(root, key, host, port, signing.signed())
+        reached = [member for member in up if self.partition is None or self.partition.reach_clients(member.name)]
+        told: list[Member] = []
+        for member in reached:
+            if not any(self._reaches(one, member) for one in told):
+                told.append(member)
+                await hand_over(root, key, *host_port(member.address, "the node's address"), signing.signed())
         async with trio.open_nursery() as nursery:
-            for member in up:
+            for member in reached:
                 nursery.start_soon(_obeys, member, signing.versions())
 
     async def add(self, count: int, region: str = "") -> list[Member]:

@@ -47,6 +47,10 @@ class Partition:
         """Whether these two nodes hear nothing of one another."""
         return {self.side_of(one), self.side_of(other)} == set(SIDES)
 
+    def reach_clients(self, name: str) -> bool:
+        """Whether this node hears clients."""
+        return self.client is None or self.side_of(name) in (None, self.client)
+
     def orders(self, host_of: Callable[[str], str]) -> dict[str, list[str]]:
         """For the address of each node of a side, those whose segments it drops."""
         orders = {}

@@ -58,3 +58,11 @@ def test_it_is_told_to_people_and_scripts() -> None:
 def test_wrong_words_are_refused(a: str, b: str, client: str | None, word: str) -> None:
     with pytest.raises(UsageError, match=word):
         Partition.of(a, b, client, NODES)
+
+
+@pytest.mark.parametrize(
+    ("client", "reached"), [(None, ["n01", "n02", "n03"]), ("A", ["n01", "n03"]), ("B", ["n02", "n03"])]
+)
+def test_clients_reach_their_side_and_who_stands_on_none(client: str | None, reached: list[str]) -> None:
+    partition = Partition(("n01",), ("n02",), client)
+    assert [name for name in ("n01", "n02", "n03") if partition.reach_clients(name)] == reached
