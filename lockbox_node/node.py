@@ -137,7 +137,7 @@ class Node:
         enforcing = Enforcing(self.announcer.id, now_unix_s, *told, self.storage, self.measuring, governed)
         documents = DocumentService(root, self.pool, self.discovery, rng, kept, enforcing.obey)
         self.discovery.go_by(lambda: documents.rules, now_unix_s)
-        self.discovery.excluded = self.measuring.excluded
+        self.discovery.excluded, self.discovery.outvoted = self.measuring.excluded, self.measuring.outvoted
         exchanging = self.membership.exchanging
         exchanging.documents, exchanging.on_documents = documents.versions, documents.heard
         self.dispatcher.add(*documents.routes())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from lockbox_node.core.location import Kilometres, judge, region_km
+from lockbox_node.core.location import ELECTORS, Kilometres, judge, region_km
 from lockbox_node.core.policy import Governed
 from lockbox_node.core.vantages import VantageTable
 from lockbox_node.errors import LockboxError
@@ -105,6 +105,9 @@ class Locating:
             self._members.excluded = frozenset()
             return
         sightings = self._table.sightings(self._now_unix_s())
+        # Who is nearest to the accused decides how many witnesses are needed: invented neighbours must not.
+        for subject in sorted({one.subject for one in sightings}):
+            self._members.nearest_verified(subject, ELECTORS + 1, trio.current_time())
         # Operator and region of a witness decide: a record that nobody signed must not give it others.
         for node in sorted({one.judge for one in sightings} | {one.subject for one in sightings}):
             self._members.verify(node)

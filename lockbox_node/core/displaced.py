@@ -63,7 +63,7 @@ def placed(
         missing=tuple(sorted((*seen.missing, *displaced))),
         going={**seen.going, **leaving},
         displaced=displaced,
-        surplus=not seen.missing and not displaced and _is_surplus(tier, chosen, standing, own, where, regions),
+        surplus=not seen.missing and not displaced and _is_surplus(tier, address, chosen, options, own, where, regions),
     )
 
 
@@ -90,17 +90,29 @@ def _fewest_moves(
 
 def _is_surplus(
     tier: Tier,
+    address: bytes,
     chosen: Mapping[int, Candidate],
-    live: Mapping[int, tuple[NodeId, ...]],
+    options: list[list[tuple[int, Candidate]]],
     own: NodeId,
     where: Mapping[NodeId, Candidate],
     regions: RegionTable,
 ) -> bool:
-    """Whether our own copy stands out of place beside one that does not."""
-    index = next((index for index, nodes in live.items() if own in nodes), None)
-    if index is None or own not in where or chosen[index].node == own:
+    """Whether our own copy stands out of place, whichever holders of the other indices it is seen beside.
+
+    More lines of a table are more choices: what others say, be it true or not, makes no good place a bad one.
+    """
+    index = next((choices[0][0] for choices in options if any(one.node == own for _, one in choices)), None)
+    if index is None or chosen[index].node == own:
         return False
-    return not keeps_rules(tier, {**chosen, index: where[own]}.values(), regions)
+    ours = where[own]
+    if ours.region not in regions:
+        return True
+    near = regions.near[ours.region]
+    beside = [
+        [(index, ours)] if choices[0][0] == index else [choice for choice in choices if choice[1].region not in near]
+        for choices in options
+    ]
+    return not all(beside) or len(_fewest_moves(tier, address, beside, regions)) < len(beside)
 
 
 def _candidate(node: NodeId, record: Placed) -> Candidate:

@@ -85,6 +85,7 @@ class Judgement:
     measured: frozenset[NodeId]
     contradictions: tuple[Sighting, ...]
     doubted: bool  # the judge does not believe its own place, and so none of its own measures
+    outvoted: frozenset[NodeId] = frozenset()  # of the refuted, those against whom an honest witness must be
 
     def level(self, node: NodeId) -> Level:
         """The level of a node's claim."""
@@ -164,7 +165,8 @@ def judge(
     support = [one for one in others if one.judge not in refuted and _speaks_for(one, km)]
     measured = {one.subject for one in proofs} | bench.supported(support)
     contradictions = (*against_me.values(), *accusations)
-    return Judgement(refuted, frozenset(measured - refuted.keys()), contradictions, doubted)
+    outvoted = frozenset(node for node, witnesses in refuted.items() if bench.condemns(node, witnesses))
+    return Judgement(refuted, frozenset(measured - refuted.keys()), contradictions, doubted, outvoted)
 
 
 def _speaks_against(sighting: Sighting, km: Kilometres) -> bool:

@@ -7,6 +7,7 @@ what they lack, the nearest to them first, since they keep those. Source: SPEC.m
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -60,7 +61,7 @@ class VantageTable:
         judge = NodeId(vantage.judge)
         if judge not in members:
             return Objection.STRANGER
-        return self._objection(judge, vantage.signed_unix_s, now_unix_s)
+        return self._objection(judge, vantage.signed_unix_s, now_unix_s, self._reach())
 
     def keep(self, signed: Signed, vantage: Vantage) -> None:
         """Keep a report that was verified and has no objection; the farthest makes room."""
@@ -107,12 +108,13 @@ class VantageTable:
 
     def wanted(self, known: Iterable[KnownVantage], now_unix_s: float, members: Container[NodeId]) -> list[bytes]:
         """The judges whose report we lack, or have older, and would keep; VANTAGES_MAX at most."""
+        reach = self._reach()
         wanted = [
             one.judge
             for one in known
             if NodeId(one.judge) in members
             and one.judge != self._own
-            and self._objection(NodeId(one.judge), one.signed_unix_s, now_unix_s) is None
+            and self._objection(NodeId(one.judge), one.signed_unix_s, now_unix_s, reach) is None
         ]
         return wanted[:VANTAGES_MAX]
 
@@ -120,7 +122,12 @@ class VantageTable:
         """The reports of those judges that are held."""
         return [self._held[NodeId(judge)].signed for judge in judges if NodeId(judge) in self._held][:VANTAGES_MAX]
 
-    def _objection(self, judge: NodeId, signed_unix_s: int, now_unix_s: float) -> Objection | None:
+    def _reach(self) -> float:
+        """How near a new judge must be."""
+        full = len(self._held) >= HELD_MAX
+        return max(other.number for other in self._held.values()) if full else math.inf
+
+    def _objection(self, judge: NodeId, signed_unix_s: int, now_unix_s: float, reach: float) -> Objection | None:
         held = self._held.get(judge)
         if signed_unix_s > now_unix_s + AHEAD_S:
             return Objection.FUTURE
@@ -128,10 +135,7 @@ class VantageTable:
             return Objection.EXPIRED
         if held is not None:
             return None if signed_unix_s >= held.vantage.signed_unix_s + APART_S else Objection.STALE
-        full = len(self._held) >= HELD_MAX
-        if full and distance(judge, self._own) >= max(other.number for other in self._held.values()):
-            return Objection.FAR
-        return None
+        return Objection.FAR if distance(judge, self._own) >= reach else None
 
 
 def sightings_of(vantage: Vantage, now_unix_s: float) -> list[Sighting]:

@@ -106,6 +106,7 @@ class Discovery:
         self._rules: Callable[[], Rules] = lambda: NO_RULES
         self._now_unix_s: Callable[[], float] = lambda: 0.0
         self.excluded: Callable[[], Collection[bytes]] = tuple  # who may hold nothing new, whatever it says
+        self.outvoted: Callable[[], Collection[bytes]] = tuple  # of them, whose parts move away
 
     @property
     def own(self) -> NodeId:
@@ -132,9 +133,9 @@ class Discovery:
     def failing(self) -> frozenset[NodeId]:
         """Live members, others than ourselves, that should hold nothing for long.
 
-        They say so, their region is none now, or they are excluded.
+        They say so, their region is none now, or they are outvoted.
         """
-        view, excluded = self._view(), self.excluded()
+        view, excluded = self._view(), self.outvoted()
         return view.failing if not excluded else view.failing | self._elsewhere(view, excluded)
 
     def _elsewhere(self, view: _View, excluded: Collection[bytes]) -> frozenset[NodeId]:

@@ -211,7 +211,8 @@ class Healing:
         if change is not None and self._concerns(change):
             held: list[StripeSummary] = await settled(lambda answer: self._store.held_with(change.node, answer))
             for summary in held:
-                self._judge(summary, now)
+                if self._judge(summary, now):
+                    await trio.lowlevel.checkpoint()  # as in a sweep
         if self._next_sweep <= now:
             await self._sweep(now)
 

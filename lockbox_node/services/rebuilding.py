@@ -16,7 +16,7 @@ import trio
 
 from lockbox_node.core.displaced import placed
 from lockbox_node.core.placement import Candidate, Kept, replacement
-from lockbox_node.core.repair import Cause, Health, believable, current_indices, health, table_with, tellable
+from lockbox_node.core.repair import Health, believable, current_indices, health, table_with, tellable
 from lockbox_node.core.slots import tombstone_until
 from lockbox_node.core.tiers import Tier, tier_numbered
 from lockbox_node.errors import LockboxError, RequestRefused, ShardCorrupt, ShardMissing
@@ -92,24 +92,24 @@ class Rebuilder:
         """
         job = await self._open(summary)
         if job is not None and job.seen.short:
+            self._require_place(job)
             # Two stewards at once know of each other's new holders only by asking; a deletion may have passed us by.
             await self._learn(job, [node for _, node in job.seen.sources()])
             job = await self._open(summary)
         if job is None or not job.seen.short:
             return 0
-        if job.seen.cause is Cause.OUT_OF_PLACEMENT:
-            self._require_place(job)
+        self._require_place(job)
         rebuilt = await self._bring(job)
         await self._hand_over(job, rebuilt)
         return max(1, job.descriptor.shard_bytes * len(job.descriptor.groups) * len(rebuilt))
 
     def _require_place(self, job: _Job) -> None:
-        """LockboxError when no index that is out of place could move now: nothing is fetched for nothing."""
+        """LockboxError when no index could be placed now: nothing is fetched for nothing."""
         going = self._placing(job)
         candidates = [one for one in self._members.candidates() if one.node not in going.busy]
         address, regions = job.part.address, self._members.regions
         failure: LockboxError | None = None
-        for index in job.seen.displaced:
+        for index in job.seen.missing:
             try:
                 replacement(job.tier, address, candidates, going.taken, index, going.kept, regions)
             except LockboxError as error:
@@ -123,8 +123,8 @@ class Rebuilder:
         """Every missing index: as it is from whoever still serves it out of place, else rebuilt from k others."""
         ours = {job.part.index: list(job.part.shards)}
         moved: Parts = {index: ours[index] for index in job.seen.displaced if index in ours}
-        for index in job.seen.displaced:
-            for node in job.seen.going[index]:
+        for index in job.seen.missing:
+            for node in job.seen.going.get(index, ()):
                 if index not in moved and node != self._members.own:
                     await self._sources.fetch_one(job.wanted, node, moved)
         lost = [index for index in job.seen.missing if index not in moved]

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
+import trio
 
 from lockbox_node.core.displaced import placed
 from lockbox_node.core.repair import Health, current_indices, health, is_named
@@ -22,8 +23,8 @@ from lockbox_node.errors import LockboxError, PeerUnreachable, StoreFull
 from lockbox_node.ports import ShardStore, StripeSummary, settled
 from lockbox_node.services.sources import Parts, Wanted
 from protocol.errors import RemoteProtocolError
-from protocol.messages import NO_INDEX, HolderTable, TellHolders
-from protocol.records import open_descriptor
+from protocol.messages import NO_INDEX, GetSlot, HolderTable, Slots, TellHolders
+from protocol.records import descriptor_hash, open_descriptor
 
 if TYPE_CHECKING:
     from lockbox_node.ports import SlotView, StripePart
@@ -48,6 +49,7 @@ class Yielder:
         seen = None if part is None else self._seen(summary, part)
         if part is None or seen is None or not seen.surplus:
             return False
+        await self._require_siblings(summary, seen)
         heir = seen.live[summary.index][0]
         try:
             await self._require_proof(part, summary, heir)
@@ -59,6 +61,30 @@ class Yielder:
             return True
         await self._mender.say(summary, (await self._part(summary) or part).entries, summary.index)
         raise failure
+
+    async def _require_siblings(self, summary: StripeSummary, seen: Health) -> None:
+        """LockboxError unless all whose places make ours too many say themselves that they hold their index.
+
+        Anybody may tell a table, so a line of it alone must not make us drop what we hold.
+        """
+        relied = {nodes[0]: index for index, nodes in seen.live.items() if index != summary.index}
+        said: dict[NodeId, int] = {}
+        async with trio.open_nursery() as nursery:
+            for node in relied:
+                nursery.start_soon(self._ask_index, summary, node, said)
+        if said != relied:
+            raise PeerUnreachable("not all whose places make ours too many say that they hold their index")
+
+    async def _ask_index(self, summary: StripeSummary, node: NodeId, said: dict[NodeId, int]) -> None:
+        try:
+            reply = await self._sources.ask(node, GetSlot(summary.address, None))
+        except (LockboxError, RemoteProtocolError) as error:
+            log.info("repair.ask_failed", node=node.hex()[:8], reason=str(error.code))
+            return
+        assert isinstance(reply, Slots), "the codec checked the type of the reply"
+        for state in reply.states:
+            if descriptor_hash(state.descriptor) == summary.descriptor_hash:
+                said[node] = state.index
 
     async def _require_proof(self, part: StripePart, summary: StripeSummary, heir: NodeId) -> None:
         """LockboxError unless the heir knows that we hold nothing, and shows our index after that."""

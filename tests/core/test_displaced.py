@@ -203,3 +203,13 @@ def test_a_node_is_counted_once_however_many_copies_others_keep() -> None:
         where[node] = Where("atlantis", "op9")
         table[node] = node % BASIC.n
     assert seen_by(1, BASIC, where, table).displaced == ()
+
+
+def test_lines_that_those_named_never_said_make_no_holder_surplus() -> None:
+    regions = ("us-east-1", "eu-west-1", "ap-south-1", "us-east-1", "eu-west-1")
+    where = {100 + index: Where(region, f"op{index}") for index, region in enumerate(regions)}
+    table = {node: node - 100 for node in where}
+    assert not seen_by(100, BASIC, where, table).surplus
+    # Two innocent nodes that are nearer, in a region that is taken, and a thief elsewhere that "holds" our index.
+    where |= {1: Where("us-east-1", "x1"), 2: Where("us-east-1", "x2"), 3: Where("sa-east-1", "x3")}
+    assert not seen_by(100, BASIC, where, table | {1: 1, 2: 3, 3: 0}).surplus

@@ -159,6 +159,6 @@ def test_who_stands_in_no_region_of_the_network_is_failing_until_the_table_names
 def test_who_is_excluded_is_no_candidate_and_failing_and_we_are_neither_to_ourselves(world: World) -> None:
     own, excluded = world.discovery.own, node_id(3)
     assert excluded in [one.node for one in world.discovery.candidates()]
-    world.discovery.excluded = lambda: {excluded, own, node_id(60)}
+    world.discovery.excluded = world.discovery.outvoted = lambda: {excluded, own, node_id(60)}
     assert excluded not in [one.node for one in world.discovery.candidates()]
     assert world.discovery.failing() == {excluded}

@@ -14,6 +14,7 @@ from lockbox_node.core.repair import GuardParams, RepairParams
 from lockbox_node.core.tiers import BASIC, ELITE, STANDARD, Tier
 from protocol.ids import NodeId
 from protocol.messages import (
+    GetShards,
     Signed,
 )
 from tests.fakes.healing_cluster import Cluster, delete, look, running
@@ -171,3 +172,12 @@ async def test_a_tombstone_of_somebody_else_buries_nothing(autojump_clock: trio.
         cluster.kill(nodes[4])
         await trio.sleep(30)
         assert is_legal(STANDARD, await cluster.holders(part, nodes[0]))
+
+
+async def test_what_nobody_can_take_is_not_fetched_again_and_again(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster()) as cluster:
+        part = await cluster.lock("a")
+        cluster.full = set(cluster.ids)
+        cluster.kill(cluster.nearest_first(part)[3])
+        await trio.sleep(200)
+        assert not [message for _, _, message in cluster.requests if isinstance(message, GetShards)]

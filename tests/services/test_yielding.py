@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,11 @@ import trio
 import trio.testing
 from msgspec.structs import replace
 
-from lockbox_node.core.placement import is_legal
+from lockbox_node.core.placement import is_legal, place
 from lockbox_node.core.tiers import STANDARD
 from lockbox_node.errors import ShardMissing
 from lockbox_node.ports import settled
-from protocol.ids import NodeId
+from protocol.ids import NodeId, distance
 from protocol.messages import (
     ENTRIES_MAX,
     NO_INDEX,
@@ -26,8 +27,8 @@ from protocol.messages import (
     PutStripe,
     TellHolders,
 )
-from tests.fakes.healing_cluster import Cluster, look, running
-from tests.fakes.stripes import node_of
+from tests.fakes.healing_cluster import Cluster, look, peer_of, running
+from tests.fakes.stripes import AssetSigner, coded_parts, node_of
 
 if TYPE_CHECKING:
     from lockbox_node.ports import Answer, StripePart
@@ -209,3 +210,34 @@ async def test_a_table_without_room_for_our_word_keeps_the_part(autojump_clock: 
         assert await holds(cluster, node, part)
         assert cluster.sum("let_go") == 0
         assert cluster.healings[node].repairs_failed > 0
+
+
+async def test_a_member_that_stores_nothing_makes_no_holder_drop_the_only_copy(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It lies about itself and an innocent node, and shows the holder the holder's own shards."""
+    async with running(Cluster()) as cluster:
+        address, records = AssetSigner("a").address, cluster.records
+        innocent, thief, *others = sorted(cluster.ids, key=lambda node: distance(node, address))
+        holders = place(STANDARD, address, [cluster.candidate(node) for node in others])
+        parts = coded_parts("a", [holders[index].node for index in range(STANDARD.n)], STANDARD, 300, 2)
+        for part in parts:
+            await cluster.put(NodeId(holders[part.index].node), part)
+        near = {"us-east-1": "us-east-2", "eu-west-1": "eu-west-2", "us-west-1": "us-west-2"}
+        shards_in = Counter(holder.region for holder in holders.values())
+        index = next(i for i, holder in holders.items() if holder.region in near and shards_in[holder.region] == 1)
+        other = next(i for i in holders if i != index)
+        victim = NodeId(holders[index].node)
+        records[innocent] = replace(records[innocent], region=near[holders[index].region])
+        records[thief] = replace(records[thief], region=holders[other].region)
+        serve: Any = cluster.handlers[victim][GetShards]
+        cluster.handlers[thief][GetShards] = lambda request, _peer, answer: serve(request, peer_of(thief), answer)
+        lines = [HolderEntry(index, thief, 9), HolderEntry(other, innocent, 9)]
+        lines.sort(key=lambda line: (line.index, line.node))
+        forged = TellHolders([HolderTable(address, parts[0].version, parts[0].descriptor_hash, lines)], None)
+        hear: Any = cluster.handlers[victim][TellHolders]
+        await settled(partial(hear, forged, peer_of(thief)))
+        cluster.healings[victim].sweep_soon()
+        for _ in range(60):
+            await trio.sleep(1)
+            assert (await cluster.part_at(victim, parts[0])).index == index
