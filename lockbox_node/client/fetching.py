@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 WORKER_BYTES_MIN = 512 * 1024  # of shards to hash: below, a thread costs more than it gives
 GRANT_CODES = frozenset(code for code in ErrorCode if code.startswith("GRANT"))
+MORE_GRANTS = GRANT_CODES - {ErrorCode.GRANT_REPLAYED}
+WIDEN_TRIES = 8  # then the holder's own word counts
+GRANTS_AGAIN_S = 0.3  # while further verifiers are asked
 TRIES_MAX = 20  # of one holder that asks us to come back later
 NEVER = float("inf")
 
@@ -185,8 +188,12 @@ class Fetch:
         attempt.posted = None  # its answer holds this attempt: a cycle
         if isinstance(outcome, LockboxError):
             again_s = again_after_s(outcome)
-            if outcome.code is ErrorCode.GRANTS_TOO_FEW and attempt.tries == 1:
-                again_s = AGAIN_S_MIN  # then with every grant that has come
+            if outcome.code in MORE_GRANTS:  # then with every grant that has come
+                hopeful = self._leave.widen()
+                if attempt.tries == 1:
+                    again_s = AGAIN_S_MIN
+                elif hopeful and attempt.tries < WIDEN_TRIES:
+                    again_s = GRANTS_AGAIN_S
             if again_s is not None and attempt.tries < TRIES_MAX:
                 attempt.again_at = trio.current_time() + again_s
                 if not attempt.hedged:

@@ -16,7 +16,8 @@ import trio
 
 from lockbox_node.client.chance import fresh
 from lockbox_node.client.replies import Replies
-from lockbox_node.core.grants import NEAR, independent, is_quorum, target_of, verifier_order
+from lockbox_node.core.admission import CLAIM_AHEAD_S
+from lockbox_node.core.grants import LIFE_S, NEAR, independent, is_quorum, target_of, verifier_order
 from lockbox_node.errors import LockboxError, PeerUnreachable
 from protocol.certificates import verify_grant
 from protocol.errors import ErrorCode, RemoteProtocolError
@@ -135,6 +136,19 @@ class Leave:
                 first[candidate.operator] = signed
         return [*first.values(), *further][: GRANTS_MAX if all_of_them else self._tier.quorum]
 
+    def widen(self) -> bool:
+        """A holder wants more than these grants: ask one more verifier, unless one that was asked lately may answer.
+
+        False when everybody was asked and nobody's answer is awaited.
+        """
+        self._look()
+        late_at = trio.current_time() - self._hedge_s()
+        if all(asked.hedged or asked.posted_at <= late_at for asked in self._pending):
+            for asked in self._pending:
+                asked.hedged = True
+            self._ask(1)
+        return bool(self._pending)
+
     def is_by(self, holder: bytes) -> bool:
         """Whether one of the grants is this node's own."""
         self._look()
@@ -218,6 +232,8 @@ class Leave:
         wish, said = self._wish, (grant.address, grant.requester, grant.operation, grant.nonce)
         if signer.id != member.record.node or said != (self._address, wish.requester, wish.operation, wish.nonce):
             return LockboxError("a verifier granted something else", code=ErrorCode.GRANT_INVALID)
+        if not 0 < grant.expires_unix_s - self._vault.now_unix_s() <= LIFE_S + CLAIM_AHEAD_S:
+            return LockboxError("a verifier's clock is off", code=ErrorCode.GRANT_EXPIRED)
         self._granted[signer.id] = member.candidate, signed
         return None
 

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from msgspec import structs
 
 from lockbox_node.client.fetching import Fetch
 from lockbox_node.client.finding import Finding, SlotTable
 from lockbox_node.client.granting import Leave
 from lockbox_node.client.lock import lock
+from lockbox_node.client.sink import MemorySink
 from lockbox_node.client.source import BytesSource
+from lockbox_node.client.unlock import unlock
 from lockbox_node.core.derivation import root_key
-from lockbox_node.core.tiers import STANDARD, TIERS, Tier, tier_numbered
+from lockbox_node.core.tiers import ELITE, STANDARD, TIERS, Tier, tier_numbered
 from lockbox_node.errors import NotEnoughShards, RequestRefused
 from protocol.errors import ErrorCode
-from protocol.messages import FindHolders, GetShards, Message, Shards
+from protocol.grants import Grant
+from protocol.messages import AskGrant, FindHolders, GetShards, Message, Shards, Signed
+from protocol.records import parse, sign
+from tests.fakes.cluster import Cluster, a_wallet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from lockbox_node.client.vault import Vault
     from lockbox_node.client.wallet import AssetEntry
-    from tests.fakes.cluster import Cluster, FakeNode
+    from tests.fakes.cluster import FakeNode
 
 
 async def table_of(vault: Vault, tier: Tier = STANDARD, size: int = 1000) -> tuple[AssetEntry, SlotTable]:
@@ -169,3 +178,48 @@ async def test_a_cancelled_fetch_wants_no_more_answers(cluster: Cluster, vault: 
     for node in holders(cluster, asset):
         connection = vault.pool.ready(node.id)
         assert connection is None or not connection.busy
+
+
+# Grants that holders refuse
+
+
+async def read(vault: Vault, asset: AssetEntry) -> None:
+    sink = MemorySink()
+    await unlock(vault, asset, sink)
+    assert sink.content == bytes(1000)
+
+
+@pytest.mark.parametrize("shift_s", [-400, 90], ids=["behind", "ahead"])
+@pytest.mark.parametrize("tier", [STANDARD, ELITE], ids=["standard", "elite"])
+async def test_one_verifier_whose_grants_no_holder_takes_locks_nobody_out(
+    cluster: Cluster, vault: Vault, shift_s: int, tier: Tier
+) -> None:
+    asset, _ = await table_of(vault, tier)
+    await read(vault, asset)
+    first = next(node for node in cluster.nodes.values() if node.asked["AskGrant"])
+    first.bend[AskGrant] = partial(_of_another_time, first, shift_s)
+    await read(vault, asset)
+
+
+def _of_another_time(node: FakeNode, shift_s: int, reply: Message) -> Message:
+    assert isinstance(reply, Signed)
+    said = parse(reply, Grant)
+    return sign(structs.replace(said, expires_unix_s=said.expires_unix_s + shift_s), node.identity.key)
+
+
+@pytest.mark.parametrize("tier", TIERS, ids=[tier.name for tier in TIERS])
+async def test_where_all_hold_the_asset_regions_that_fall_silent_lock_no_owner_out(
+    nursery: trio.Nursery, tmp_path: Path, tier: Tier
+) -> None:
+    """As many nodes as shards: whoever grants is a holder, whose own grant does not count with it."""
+    cluster = Cluster(tier.n, regions=tier.regions_min + (tier.n > tier.regions_min * tier.shards_per_region_max))
+    await nursery.start(cluster.run)
+    async with cluster.client(a_wallet(cluster, tmp_path / "small")) as vault:
+        asset, _ = await table_of(vault, tier)
+        held = Counter(node.region for node in cluster.holding(asset.address))
+        lost = sorted(held, key=lambda region: -held[region])[: tier.regions_lost_max]
+        for node in cluster.nodes.values():
+            if node.region in lost:
+                node.alive = False
+                node.silent |= {AskGrant, GetShards, FindHolders}
+        await read(vault, asset)
