@@ -47,8 +47,10 @@ class FileJournal:
         word, _, boot = os.pread(self._state, STATE_BYTES, 0).strip(b"\0").partition(b" ")
         empty = not any(one.st_size for one in found)
         self._whole = (fresh and empty) or word == CLEAN or (word == RUNNING and boot == self._boot)
+        # What is missing from it stays missing over the next starts, until nothing of that time can be fresh.
+        self._doubted_until = 0.0 if self._whole else time.monotonic() + KEEP_S
         self._kept_all = True
-        self._note(RUNNING)
+        self._note(RUNNING if self._whole else DOUBTFUL)
 
     def _begin(self, other_idle_s: float) -> None:
         """Records go on where the last life ended, or into the other file if nothing in that matters any more."""
@@ -84,17 +86,27 @@ class FileJournal:
         try:
             if time.monotonic() - self._turned_at > KEEP_S:
                 self._turn()
-            if os.write(self._files[self._current], record) != len(record):
-                raise OSError(0, "a short write")
+            self._write(record)
+            if self._doubted_until and self._kept_all and time.monotonic() > self._doubted_until:
+                self._doubted_until = 0.0
+                self._note(RUNNING)
         except OSError as error:
             self._doubt(error)
+
+    def _write(self, record: bytes) -> None:
+        """All of it or none: the records behind a torn one would be read shifted."""
+        file = self._files[self._current]
+        written = os.write(file, record)
+        if written != len(record):
+            os.ftruncate(file, os.fstat(file).st_size - written)
+            raise OSError(0, "a short write")
 
     def close(self) -> None:
         """Everything is flushed, so that the next start need not doubt it."""
         try:
             for file in self._files:
                 os.fsync(file)
-            if self._kept_all:
+            if self._kept_all and time.monotonic() > self._doubted_until:
                 self._note(CLEAN)
         except OSError as error:
             log.warning("journal.not_flushed", reason=error.strerror)

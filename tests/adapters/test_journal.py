@@ -64,7 +64,7 @@ def test_after_another_boot_without_a_clean_end_it_is_not_whole(
         assert not second.whole
         assert second.kept() == [record(1)]
     with closing(FileJournal(tmp_path / "seen", SIZE)) as third:
-        assert third.whole  # the second ended cleanly
+        assert not third.whole  # what the first has lost is still missing
 
 
 def test_after_another_boot_and_a_clean_end_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +142,40 @@ def test_a_full_disk_is_no_obstacle_now_and_is_known_at_the_next_start(tmp_path:
     with closing(FileJournal(tmp_path / "seen", SIZE)) as second:
         assert not second.whole
         assert len(second.kept()) == journal.STATE_BYTES // SIZE
+
+
+def test_a_record_for_which_only_part_had_room_shifts_none_behind_it(tmp_path: Path) -> None:
+    first = FileJournal(tmp_path / "seen", SIZE)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5 * SIZE // 2, before[1]))
+        for number in range(4):
+            first.append(record(number))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    first.append(record(4))  # there is room again
+    first.close()
+    with closing(FileJournal(tmp_path / "seen", SIZE)) as second:
+        assert not second.whole
+        assert second.kept() == [record(0), record(1), record(4)]
+
+
+def test_what_was_lost_is_doubted_over_restarts_until_it_no_longer_matters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FileJournal(tmp_path / "seen", SIZE)
+    (tmp_path / "boot").write_bytes(b"another boot")
+    monkeypatch.setattr(journal, "BOOT_ID", str(tmp_path / "boot"))
+    FileJournal(tmp_path / "seen", SIZE)  # killed at once
+    FileJournal(tmp_path / "seen", SIZE).close()
+    monkeypatch.setattr(journal, "KEEP_S", 0.0)
+    with closing(FileJournal(tmp_path / "seen", SIZE)) as later:
+        assert not later.whole
+        later.append(record(1))
+    with closing(FileJournal(tmp_path / "seen", SIZE)) as last:
+        assert last.whole
 
 
 def test_a_place_that_cannot_be_used_is_a_configuration_error(tmp_path: Path) -> None:
