@@ -19,6 +19,7 @@ from lockbox_node.core.spent import GRANTED_HERE, KEYS_MAX, SHARE_MAX, Use, unpa
 from lockbox_node.errors import LockboxError
 from lockbox_node.rpc.dispatch import Route
 from lockbox_node.services.redeeming import Redeeming, recalled
+from protocol.certificates import Role
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.grants import Grant
 from protocol.ids import NodeId, address_of
@@ -82,7 +83,7 @@ class Granting:
         address = address_of(wish.public_key)
         judge_request(wish, address, wish.operation, peer.id, now_unix_s)
         require_near(around.own, target_of(address), around)
-        use = use_of(GRANTED_HERE, wish, peer.rate_key, now_unix_s)
+        use = use_of(GRANTED_HERE, wish, peer.rate_key, now_unix_s, guest=peer.role is Role.GUEST)
         self._spent.require_new(use, now_unix_s)
         self._require_rate(use)
         self._spent.add(use)

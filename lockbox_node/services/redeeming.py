@@ -63,7 +63,7 @@ class Redeeming:
         is used up.
         """
         now_unix_s = self._clock.now_unix_s()
-        use = use_of(SERVED_HERE, wish, peer.rate_key, now_unix_s)
+        use = use_of(SERVED_HERE, wish, peer.rate_key, now_unix_s, guest=peer.role is Role.GUEST)
         around = self._around()
         try:
             wanted = needed(tier_numbered(tier).quorum, target_of(request.address), around)

@@ -101,3 +101,20 @@ def test_a_record_is_what_it_was_and_a_torn_one_is_none() -> None:
     assert len(one.packed()) == RECORD_BYTES
     assert unpacked(one.packed()) == one
     assert unpacked(one.packed()[:-1]) is None
+
+
+def test_guests_crowd_out_guests_alone() -> None:
+    """Everybody has their papers, and hosts enough."""
+    spent = Spent(guests_max=20, guest_share_max=5)
+
+    def by_guest(number: int, host: int) -> Use:
+        request = GrantRequest(bytes_of("key"), 8, bytes_of("guest"), bytes_of("nonce", number), int(NOW))
+        return use_of(GRANTED_HERE, request, bytes_of("host", host), NOW, guest=True)
+
+    for number in range(20):
+        if number % 5 == 0 and number:
+            assert refusal(spent, by_guest(99, number // 5 - 1)).code is ErrorCode.BUSY
+        spent.require_new(by_guest(number, number // 5), NOW)
+        spent.add(by_guest(number, number // 5))
+    assert refusal(spent, by_guest(99, 77)).code is ErrorCode.BUSY
+    spent.require_new(use(), NOW)
