@@ -25,7 +25,7 @@ SEEDS ?= 10
 SEED ?= 1
 HOURS ?= 0.2
 
-.PHONY: help install demo test real long sim check static bench coverage lock clean
+.PHONY: help install demo test suite real long sim check static bench coverage lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/\1\t\2/p' Makefile | expand -t 12
@@ -35,7 +35,10 @@ install: $(INSTALLED)  ## Create .venv from the lock and install this project in
 demo: install  ## Run a real network of 24 nodes, lose a region, and get everything back
 	$(BIN)/python -m benchmarks.demo
 
-test: install static  ## Run all checks and the whole test suite
+test: install  ## Run all checks and the whole test suite, side by side
+	@$(MAKE) --no-print-directory -j 2 static suite
+
+suite: install
 	$(BIN)/python -m pytest
 
 real: install  ## Run the tests that need root: file systems that fill up, network namespaces that are cut apart
