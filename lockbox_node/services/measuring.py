@@ -21,7 +21,6 @@ from lockbox_node.core.location import (
     ELECTORS,
     NOTHING_KNOWN,
     Judgement,
-    Kilometres,
     Sighting,
     is_telling,
     judge,
@@ -89,14 +88,16 @@ class Measuring:
         self._signed_unix_s = 0
         self._logged: set[tuple[object, ...]] = set()
         self.enforced = False
-        # Another table of regions is another view of the members: all is judged anew.
-        self.km: Kilometres = lambda a, b: region_km(a, b, discovery.regions)
         self.pings = self.discarded = 0
         self.refused: Counter[str] = Counter()  # reports that did not count, by why
 
     def routes(self) -> list[Route]:
         """Handlers for the server."""
         return [Route(CompareVantages, self._on_compare), Route(TellVantages, self._on_tell)]
+
+    def km(self, a: str, b: str) -> float | None:
+        """The distance of two regions, by the network's table."""
+        return region_km(a, b, self._discovery.regions)
 
     @property
     def reports(self) -> int:
@@ -106,15 +107,16 @@ class Measuring:
     @property
     def judgement(self) -> Judgement:
         """What we make of all that is known now; the same object until that changes."""
-        alive, km = self._discovery.alive(), self.km
+        alive, regions = self._discovery.alive(), self._discovery.regions
         versions = (self._table.version, self._soundings.version)
-        before_alive, before_km, before_versions = self._judged_of
+        before_alive, before_regions, before_versions = self._judged_of
         changed = before_alive is not alive or before_versions != versions
         began = trio.current_time()
-        if before_km is not km or (changed and began >= self._judge_at):
+        if before_regions is not regions or (changed and began >= self._judge_at):
             own = self._announcer.id
             theirs = self._table.sightings(self._now_unix_s(), without=own)
-            self._judged, self._judged_of = judge(own, alive, self._ours(), theirs, km), (alive, km, versions)
+            self._judged = judge(own, alive, self._ours(), theirs, self.km)
+            self._judged_of = alive, regions, versions
             self._judge_at = trio.current_time() + JUDGED_LESS * (trio.current_time() - began)
         return self._judged
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 import trio
 
 from lockbox_node.config import Config
+from lockbox_node.core.regions import BUILT_IN
 from lockbox_node.core.sounding import MeasuringParams
 from lockbox_node.core.vantages import AHEAD_S
 from lockbox_node.errors import RequestRefused
@@ -199,6 +201,21 @@ async def test_delay_refutes_nobody_and_a_neighbour_is_measured(world: World, au
         judgement = node_of(first).measuring.judgement
         assert judgement.measured == {NodeId(same.id)}
         assert judgement.contradictions == ()
+
+
+async def test_another_table_of_regions_judges_at_once_however_long_the_last_judgement_may_stand(
+    world: World, autojump_clock: MockClock
+) -> None:
+    async with running(world, 4, regions=4) as cluster:
+        await trio.sleep(1)
+        node = node_of(next(iter(cluster.hosts.values())))
+        before = node.measuring.judgement
+        node.measuring._judge_at = math.inf  # as after one that took for ever
+        await trio.sleep(30)
+        assert node.measuring.judgement is before
+        rules = replace(node.documents.rules, regions=BUILT_IN.without("us-west-2"))
+        node.discovery.go_by(lambda: rules, lambda: 0.0)
+        assert node.measuring.judgement is not before
 
 
 async def test_where_nobody_is_excluded_there_is_no_hurry(world: World, autojump_clock: MockClock) -> None:
