@@ -8,7 +8,6 @@ many whole regions, may still vanish. Source: DESIGN, Verify; CONTRACT, `lockbox
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,12 +17,11 @@ from lockbox_node.client.margins import Margin, least, margin
 from lockbox_node.client.replies import Outcome, Replies, again_after_s
 from lockbox_node.client.standing import Standing, check_presence
 from lockbox_node.client.stripes import key_of_stripe
+from lockbox_node.core.audit import NONCE_BYTES, Verdict, judged
 from lockbox_node.core.manifest import open_slots, plan_of
 from lockbox_node.core.placement import Candidate, is_legal
 from lockbox_node.core.tiers import tier_numbered
-from lockbox_node.errors import ExitCode, LockboxError, PeerUnreachable
-from protocol import merkle
-from protocol.errors import ErrorCode
+from lockbox_node.errors import ExitCode, LockboxError
 from protocol.messages import Proof, Prove
 
 if TYPE_CHECKING:
@@ -37,18 +35,8 @@ if TYPE_CHECKING:
     from lockbox_node.core.manifest import Manifest
     from lockbox_node.core.tiers import Tier
 
-NONCE_BYTES = 16
 WINDOW_STRIPES = 8
 AT_RISK_MARGIN = 1  # so few nodes may still vanish
-
-
-class Verdict(StrEnum):
-    """What one holder showed."""
-
-    HELD = "held"
-    MISSING = "missing"
-    CORRUPT = "corrupt"
-    SILENT = "silent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,31 +167,9 @@ class _Stripe:
                 post(place)
 
     def _judge(self, index: int, outcome: Outcome) -> Verdict:
-        if isinstance(outcome, PeerUnreachable):
-            return Verdict.SILENT
-        if isinstance(outcome, LockboxError):
-            corrupt = outcome.code in (ErrorCode.SHARD_CORRUPT, ErrorCode.PROOF_INVALID)
-            return Verdict.CORRUPT if corrupt else Verdict.MISSING
-        assert isinstance(outcome, Proof)
-        if outcome.index != index:
-            return Verdict.MISSING
-        return Verdict.HELD if self._is_good(outcome) else Verdict.CORRUPT
-
-    def _is_good(self, proof: Proof) -> bool:
-        """Every leaf that the nonce draws, of every group, on its path to the signed id."""
         assert self.slot is not None
-        descriptor = self.slot.descriptor
-        size, leaf_bytes = descriptor.shard_bytes, descriptor.leaf_bytes
-        if len(proof.groups) != len(descriptor.groups) or proof.index >= descriptor.n:
-            return False
-        for number, (group, leaves) in enumerate(zip(descriptor.groups, proof.groups, strict=True)):
-            drawn = merkle.drawn_leaves(self._nonce, number, size, leaf_bytes)
-            if [leaf.leaf_index for leaf in leaves] != drawn:
-                return False
-            shard_id = group.shard_ids[proof.index]
-            if not all(merkle.check(shard_id, size, leaf_bytes, leaf) for leaf in leaves):
-                return False
-        return True
+        assert isinstance(outcome, Proof | LockboxError), "the codec checked the type of the reply"
+        return judged(self.slot.descriptor, index, self._nonce, outcome)
 
     def lines(self) -> Iterator[HolderVerdict]:
         """Holders by index; of an index that is held, only those that hold it or answered falsely."""

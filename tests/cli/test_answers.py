@@ -15,8 +15,9 @@ from lockbox_node.client.lock import LockResult
 from lockbox_node.client.margins import Margin
 from lockbox_node.client.recover import RecoverResult
 from lockbox_node.client.unlock import ShardCounts, UnlockResult
-from lockbox_node.client.verify import HolderVerdict, Verdict, VerifyResult
+from lockbox_node.client.verify import HolderVerdict, VerifyResult
 from lockbox_node.client.wallet import AssetEntry
+from lockbox_node.core.audit import Verdict
 from lockbox_node.core.manifest import asset_manifest, checked_label, plan_segments
 from lockbox_node.core.tiers import STANDARD
 from lockbox_node.errors import AssetNotFound, ExitCode, PeerUnreachable

@@ -9,7 +9,8 @@ import trio
 
 from lockbox_node.client.lock import lock
 from lockbox_node.client.source import BytesSource
-from lockbox_node.client.verify import Verdict, verify
+from lockbox_node.client.verify import verify
+from lockbox_node.core.audit import Verdict
 from lockbox_node.core.tiers import STANDARD, TIERS, Tier
 from lockbox_node.errors import AssetNotFound, ExitCode
 from protocol.messages import LeafProof, Message, Proof, Prove
