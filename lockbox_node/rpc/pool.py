@@ -59,7 +59,7 @@ class PoolParams:
     linger_s: float = 1.0  # how long a connection that is not used any more must be idle before it is closed
     retired_max: int = 4  # such connections of one node
     addresses_max: int = 64  # bootstrap addresses whose node is remembered
-    tend_interval_s: float = 1.0
+    tend_interval_s: float = 4.0
     connection: ConnectionParams = connections.DEFAULTS
     dial_back: DialBackParams = dial_backs.DEFAULTS
 

@@ -42,7 +42,7 @@ class ServerParams:
     hellos_max: int = 256  # peers that have not said Hello yet
     visitors_max: int = 1024  # connections of clients, operators and guests
     visits_max: int = 32  # of one of them
-    tend_interval_s: float = 1.0
+    tend_interval_s: float = 4.0
     connection: ConnectionParams = connections.DEFAULTS
 
 
