@@ -167,10 +167,8 @@ class Node:
             port = await infrastructure.start(self.server.run)
             await self._join(infrastructure)
             async with trio.open_nursery() as work:
-                await work.start(self.pointers.run)
-                await work.start(self.rejoining.run)
-                await work.start(self.upkeep.run)
-                await work.start(self.measuring.run)
+                for service in (self.pointers, self.rejoining, self.upkeep, self.measuring):
+                    await work.start(service.run)
                 async with trio.open_nursery() as repairs:
                     await repairs.start(self.healing.run)
                     task_status.started(port)
