@@ -74,8 +74,7 @@ def status(config_path: Path, as_json: bool) -> None:
         f"{stored['reserved']:,} bytes are reserved",
         f"scrub       {_scrub_words(said['scrub'], said['last_scrub'])}",
         f"clock       {'trusted' if said['clock']['trusted'] else 'not trusted: ' + said['clock']['why']}",
-        f"repairs     {repairs['done']} done, {repairs['failed']} failed, {repairs['pending']} pending"
-        + ("" if repairs["enabled"] else ", paused"),
+        f"repairs     {_repair_words(repairs)}",
         f"backup      {_backup_words(said['last_backup'])}",
         *_restored_lines(said["restored"]),
         f"documents   {', '.join(f'{kind} {version}' for kind, version in said['documents'].items()) or 'none yet'}",
@@ -102,6 +101,15 @@ def _restored_lines(found: dict[str, int] | None) -> list[str]:
         return []
     words = "{checked} parts checked, {dropped} stale dropped, {missing} missing, {mended} mended".format(**found)
     return [f"restored    {words}"]
+
+
+def _repair_words(repairs: dict[str, Any]) -> str:
+    words = f"{repairs['done']} done, {repairs['failed']} failed, {repairs['pending']} pending"
+    if repairs["pending"] and repairs["left_s"]:
+        words += f" (about {repairs['left_s']:,.0f} s)"
+    if repairs["margin_worst"] is not None:
+        words += f"; the worst stripe may lose {repairs['margin_worst']} more"
+    return words if repairs["enabled"] else words + ", paused"
 
 
 def _scrub_words(scrub: dict[str, Any], last: dict[str, Any] | None) -> str:

@@ -12,12 +12,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from lockbox_node.observe.repairs import repair_families
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from prometheus_client.core import Metric
     from prometheus_client.registry import CollectorRegistry
 
+    from lockbox_node.observe.repairs import RepairWork
     from lockbox_node.observe.whereabouts import LocationWork
     from lockbox_node.ports import StoreFigures
 
@@ -35,17 +38,6 @@ class StoreWork:
     puts: int
     gets: int
     corrupt_found: int
-
-
-@dataclass(frozen=True, slots=True)
-class RepairWork:
-    """What healing did since the start, and what waits."""
-
-    done: int
-    failed: int
-    pending: int
-    moved: int  # of the done, those of stripes that were whole, but out of place
-    let_go: int  # parts out of place that were dropped after another holder had proved theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +157,7 @@ def _work_families(observed: Observed) -> Iterator[Metric]:
     yield CounterMetricFamily("lockbox_puts", "Stripes stored durably.", work.puts)
     yield CounterMetricFamily("lockbox_gets", "Stripes read and verified.", work.gets)
     yield CounterMetricFamily("lockbox_corrupt_found", "Shards found not to match their id.", work.corrupt_found)
-    repairs = observed.repairs()
-    outcomes = CounterMetricFamily("lockbox_repairs", "Repairs that ended.", labels=["outcome"])
-    outcomes.add_metric(["done"], repairs.done)
-    outcomes.add_metric(["failed"], repairs.failed)
-    yield outcomes
-    moved = "Repairs of stripes that were whole, but out of place."
-    yield CounterMetricFamily("lockbox_repairs_moved", moved, repairs.moved)
-    yield CounterMetricFamily("lockbox_parts_let_go", "Parts out of place that were dropped here.", repairs.let_go)
-    yield _gauge("lockbox_repairs_pending", "Repairs that wait or run.", repairs.pending)
+    yield from repair_families(observed.repairs())
 
 
 def _upkeep_families(work: UpkeepWork) -> Iterator[Metric]:

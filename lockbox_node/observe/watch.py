@@ -20,7 +20,8 @@ from lockbox_node.core.member_events import Status
 from lockbox_node.core.state_root import state_root
 from lockbox_node.errors import LockboxError, UsageError
 from lockbox_node.observe.backups import last_backup
-from lockbox_node.observe.metrics import Metrics, Observed, RepairWork, StoreWork, UpkeepWork
+from lockbox_node.observe.metrics import Metrics, Observed, StoreWork, UpkeepWork
+from lockbox_node.observe.repairs import repair_work, repairs_said
 from lockbox_node.observe.reporting import Reporting
 from lockbox_node.observe.web import Pages
 from lockbox_node.observe.whereabouts import level_word, location_said, location_work
@@ -116,7 +117,7 @@ class Watch:
 
     async def _status(self, _request: dict[str, Any]) -> object:
         node, figures = self._node, self._node.store.figures()
-        record, repairs = node.announcer.record, self._repairs()
+        record = node.announcer.record
         found = node.rejoining.reconciler.restored
         return {
             "id": record.node.hex(),
@@ -142,15 +143,7 @@ class Watch:
             },
             **scrub_said(node.upkeep.scrub),
             "clock": {"trusted": node.upkeep.leases.trusted, "why": node.upkeep.leases.reason},
-            "repairs": {
-                "done": repairs.done,
-                "failed": repairs.failed,
-                "pending": repairs.pending,
-                "moved": repairs.moved,
-                "let_go": repairs.let_go,
-                "enabled": node.healing.enabled,
-                "view_trusted": node.guard.trusted,
-            },
+            "repairs": repairs_said(node.healing, node.membership.detection, view_trusted=node.guard.trusted),
             "certificates": {
                 "identity_until": _iso(self._identity.identity_not_after_unix_s),
                 "operational_until": _iso(self._identity.leaf_not_after_unix_s),
@@ -261,11 +254,6 @@ class Watch:
         alive = self._node.discovery.alive()
         return sum(node not in alive or alive[node].state != NodeState.ACTIVE for node in wanted)
 
-    def _repairs(self) -> RepairWork:
-        healing = self._node.healing
-        done, failed, moved = healing.repairs_done, healing.repairs_failed, healing.repairs_moved
-        return RepairWork(done, failed, healing.pending, moved, healing.let_go)
-
     def _store_work(self) -> StoreWork:
         counts = self._node.storage.counts
         return StoreWork(counts["puts"], counts["gets"], counts["corrupt"])
@@ -295,7 +283,7 @@ class Watch:
             requests=self._requests,
             grants=lambda: _lowered(node.granting.counts),
             grant_uses=lambda: _lowered(node.granting.redeeming.counts),
-            repairs=self._repairs,
+            repairs=lambda: repair_work(node.healing, node.membership.detection),
             upkeep=self._upkeep_work,
             certificates_left_s=self._certificates_left_s,
             location=lambda: location_work(node.measuring),

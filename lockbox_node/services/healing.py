@@ -19,6 +19,7 @@ import trio
 from lockbox_node.core.displaced import placed
 from lockbox_node.core.member_events import MemberAlive, MemberDead
 from lockbox_node.core.repair import Cause, Guard, Health, RepairParams, current_indices, due_at, health, urgency
+from lockbox_node.core.repair_figures import RepairFigures
 from lockbox_node.core.tiers import TIERS, Tier, tier_numbered
 from lockbox_node.errors import LockboxError
 from lockbox_node.ports import ShardStore, StripeSummary, settled
@@ -63,7 +64,13 @@ class _Short:
         """
         if self.summary.corrupt:
             return self.retry_at
-        return max(self.retry_at, due_at(min(self.since.values()), self.seen.rank, params.hold_off(self.tier)))
+        hold_off_s = params.hold_off(self.tier)
+        return max(self.retry_at, due_at(min(self.since.values()), self.seen.rank, hold_off_s, self.seen.margin))
+
+    @property
+    def cause(self) -> Cause:
+        """Why it is repaired."""
+        return Cause.DAMAGE if self.summary.corrupt else self.seen.cause
 
 
 class Healing:
@@ -98,16 +105,24 @@ class Healing:
         self._nap = trio.CancelScope()
         self._closed = False
         self.repairs_begun = 0
-        self.repairs_done = 0
-        self.repairs_moved = 0  # of them, those of stripes that were whole, but out of place
         self.let_go = 0  # parts of ours that stood out of place and were dropped
         self.repairs_failed = 0
-        self.bytes_rebuilt = 0
+        self.figures = RepairFigures()
 
     @property
     def pending(self) -> int:
         """Stripes known to be short, those under repair included."""
         return len(self._short)
+
+    @property
+    def repairs_done(self) -> int:
+        """Stripes that were brought back, or into place."""
+        return self.figures.done.total()
+
+    @property
+    def left_s(self) -> float:
+        """About how long what waits will take."""
+        return self.figures.left_s(self.pending, self._params.in_flight_max, self._params.bytes_per_s)
 
     @property
     def enabled(self) -> bool:
@@ -233,6 +248,7 @@ class Healing:
         after = b""
         tiers: dict[int, Tier] = {}
         named: dict[NodeId, None] = {}
+        self.figures.sweep_begins()
         while True:
             start = after
             page: list[StripeSummary] = await settled(lambda answer: self._store.summaries(start, PAGE, answer))  # noqa: B023
@@ -244,6 +260,7 @@ class Healing:
             if len(page) < PAGE:
                 break
             after = bytes(page[-1].address) + bytes(page[-1].descriptor_hash)
+        self.figures.sweep_ends()
         if not self._swept:
             # Who stands in our tables but was never seen since we started may be cut off from us, like a loss.
             self._guard.observe([*named, *self._members.alive()], now, self._members.health())
@@ -257,12 +274,15 @@ class Healing:
     def _judge(self, summary: StripeSummary, now: float) -> bool:
         """Whether there is something to do about the stripe."""
         key = (bytes(summary.address), bytes(summary.descriptor_hash))
-        if key in self._in_flight:
+        known = self._short.get(key)
+        if key in self._in_flight and known is not None:
+            self.figures.saw(known.seen.margin)
             return False
         tier = tier_numbered(summary.tier)
         seen = self._seen(summary, tier)
-        known = self._short.get(key)
         waiting = seen.missing or (summary.index,)
+        if not summary.trashed:
+            self.figures.saw(seen.margin)
         if summary.trashed or not (seen.short or seen.surplus or summary.corrupt):
             self._forget(key)
             return False
@@ -328,26 +348,22 @@ class Healing:
         """Bytes rebuilt."""
         summary = short.summary
         key = (bytes(summary.address), bytes(summary.descriptor_hash))
+        began = trio.current_time()
         try:
             rebuilt = await self._rebuild(short)
         except (LockboxError, RemoteProtocolError) as error:
             self.repairs_failed += 1
             short.tries += 1
             short.retry_at = trio.current_time() + self._params.sweep(short.tier)
-            seen, reason = short.seen, str(error.code)
-            log.warning(
-                "repair.failed", tier=short.tier.name, cause=seen.cause.value, margin=seen.margin, reason=reason
-            )
+            why, margin, reason = short.cause.value, short.seen.margin, str(error.code)
+            log.warning("repair.failed", tier=short.tier.name, cause=why, margin=margin, reason=reason)
             if not short.held and short.tries >= LOST_TRIES_MAX:
                 self._forget(key)
             return 0
         self._forget(key)
         if rebuilt:
-            cause = short.seen.cause
-            self.repairs_done += 1
-            self.repairs_moved += cause is Cause.OUT_OF_PLACEMENT
-            self.bytes_rebuilt += rebuilt
-            margin = short.seen.margin
+            cause, margin, now = short.cause, short.seen.margin, trio.current_time()
+            self.figures.repaired(cause, now - min(short.since.values()), now - began, rebuilt)
             log.info("repair.done", tier=short.tier.name, cause=cause.value, margin=margin, rebuilt_bytes=rebuilt)
         return rebuilt
 

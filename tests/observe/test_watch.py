@@ -34,7 +34,7 @@ STATUS = {
     "last_scrub", "clock", "last_backup", "restored", "digest_mismatches", "documents", "revoked", "location",
     "state_root", "siblings",
 }  # fmt: skip
-LABELS = {"state", "certificate", "kind", "request", "outcome"}
+LABELS = {"state", "certificate", "kind", "request", "outcome", "cause", "margin", "le"}
 
 
 @pytest.fixture
@@ -79,7 +79,9 @@ async def test_status_has_the_shape_that_people_rely_on(
     assert set(status["last_scrub"]) == {"number", "finished", "parts", "bytes", "corrupt"}
     assert status["clock"] == {"trusted": False, "why": "nobody was asked for the time yet"}
     assert status["repairs"] == {
-        "done": 0, "failed": 0, "pending": 0, "moved": 0, "let_go": 0, "enabled": True, "view_trusted": True,
+        "done": 0, "failed": 0, "pending": 0, "left_s": 0.0, "moved": 0, "let_go": 0, "bytes": 0,
+        "by_cause": {"loss": 0, "drain": 0, "damage": 0, "out_of_placement": 0}, "margin_worst": None, "margins": {},
+        "short_s": None, "detection_s": None, "enabled": True, "view_trusted": True,
     }  # fmt: skip
     assert set(status["certificates"]) == {"identity_until", "operational_until"}
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", status["certificates"]["identity_until"])

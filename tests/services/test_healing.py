@@ -10,7 +10,7 @@ import trio.testing
 
 from lockbox_node.core.member_events import MemberAlive
 from lockbox_node.core.placement import is_legal
-from lockbox_node.core.repair import GuardParams, RepairParams
+from lockbox_node.core.repair import Cause, GuardParams, RepairParams
 from lockbox_node.core.tiers import STANDARD
 from lockbox_node.ports import settled
 from tests.fakes.healing_cluster import Cluster, running
@@ -35,7 +35,7 @@ async def test_a_dead_holder_is_replaced_by_the_steward_after_the_hold_off(
         assert 4 <= when - start < 6
         assert cluster.sum("repairs_done") == 1
         assert cluster.sum("repairs_failed") == 0
-        assert cluster.healings[steward].bytes_rebuilt == 600
+        assert cluster.healings[steward].figures.bytes_rebuilt == {Cause.LOSS: 600}
 
 
 async def test_the_next_holder_acts_when_the_steward_does_not(autojump_clock: trio.testing.MockClock) -> None:
