@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lockbox_node.core.tiers import Tier
 
 
-URGENT_S = 2.0  # between the turns of two holders, twice: of a stripe that bears no further loss
+URGENT_S = 10.0  # twice what lies between two holders' turns when nothing waits: one must see what the other did
 
 
 class Stripe(Protocol):

@@ -45,6 +45,7 @@ class RepairFigures:
     """One per node."""
 
     done: Counter[Cause] = field(default_factory=Counter)
+    urgent: int = 0  # of the done, those of stripes that bore no further loss
     bytes_rebuilt: Counter[Cause] = field(default_factory=Counter)
     short: Durations = field(default_factory=Durations)  # from when a stripe was found short to when it was whole
     margins: Mapping[int, int] = field(default_factory=dict)  # margin -> stripes, by the last whole sweep
@@ -68,9 +69,10 @@ class RepairFigures:
         """All were."""
         self.margins = dict(sorted(self._sweep.items()))
 
-    def repaired(self, cause: Cause, short_s: float, work_s: float, rebuilt_bytes: int) -> None:
+    def repaired(self, cause: Cause, margin: int, short_s: float, work_s: float, rebuilt_bytes: int) -> None:
         """A stripe is whole again that was short for `short_s`, of which it was worked on for `work_s`."""
         self.done[cause] += 1
+        self.urgent += margin <= 0
         self.bytes_rebuilt[cause] += rebuilt_bytes
         self.short.add(short_s)
         self._work_s += work_s

@@ -57,6 +57,7 @@ def repairs_said(healing: Healing, detection: Durations, *, view_trusted: bool) 
         "pending": healing.pending,
         "left_s": round(healing.left_s, 1),
         "moved": figures.done[Cause.OUT_OF_PLACEMENT],
+        "urgent": figures.urgent,
         "let_go": healing.let_go,
         "by_cause": {cause.value: figures.done[cause] for cause in Cause},
         "bytes": figures.bytes_rebuilt.total(),
@@ -88,6 +89,8 @@ def repair_families(work: RepairWork) -> Iterator[Metric]:
     moved = "Repairs of stripes that were whole, but out of place."
     yield CounterMetricFamily("lockbox_repairs_moved", moved, figures.done[Cause.OUT_OF_PLACEMENT])
     yield CounterMetricFamily("lockbox_parts_let_go", "Parts out of place that were dropped here.", work.let_go)
+    urgent = "Repairs of stripes that bore no further loss: begun without a hold-off."
+    yield CounterMetricFamily("lockbox_repairs_urgent", urgent, figures.urgent)
     yield GaugeMetricFamily("lockbox_repairs_pending", "Repairs that wait or run.", work.pending)
     yield GaugeMetricFamily("lockbox_repairs_left_seconds", "About how long they will take.", work.left_s)
     margins = GaugeMetricFamily(

@@ -363,7 +363,7 @@ class Healing:
         self._forget(key)
         if rebuilt:
             cause, margin, now = short.cause, short.seen.margin, trio.current_time()
-            self.figures.repaired(cause, now - min(short.since.values()), now - began, rebuilt)
+            self.figures.repaired(cause, margin, now - min(short.since.values()), now - began, rebuilt)
             log.info("repair.done", tier=short.tier.name, cause=cause.value, margin=margin, rebuilt_bytes=rebuilt)
         return rebuilt
 

@@ -108,7 +108,7 @@ def test_the_nearest_holder_acts_first_and_the_others_one_by_one() -> None:
 
 @pytest.mark.parametrize("margin", [0, -1])
 def test_what_bears_no_further_loss_is_repaired_at_once_and_by_one_after_another(margin: int) -> None:
-    assert [due_at(100, rank, 30, margin) for rank in range(4)] == [100, 101, 102, 103]
+    assert [due_at(100, rank, 30, margin) for rank in range(4)] == [100, 105, 110, 115]
     assert due_at(100, 3, 0.5, margin) < due_at(100, 3, 30, margin), "never later than the hold-off asks"
 
 

@@ -36,18 +36,19 @@ def test_margins_are_those_of_the_last_whole_sweep() -> None:
 
 def test_repairs_are_told_apart_by_cause() -> None:
     figures = RepairFigures()
-    figures.repaired(Cause.LOSS, 31.0, 0.5, 1000)
-    figures.repaired(Cause.LOSS, 5.0, 0.5, 500)
-    figures.repaired(Cause.OUT_OF_PLACEMENT, 2.0, 0.1, 10)
+    figures.repaired(Cause.LOSS, 0, 31.0, 0.5, 1000)
+    figures.repaired(Cause.LOSS, 1, 5.0, 0.5, 500)
+    figures.repaired(Cause.OUT_OF_PLACEMENT, 4, 2.0, 0.1, 10)
     assert figures.done == {Cause.LOSS: 2, Cause.OUT_OF_PLACEMENT: 1}
     assert figures.bytes_rebuilt == {Cause.LOSS: 1500, Cause.OUT_OF_PLACEMENT: 10}
     assert figures.short.sum_s == 38.0
+    assert figures.urgent == 1
 
 
 def test_what_is_left_takes_as_long_as_what_was_done_or_as_the_rate_allows() -> None:
     figures = RepairFigures()
     assert figures.left_s(10, 4, 1e6) == 0.0
-    figures.repaired(Cause.LOSS, 60.0, 2.0, 1_000_000)
+    figures.repaired(Cause.LOSS, 2, 60.0, 2.0, 1_000_000)
     assert figures.left_s(10, 4, 1e9) == pytest.approx(10 * 2 / 4)
     assert figures.left_s(10, 4, 1e6) == pytest.approx(10.0)
     assert figures.left_s(0, 4, 1e6) == 0.0

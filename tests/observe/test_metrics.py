@@ -26,7 +26,7 @@ def repair_work() -> RepairWork:
     figures = RepairFigures()
     for cause, short_s, count in ((Cause.LOSS, 40.0, 7), (Cause.OUT_OF_PLACEMENT, 2.0, 5)):
         for _ in range(count):
-            figures.repaired(cause, short_s, 1.0, 100)
+            figures.repaired(cause, 0 if cause is Cause.LOSS else 4, short_s, 1.0, 100)
     figures.sweep_begins()
     for margin in (5, 5, 0, -2, 1, 3):
         figures.saw(margin)
@@ -126,6 +126,7 @@ def test_every_number_of_healing_is_on_the_page() -> None:
         ("lockbox_repairs_by_cause_total", "loss"): 7,
         ("lockbox_repairs_by_cause_total", "drain"): 0,
         ("lockbox_repaired_bytes_total", "loss"): 700,
+        ("lockbox_repairs_urgent_total",): 7,
         ("lockbox_repairs_left_seconds",): 3.5,
         ("lockbox_stripes_by_margin", "lost"): 1,
         ("lockbox_stripes_by_margin", "none"): 1,

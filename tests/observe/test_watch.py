@@ -79,7 +79,7 @@ async def test_status_has_the_shape_that_people_rely_on(
     assert set(status["last_scrub"]) == {"number", "finished", "parts", "bytes", "corrupt"}
     assert status["clock"] == {"trusted": False, "why": "nobody was asked for the time yet"}
     assert status["repairs"] == {
-        "done": 0, "failed": 0, "pending": 0, "left_s": 0.0, "moved": 0, "let_go": 0, "bytes": 0,
+        "done": 0, "failed": 0, "pending": 0, "left_s": 0.0, "moved": 0, "urgent": 0, "let_go": 0, "bytes": 0,
         "by_cause": {"loss": 0, "drain": 0, "damage": 0, "out_of_placement": 0}, "margin_worst": None, "margins": {},
         "short_s": None, "detection_s": None, "enabled": True, "view_trusted": True,
     }  # fmt: skip
