@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from lockbox_node.core.erasure import code
+from lockbox_node.core.source_order import Speeds, source_order
 from lockbox_node.errors import LockboxError, NotEnoughShards, PeerUnreachable, ShardCorrupt
 from protocol.errors import RemoteProtocolError
 from protocol.merkle import root
@@ -96,13 +97,14 @@ class Wanted:
 
 
 class Sources:
-    """Asks other nodes; holds no state."""
+    """Asks other nodes; remembers how fast they were."""
 
     def __init__(self, pool: Requests, members: MembersView, workers: Workers, params: RepairParams) -> None:
         self.members = members
         self.params = params
         self._pool = pool
         self._workers = workers
+        self._speeds = Speeds()
 
     async def ask(self, node: NodeId, message: Message) -> Message:
         """The reply within the time of a request. LockboxError."""
@@ -127,8 +129,9 @@ class Sources:
             log.info("repair.tell_failed", node=node.hex()[:8], reason=str(error.code))
 
     async def fetch(self, wanted: Wanted, have: Parts, sources: Sequence[tuple[int, NodeId]]) -> Parts:
-        """`have`, filled up to k verified parts from `sources` in their order. NotEnoughShards."""
+        """`have`, filled up to k verified parts from `sources`, the best first. NotEnoughShards."""
         k = wanted.descriptor.k
+        sources = source_order(sources, self.members.failing(), self._speeds, self._region_of)
         while len(have) < k:
             open_sources = [(index, node) for index, node in sources if index not in have]
             asked = open_sources[: k - len(have)]
@@ -140,13 +143,23 @@ class Sources:
                     nursery.start_soon(self.fetch_one, wanted, node, have)
         return have
 
+    def _region_of(self, node: NodeId) -> str:
+        record = self.members.alive().get(node)
+        return "" if record is None else record.region
+
     async def fetch_one(self, wanted: Wanted, node: NodeId, have: Parts) -> None:
         """What a holder serves into `have`, if it is what the owner signed."""
+        self._speeds.begins(node)
+        began, failed = trio.current_time(), True
         try:
             reply = await self.ask(node, GetShards(wanted.address, wanted.descriptor_hash, None))
+            failed = False
         except (LockboxError, RemoteProtocolError) as error:
             log.info("repair.fetch_failed", node=node.hex()[:8], reason=str(error.code))
             return
+        finally:
+            took_s = trio.current_time() - began
+            self._speeds.ended(node, self.params.request_timeout_s if failed else took_s)
         assert isinstance(reply, Shards), "the codec checked the type of the reply"
         if descriptor_hash(reply.descriptor) != wanted.descriptor_hash or reply.index >= wanted.descriptor.n:
             log.warning("repair.wrong_reply", node=node.hex()[:8])
