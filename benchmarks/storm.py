@@ -273,8 +273,10 @@ def _spread(values: Sequence[float]) -> str:
     return f"{len(ranked)}; median {statistics.median(ranked):.2f} s, p99 {p99:.2f} s"
 
 
-async def blow(network: LocalNetwork, home: Path, seed: int, assets: int, minutes: float) -> list[str]:
-    """The whole storm; the problems. The report goes to standard output."""
+async def blow(
+    network: LocalNetwork, home: Path, seed: int, assets: int, minutes: float
+) -> tuple[list[str], list[str]]:
+    """The whole storm: the lines of the report, and what did not hold."""
     async with vault_of(network, home) as vault:
         storm = Storm(network, vault, Random(seed), assets, time.monotonic() + 60 * minutes)
         async with trio.open_nursery() as nursery:
@@ -295,19 +297,17 @@ async def blow(network: LocalNetwork, home: Path, seed: int, assets: int, minute
             continue
         done = said["repairs"]
         repairs.update({**done["by_cause"], "failed": done["failed"], "let go": done["let_go"]})
-    print(f"| storm of {minutes:g} min, {len(network.nodes)} nodes, seed {seed} | |\n|---|---|")
-    print(f"| faults | {sum(storm.faults.values())}: {_counted(storm.faults)} |")
-    for what, values in storm.took.items():
-        print(f"| {what}s under it | {_spread(values)} |")
-    print(f"| operations refused | {_counted(storm.failures) or 'none'} |")
-    for fault, values in sorted(storm.whole_s.items()):
-        print(f"| whole again after {fault} | {_spread(values)} |")
-    print(f"| repairs | {_counted(repairs)} |")
-    for line in ending:
-        print(line)
-    for problem in storm.problems:
-        print(f"| DOES NOT HOLD | {problem} |")
-    return storm.problems
+    return [
+        f"| storm of {minutes:g} min, {len(network.nodes)} nodes, seed {seed} | |",
+        "|---|---|",
+        f"| faults | {sum(storm.faults.values())}: {_counted(storm.faults)} |",
+        *(f"| {what}s under it | {_spread(values)} |" for what, values in storm.took.items()),
+        f"| operations refused | {_counted(storm.failures) or 'none'} |",
+        *(f"| whole again after {fault} | {_spread(values)} |" for fault, values in sorted(storm.whole_s.items())),
+        f"| repairs | {_counted(repairs)} |",
+        *ending,
+        *(f"| DOES NOT HOLD | {problem} |" for problem in storm.problems),
+    ], storm.problems
 
 
 def _counted(counts: Counter[str]) -> str:
@@ -321,11 +321,17 @@ def main() -> int:
     parser.add_argument("--assets", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the table there too")
     options = parser.parse_args()
     with local_network(options.nodes) as network:
         home = network.directory / "home-storm"
         home.mkdir()
-        problems = trio.run(blow, network, home, options.seed, options.assets, options.minutes)
+        lines, problems = trio.run(blow, network, home, options.seed, options.assets, options.minutes)
+    table = "\n".join(lines)
+    print(table)
+    if options.report is not None:
+        options.report.parent.mkdir(parents=True, exist_ok=True)
+        options.report.write_text(table + "\n")
     return 1 if problems else 0
 
 
