@@ -163,6 +163,11 @@ class Healing:
         self._next_sweep = -math.inf
         self._wake()
 
+    def look_at(self, summary: StripeSummary) -> None:
+        """Look at one stripe now: a holder failed to prove its part."""
+        self._judge(summary, trio.current_time())
+        self._wake()
+
     def missing(self, table: HolderTable) -> None:
         """A sibling believes that we hold this, and we do not: fetched like a damaged part of our own.
 
@@ -296,7 +301,8 @@ class Healing:
     def _seen(self, summary: StripeSummary, tier: Tier) -> Health:
         members = self._members
         alive = members.alive()
-        seen = health(summary, tier, alive, members.own, members.failing())
+        failing = members.failing_at(summary.address, summary.descriptor_hash)
+        seen = health(summary, tier, alive, members.own, failing)
         return placed(seen, tier, summary.address, members.own, alive, members.regions)
 
     def _forget(self, key: Key) -> None:

@@ -146,7 +146,8 @@ class Rebuilder:
             raise OwnPartDamaged(error.message, error.hint) from None
         tier, view_of = tier_numbered(part.tier), self._members
         now = replace(summary, entries=part.entries, corrupt=False)
-        seen = health(now, tier, view_of.alive(), view_of.own, view_of.failing())
+        failing = view_of.failing_at(summary.address, summary.descriptor_hash)
+        seen = health(now, tier, view_of.alive(), view_of.own, failing)
         seen = placed(seen, tier, summary.address, view_of.own, view_of.alive(), view_of.regions)
         return _Job(tier, part, open_descriptor(part.descriptor), seen)
 

@@ -70,6 +70,10 @@ class MembersView(Protocol):
         """Those of them, ourselves left out, that drain, leave or say that their store is broken."""
         ...
 
+    def failing_at(self, address: bytes, descriptor_hash: bytes) -> frozenset[NodeId]:
+        """Those, and who failed to prove to us that it still has its part of this slot identity."""
+        ...
+
     def known(self, node: NodeId) -> NodeRecord | None:
         """The record of a node, dead or alive; None when it was never heard of, or dead for too long."""
         ...

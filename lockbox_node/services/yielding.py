@@ -111,5 +111,6 @@ class Yielder:
     def _seen(self, summary: StripeSummary, part: StripePart) -> Health:
         tier, members = tier_numbered(summary.tier), self._members
         now = replace(summary, entries=part.entries, corrupt=False)
-        seen = health(now, tier, members.alive(), members.own, members.failing())
+        failing = members.failing_at(summary.address, summary.descriptor_hash)
+        seen = health(now, tier, members.alive(), members.own, failing)
         return placed(seen, tier, summary.address, members.own, members.alive(), members.regions)
