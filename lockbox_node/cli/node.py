@@ -30,6 +30,7 @@ main.add_later("backup", _BACKUPS, "backup", "Back up the running node, all of i
 main.add_later("restore", _BACKUPS, "restore", "Make a node of a backup, in a new directory.")
 main.add_later("init", _AUTHORITY, "node_init", "Make the files of a new node.")
 main.add_later("report", "lockbox_node.cli.report", "report", "What if a region, operator or release vanished now.")
+main.add_later("audit", "lockbox_node.cli.audits", "audit", "Have other holders prove their parts, now.")
 main.add_later("scrub", "lockbox_node.cli.upkeep", "scrub", "Read everything that is stored, now, and check it.")
 
 
@@ -73,6 +74,7 @@ def status(config_path: Path, as_json: bool) -> None:
         f"trash       {counted(said['trash'], 'part')}, {stored['trash']:,} bytes; "
         f"{stored['reserved']:,} bytes are reserved",
         f"scrub       {_scrub_words(said['scrub'], said['last_scrub'])}",
+        f"audits      {_audit_words(said['audits'])}",
         f"clock       {'trusted' if said['clock']['trusted'] else 'not trusted: ' + said['clock']['why']}",
         f"repairs     {_repair_words(repairs)}",
         f"backup      {_backup_words(said['last_backup'])}",
@@ -119,6 +121,13 @@ def _scrub_words(scrub: dict[str, Any], last: dict[str, Any] | None) -> str:
     if last is None:
         return f"{words}; none has ended yet"
     return f"{words}; the last ended {last['finished']}: {counted(last['parts'], 'part')}, {last['corrupt']:,} corrupt"
+
+
+def _audit_words(audits: dict[str, Any]) -> str:
+    counts = [f"{audits[verdict]:,} {verdict}" for verdict in ("held", "missing", "corrupt", "silent")]
+    words = f"{audits['state']}; {', '.join(counts)}; {counted(audits['findings'], 'part')} not proven"
+    excluded = [one["node"][:8] for one in audits["faults"] if one["excluded"]]
+    return f"{words}; nothing new for {', '.join(excluded)}" if excluded else words
 
 
 def _backup_words(last: dict[str, Any] | None) -> str:

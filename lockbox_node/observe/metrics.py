@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
 
     from lockbox_node.observe.repairs import RepairWork
+    from lockbox_node.observe.audits import AuditWork
     from lockbox_node.observe.whereabouts import LocationWork
     from lockbox_node.ports import StoreFigures
 
@@ -70,6 +71,7 @@ class Observed:
     upkeep: Callable[[], UpkeepWork]
     certificates_left_s: Callable[[], Mapping[str, float]]  # "identity", "operational" -> seconds until expiry
     location: Callable[[], LocationWork]
+    audits: Callable[[], AuditWork]
 
 
 class Metrics:
@@ -100,6 +102,7 @@ class _Collector:
         yield from _work_families(self._observed)
         yield from _upkeep_families(self._observed.upkeep())
         yield from _location_families(self._observed.location())
+        yield from _audit_families(self._observed.audits())
 
 
 def _registry_of(observed: Observed) -> CollectorRegistry:
@@ -186,6 +189,19 @@ def _location_families(work: LocationWork) -> Iterator[Metric]:
     yield CounterMetricFamily("lockbox_location_pings_discarded", "Pings that did not count.", work.discarded)
     text = "Vantage reports that did not count."
     yield _counters("lockbox_location_reports_refused", text, "reason", work.refused)
+
+
+def _audit_families(work: AuditWork) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily
+
+    yield _counters("lockbox_audits", "Challenges to other holders, by what they showed.", "verdict", work.verdicts)
+    yield CounterMetricFamily("lockbox_audits_skipped", "Audits whose holder could not be asked.", work.skipped)
+    text = "Failed audits that there was no room to remember."
+    yield CounterMetricFamily("lockbox_audits_forgotten", text, work.overflow)
+    yield CounterMetricFamily("lockbox_audit_proof_bytes", "Bytes of leaves that others showed.", work.proof_bytes)
+    yield _gauge("lockbox_audit_findings", "Parts of others that count as missing until they are shown.", work.findings)
+    yield _gauge("lockbox_audit_standing_blamed_nodes", "Members that denied a loss, not forgotten yet.", work.blamed)
+    yield _gauge("lockbox_audit_standing_excluded_nodes", "Of them, those given nothing new.", work.excluded)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
@@ -19,6 +20,7 @@ import trio
 from lockbox_node.core.member_events import Status
 from lockbox_node.core.state_root import state_root
 from lockbox_node.errors import LockboxError, UsageError
+from lockbox_node.observe.audits import audit_verb, audit_work, audits_said
 from lockbox_node.observe.backups import last_backup
 from lockbox_node.observe.metrics import Metrics, Observed, StoreWork, UpkeepWork
 from lockbox_node.observe.repairs import repair_work, repairs_said
@@ -76,6 +78,7 @@ class Watch:
             "healing": self._healing,
             "resume": self._resume,
             "scrub": self._scrub,
+            "audit": partial(audit_verb, self._node.rounds),
             "report": self._reporting.report,
             "await-members": self._await_members,
             "await-documents": self._await_documents,
@@ -142,6 +145,7 @@ class Watch:
                 "reserved": figures.reserved_bytes,
             },
             **scrub_said(node.upkeep.scrub),
+            "audits": audits_said(node.rounds),
             "clock": {"trusted": node.upkeep.leases.trusted, "why": node.upkeep.leases.reason},
             "repairs": repairs_said(node.healing, node.membership.detection, view_trusted=node.guard.trusted),
             "certificates": {
@@ -162,7 +166,7 @@ class Watch:
     async def _members(self, _request: dict[str, Any]) -> object:
         rows = [(member.record, member.status.name.lower()) for member in self._node.machine.members.values()]
         rows.append((self._node.announcer.record, "alive"))
-        judgement = self._node.measuring.judgement
+        judgement, standings, now = self._node.measuring.judgement, self._node.rounds.standings, trio.current_time()
         return {
             "members": [
                 {
@@ -170,6 +174,7 @@ class Watch:
                     "status": status,
                     "region": record.region,
                     "location": level_word(judgement, NodeId(record.node)),
+                    "faults": round(standings.faults(NodeId(record.node), now), 3),
                     "operator": record.operator,
                     "addresses": list(record.addresses),
                     "state": NodeState(record.state).name.lower(),
@@ -287,6 +292,7 @@ class Watch:
             upkeep=self._upkeep_work,
             certificates_left_s=self._certificates_left_s,
             location=lambda: location_work(node.measuring),
+            audits=lambda: audit_work(node.rounds),
         )
 
     def _requests(self) -> dict[tuple[str, str], int]:

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lockbox_node.core.repair import Cause
 from lockbox_node.core.repair_figures import Durations, RepairFigures
+from lockbox_node.observe.audits import AuditWork
 from lockbox_node.observe.metrics import Metrics, Observed, StoreWork, UpkeepWork
 from lockbox_node.observe.repairs import RepairWork
 from lockbox_node.observe.whereabouts import LocationWork
@@ -19,7 +20,7 @@ from lockbox_node.ports import StoreFigures
 from protocol.errors import ErrorCode
 
 BASE_UNITS = ("_seconds", "_bytes", "_total", "_seconds_bucket", "_seconds_count", "_seconds_sum")
-LABELS = {"state", "certificate", "kind", "request", "outcome", "reason", "cause", "margin", "le"}
+LABELS = {"state", "certificate", "kind", "request", "outcome", "reason", "cause", "margin", "le", "verdict"}
 
 
 def repair_work() -> RepairWork:
@@ -52,6 +53,7 @@ def observed() -> Observed:
         upkeep=lambda: UpkeepWork(True, 18, 19, 0.25, 22, 23, 1.8e9),
         certificates_left_s=lambda: {"identity": 86400.0, "operational": -1.0},
         location=lambda: LocationWork(True, False, 26, 27, 28, 29, 30, 31, {"forged": 32, "future": 33}),
+        audits=lambda: AuditWork({"held": 51, "silent": 52}, 53, 54, 55, 56, 57, 58),
     )
 
 
@@ -74,6 +76,14 @@ def test_every_number_of_the_services_is_on_the_page() -> None:
         ("lockbox_connections",): 17,
         ("lockbox_certificate_expiry_seconds", "identity"): 86400,
         ("lockbox_certificate_expiry_seconds", "operational"): -1,
+        ("lockbox_audits_total", "held"): 51,
+        ("lockbox_audits_total", "silent"): 52,
+        ("lockbox_audits_skipped_total",): 53,
+        ("lockbox_audits_forgotten_total",): 54,
+        ("lockbox_audit_proof_bytes_total",): 55,
+        ("lockbox_audit_findings",): 56,
+        ("lockbox_audit_standing_blamed_nodes",): 57,
+        ("lockbox_audit_standing_excluded_nodes",): 58,
         ("lockbox_location_reports",): 26,
         ("lockbox_location_contradictions",): 27,
         ("lockbox_location_refuted",): 28,

@@ -32,9 +32,12 @@ STATUS = {
     "id", "region", "operator", "state", "ready", "version", "software", "members", "connections", "stripes",
     "not_ready", "shards", "corrupt", "pointers", "bytes", "repairs", "certificates", "uptime_s", "trash", "scrub",
     "last_scrub", "clock", "last_backup", "restored", "digest_mismatches", "documents", "revoked", "location",
-    "state_root", "siblings",
+    "state_root", "siblings", "audits",
 }  # fmt: skip
-LABELS = {"state", "certificate", "kind", "request", "outcome", "cause", "margin", "le"}
+LABELS = {"state", "certificate", "kind", "request", "outcome", "cause", "margin", "le", "verdict"}
+
+
+ROW = {"id", "status", "region", "location", "faults", "operator", "addresses", "state", "software"}
 
 
 @pytest.fixture
@@ -122,7 +125,7 @@ async def test_members_are_listed_with_ourselves_by_id(
         nodes[1].announcer.id.hex(): "alive",
         nodes[2].announcer.id.hex(): Status.DEAD.name.lower(),
     }
-    assert set(rows[0]) == {"id", "status", "region", "location", "operator", "addresses", "state", "software"}
+    assert set(rows[0]) == ROW
     assert (await told(watch, "status"))["members"] == {"alive": 2, "suspect": 0, "dead": 1}
 
 
