@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMMANDS = (
-    "run", "status", "members", "resume", "software-hash", "version", "init", "ca", "audit", "scrub", "backup", "restore",
+    "run", "status", "members", "resume", "software-hash", "version", "init", "ca", "audit", "scrub", "backup",
+    "restore",
 )  # fmt: skip
 
 
