@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 PAGE = 64  # parts looked up at once
 REST_MIN_S, REST_MAX_S = 1.0, 60.0  # between two looks at what is due
+LOOKS_MIN = 8  # in a period: what was put meanwhile may be due sooner
 PAUSED_S = 5.0
 PING_S = 5.0  # for who showed nothing to answer a ping
 ROUND_TRIP_MAX_S = 5.0  # longer ones give no more time
@@ -193,7 +194,7 @@ class AuditRounds:
         rest_s = REST_MAX_S if not params.enabled else PAUSED_S
         if self.word == "on":
             due_s = min(walk.due_in_s(self._next, now), self.findings.next_at() - now)
-            rest_s = min(REST_MAX_S, max(REST_MIN_S, due_s))
+            rest_s = max(REST_MIN_S, min(REST_MAX_S, params.period_s / LOOKS_MIN, due_s))
         with trio.move_on_after(rest_s):
             await self._told.wait()
             self._told = trio.Event()
