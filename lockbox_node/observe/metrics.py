@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from prometheus_client.registry import CollectorRegistry
 
-    from lockbox_node.observe.repairs import RepairWork
     from lockbox_node.observe.audits import AuditWork
+    from lockbox_node.observe.repairs import RepairWork
     from lockbox_node.observe.whereabouts import LocationWork
     from lockbox_node.ports import StoreFigures
 
