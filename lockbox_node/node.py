@@ -116,7 +116,7 @@ class Node:
         rebuilder, mender = self.rejoining.rebuilder, self.rejoining.mender
         self.healing = Healing(ports.store, discovery, rebuilder, mender, config.repair, self.guard, changes)
         self.rejoining.repair_with(self.healing)
-        judging = (ports.store, self.pool, discovery, mender.sources, ports.entropy, now_unix_s, self.healing)
+        judging = (ports.store, self.pool, discovery, self.rejoining.tell, ports.entropy, now_unix_s, self.healing)
         self.rounds = AuditRounds(*judging, self.rejoining.unconfirmed, rng.random(), config.audit)
         ports.store.on_broken = self._on_broken
         self.upkeep = Upkeep(ports.store, self.pool, ports.clock, config, Random(rng.getrandbits(64)))

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from lockbox_node.ports import Entropy
     from lockbox_node.rpc.pool import Contact
-    from lockbox_node.services.sources import Sources
     from protocol.records import Descriptor, NodeRecord
 
 PAGE = 64  # parts looked up at once
@@ -110,7 +109,7 @@ class AuditRounds:
         store: ShardStore,
         pool: Connections,
         siblings: Siblings,
-        sources: Sources,
+        tell: Callable[[NodeId, HolderTable], Awaitable[None]],
         entropy: Entropy,
         now_unix_s: Callable[[], float],
         healing: Healer,
@@ -119,7 +118,7 @@ class AuditRounds:
         params: AuditParams,
     ) -> None:
         """`unconfirmed`: whether we may hold what is stale; `start`, 0 to 1: where on the round to begin."""
-        self._store, self._pool, self._siblings, self._sources = store, pool, siblings, sources
+        self._store, self._pool, self._siblings, self._tell = store, pool, siblings, tell
         self._entropy, self._now_unix_s, self._params = entropy, now_unix_s, params
         self._healing, self._unconfirmed, self._start = healing, unconfirmed, start
         self._slow: dict[NodeId, float] = {}  # wards that were silent -> the round trip that they are allowed next
@@ -319,7 +318,7 @@ class AuditRounds:
             self._told.set()  # it is asked again sooner than the next part is due
         if shown.verdict is Verdict.MISSING or shown.refused is ErrorCode.ACCESS_DENIED:
             table = HolderTable(part.address, part.version, part.descriptor_hash, tellable(part.entries))
-            await self._sources.tell([ward], table)
+            await self._tell(ward, table)
         return shown.verdict
 
     def _found(self, part: StripePart, ward: NodeId, shown: Shown, denied: bool) -> None:

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
+from lockbox_node.errors import LockboxError
 from lockbox_node.services.lessons import Lessons
 from lockbox_node.services.mending import Mender
 from lockbox_node.services.rebuilding import Rebuilder
 from lockbox_node.services.reconciling import Reconciler
 from lockbox_node.services.sources import MembersView, Requests, Sources
+from protocol.errors import RemoteProtocolError
+from protocol.messages import TellHolders, Told
 
 if TYPE_CHECKING:
     from random import Random
@@ -77,6 +80,16 @@ class Rejoining:
         self.reconciler.missing()
         if self._healing is not None:
             self._healing.missing(table)
+
+    async def tell(self, node: NodeId, table: HolderTable) -> None:
+        """Tell a node what it should hold, and learn what it knows better. Silence is no obstacle."""
+        try:
+            reply = await self.mender.sources.ask(node, TellHolders([table], None))
+        except (LockboxError, RemoteProtocolError) as error:
+            log.info("rejoining.tell_failed", node=node.hex()[:8], reason=str(error.code))
+            return
+        assert isinstance(reply, Told), "the codec checked the type of the reply"
+        self.lessons.take(reply, [table], node)
 
     def unconfirmed(self) -> bool:
         """Whether this node was restored and is still asking its siblings."""

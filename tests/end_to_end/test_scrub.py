@@ -1,4 +1,4 @@
-"""Silent damage on a disk is found by a scrub and mended by the network, with no client asking for anything."""
+"""Silent damage on a disk is found by a scrub, or by siblings, and mended, with no client asking for anything."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchmarks.local_network import LocalNetwork, command, local_network
+from lockbox_node.errors import ExitCode
 from tests.end_to_end.test_holders import holders_of
 
 if TYPE_CHECKING:
@@ -64,6 +65,32 @@ def test_a_scrub_finds_what_a_disk_did_and_healing_replaces_it(small: LocalNetwo
     person.json("unlock", asset, "-o", str(output))
     assert output.read_bytes() == source.read_bytes()
     assert small.named(holders_of(person, asset)[0]) == name, "replaced in place"
+
+
+def test_siblings_that_audit_find_what_a_disk_did_and_its_node_mends_it(small: LocalNetwork, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.write_bytes(os.urandom(1000))
+    person = small.person("dora")
+    person.init()
+    asset = person.json("lock", str(source), "--tier", "basic")["asset"]
+    name, *others = [small.named(node) for node in holders_of(person, asset)]
+    small.verb("corrupt", name)
+    assert any(audited(small, other) == ExitCode.CORRUPT for other in others)
+    deadline = time.monotonic() + PATIENCE_S
+    while person.json("verify", asset, expect=None)["state"] != "healthy":
+        assert time.monotonic() < deadline, small.status()
+        time.sleep(0.5)
+    assert small.named(holders_of(person, asset)[0]) == name, "replaced in place"
+    assert all(not status_of(small, other)["audits"]["faults"] for other in others), "who says it is forgiven"
+
+
+def audited(network: LocalNetwork, name: str) -> int:
+    """The exit code of a round by a node."""
+    config = str(network.directory / name / "node.toml")
+    done = command("lockbox-node", "audit", "--config", config, "--json", expect=None)
+    said = json.loads(done.stdout)["pass"]
+    assert said["held"] + said["corrupt"] == said["parts"] >= 1
+    return done.returncode
 
 
 def test_the_nodes_of_a_network_believe_their_clocks(small: LocalNetwork) -> None:

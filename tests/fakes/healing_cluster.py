@@ -334,6 +334,11 @@ def peer_of(node: bytes) -> Peer:
     return Peer(node, Role.NODE, "op1", "127.0.0.1", Downgrade.NONE, None, b"", 0.0)
 
 
+async def tell(sources: Sources, node: NodeId, table: HolderTable) -> None:
+    """As `services.rejoining` does, without what is learned."""
+    await sources.tell([node], table)
+
+
 def on_damage(mender: Mender, healing: Healing, address: Address, descriptor_hash: DescriptorHash) -> None:
     """As `services.rejoining` does."""
     mender.report(address, descriptor_hash)
@@ -374,7 +379,7 @@ async def running(
             if audit is not None:
                 store.on_corrupt = partial(on_damage, mender, made)
                 entropy, clock = SeededEntropy(len(cluster.healings)), cluster.clock
-                parts = (store, view, view, sources, entropy, clock.now_unix_s, made)
+                parts = (store, view, view, partial(tell, sources), entropy, clock.now_unix_s, made)
                 cluster.rounds[node] = AuditRounds(*parts, lambda: False, node[0] / 256, audit)
                 await nursery.start(cluster.rounds[node].run)
         yield cluster

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -10,11 +11,12 @@ import trio
 from lockbox_node.core.audit import Verdict
 from lockbox_node.core.audit_pace import AuditParams
 from lockbox_node.errors import LockboxError
+from lockbox_node.ports import settled
 from protocol.errors import ErrorCode
 from simulations.identities import NOW_UNIX_S
 from tests.fakes.hamlet import QUICK, Hamlet
 from tests.fakes.memory_store import BreakingStore
-from tests.fakes.stripes import coded_parts
+from tests.fakes.stripes import DAY_S, AssetSigner, coded_parts
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
     from protocol.ids import Address, DescriptorHash
 
 PERIOD_S = 60.0
-CONFIG = replace(QUICK, audit=AuditParams(period_s=PERIOD_S, first_s=1.0, retry_s=3.0, again_s=10.0))
+COMPARED = replace(QUICK.reconcile, first_s=10_000.0)  # not in these tests: it finds what is missing too
+CONFIG = replace(
+    QUICK, reconcile=COMPARED, audit=AuditParams(period_s=PERIOD_S, first_s=1.0, retry_s=3.0, again_s=10.0)
+)
 HOLDERS = range(1, 11)
 
 
@@ -63,6 +68,22 @@ async def test_a_part_that_its_holder_forgot_is_found_and_fetched_back(autojump_
         await trio.sleep(20)
         assert not any(len(node.rounds.findings) for node in hamlet.nodes.values())
         assert not any(node.rounds.standings.all(0.0) for node in hamlet.nodes.values())
+
+
+async def test_a_judge_that_missed_a_deletion_hears_of_it_from_its_ward(autojump_clock: MockClock) -> None:
+    hamlet = audited()
+    parts = stripe_of(hamlet)
+    await hamlet.keep(parts[:1])
+    tombstone = AssetSigner("kept").tombstone(1, int(NOW_UNIX_S) + 30 * DAY_S)
+    for number in HOLDERS[1:]:
+        await settled(partial(hamlet.stores[number].delete, tombstone, parts[0].address, 1, 2**40))
+    async with hamlet.running():
+        await trio.sleep(PERIOD_S + 20)
+        view = await hamlet.look(1, parts[0].address)
+        assert (view.parts, view.tombstone) == ((), tombstone)
+        assert hamlet.nodes[1].rounds.counts[Verdict.MISSING] >= 1
+        await trio.sleep(20)
+        assert len(hamlet.nodes[1].rounds.findings) == 0
 
 
 async def test_what_one_hides_from_its_judge_is_rebuilt_elsewhere_and_it_is_given_nothing_new(
