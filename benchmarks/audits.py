@@ -1,7 +1,7 @@
 """`python -m benchmarks.audits`: what one audit of possession costs both ends, and how much of a core that is a day.
 
-A judge and its ward, each a process with a real store, over mutual TLS on loopback; the judge works as in a node
-but without a pace. CPU is what the kernel counted for each process. Beside it, in the same run, one SHA-256 of the
+A judge and its ward, each a process with a real store, over mutual TLS on loopback; the judge works as in a node,
+but with another pace. CPU is what the kernel counted for each process. Beside it, in the same run, one SHA-256 of the
 same shards; the last column is what a node spends as judge and as ward at the pace that it keeps by default.
 """
 
@@ -60,8 +60,10 @@ UNLIMITED = AdmissionParams(node_rate=1e9, node_burst=1e9)
 MEMBERS = 1000  # that the draw chooses from
 WARD_INDEX, JUDGE_INDEX = 3, 4
 KIB = 1024
-ROWS = ((KIB, 2, 400), (64 * KIB, 2, 60), (256 * KIB, 8, 24))  # shard bytes, groups, parts
+ROWS = ((KIB, 2, 100), (64 * KIB, 2, 60), (256 * KIB, 8, 24))  # shard bytes, groups, parts
 READY_S = 60.0
+PACE = 10.0  # one by one, as in a node: each has to wake up both ends
+LOOK_S = 0.5
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -166,7 +168,7 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * TICK_S
 
 
-async def audited(home: Path, shape: Shape, wire: Wire, pid: int, reps: int) -> list[Cost]:
+async def audited(home: Path, shape: Shape, wire: Wire, pid: int, reps: int, params: AuditParams) -> list[Cost]:
     """One row."""
     if not wire.poll(READY_S):
         raise TimeoutError("the ward did not start")
@@ -184,14 +186,14 @@ async def audited(home: Path, shape: Shape, wire: Wire, pid: int, reps: int) -> 
                 await settled(lambda answer, part=part: store.put(part, (), OWNER, answer))  # type: ignore[misc]
             await nursery.start(pool.run)
             rounds = AuditRounds(
-                store, pool, village, village.tell, OsEntropy(), clock.now_unix_s, village, lambda: False, 0.0, UNPACED
+                store, pool, village, village.tell, OsEntropy(), clock.now_unix_s, village, lambda: False, 0.0, params
             )
             await nursery.start(rounds.run)
             for rep in range(reps + 1):
                 before, theirs = time.process_time(), cpu_s(pid)
                 rounds.start_now()
                 while rounds.last.running:  # noqa: ASYNC110  # nobody tells
-                    await trio.sleep(0.02)
+                    await trio.sleep(LOOK_S)
                 assert rounds.last.counts == {Verdict.HELD: shape.count}, rounds.last
                 spent, spent_there = time.process_time() - before, cpu_s(pid) - theirs
                 if rep:  # the first one warms up
@@ -212,7 +214,7 @@ def hash_s(shape: Shape) -> float:
     return (time.perf_counter() - began) / times
 
 
-def measure(shape: Shape, reps: int) -> list[Cost]:
+def measure(shape: Shape, reps: int, params: AuditParams) -> list[Cost]:
     """One row, in a directory of its own."""
     with tempfile.TemporaryDirectory(prefix="lockbox-audits-") as name:
         home = Path(name)
@@ -227,7 +229,7 @@ def measure(shape: Shape, reps: int) -> list[Cost]:
         process.start()
         assert process.pid is not None
         try:
-            return trio.run(audited, home, shape, ours, process.pid, reps)
+            return trio.run(audited, home, shape, ours, process.pid, reps, params)
         finally:
             process.terminate()
             process.join()
@@ -246,13 +248,15 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--reps", type=int, default=5)
-    reps = parser.parse_args().reps
+    parser.add_argument("--pace", type=float, default=PACE, help="audits a second")
+    options = parser.parse_args()
+    reps, params = options.reps, replace(UNPACED, audits_per_s=options.pace)
     names = ("shards", "proof", "judge, ms CPU", "ward, ms CPU", "both / SHA-256", "at most a second", "of a core")
     print(f"| {' | '.join(names)} |")
     print("|---|---|---|---|---|---|---|")
     for row in ROWS:
         shape = Shape(*row)
-        costs = measure(shape, reps)
+        costs = measure(shape, reps, params)
         judge, ward, hashed = (
             statistics.median(getattr(one, name) for one in costs) for name in ("judge_ms", "ward_ms", "hash_ms")
         )

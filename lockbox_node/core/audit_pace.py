@@ -27,8 +27,8 @@ class AuditParams:
     enabled: bool = True
     period_s: float = DAY_S  # in which each of our parts is proven to a sibling, and judges stay the same
     first_s: float = 60.0  # a node that has just started does not know everybody yet
-    audits_per_s: float = 5.0
-    bytes_per_s: float = 1e6  # of proofs
+    audits_per_s: float = 2.5
+    bytes_per_s: float = 9e5  # of proofs
     in_flight_max: int = 16
     retry_s: float = 20.0  # until a ward that showed nothing is asked again; doubled each time,
     again_s: float = 300.0  # up to this
