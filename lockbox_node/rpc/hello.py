@@ -17,6 +17,7 @@ from msgspec import structs
 
 from lockbox_node.core.admission import Downgrade, Verdict, judge_hello
 from lockbox_node.core.documents import NO_RULES, Rules
+from lockbox_node.core.origins import origin_of
 from lockbox_node.errors import LockboxError, PeerUnreachable
 from lockbox_node.rpc.refusals import error_of, refusal_of
 from protocol.certificates import NetworkRoot, Role
@@ -78,8 +79,8 @@ class Peer:
 
     @property
     def rate_key(self) -> bytes:
-        """What its limits are counted by: its id, and for guests, who share one, the host as well."""
-        return self.id + self.host.encode() if self.role is Role.GUEST else self.id
+        """What its limits are counted by: its id, and for guests, who share one, where it comes from as well."""
+        return self.id + origin_of(self.host) if self.role is Role.GUEST else self.id
 
     @property
     def log_name(self) -> str:

@@ -156,8 +156,16 @@ async def test_each_asset_has_its_own_rate(one: Verifier) -> None:
     assert [one.granted(9, AssetSigner(number)) for number in range(4)] == [5] * 4
 
 
-async def test_guests_of_one_host_share_a_rate_and_others_do_not(one: Verifier) -> None:
-    guests = [Peer(GUEST.id, Role.GUEST, "", host, Downgrade.NONE, None, b"", 0.0) for host in ("a", "a", "b")]
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        ("a", "a", "b"),
+        ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
+        ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"),
+    ],
+)
+async def test_guests_of_one_host_share_a_rate_and_others_do_not(one: Verifier, hosts: tuple[str, str, str]) -> None:
+    guests = [Peer(GUEST.id, Role.GUEST, "", host, Downgrade.NONE, None, b"", 0.0) for host in hosts]
     assert [one.granted(5, peer=guest) for guest in guests] == [5, 0, 5]
 
 
