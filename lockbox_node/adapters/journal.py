@@ -46,7 +46,8 @@ class FileJournal:
             raise ConfigError(f"{directory} cannot be used: {error.strerror}", "check its permissions") from None
         word, _, boot = os.pread(self._state, STATE_BYTES, 0).strip(b"\0").partition(b" ")
         empty = not any(one.st_size for one in found)
-        self._whole = (fresh and empty) or word == CLEAN or (word == RUNNING and boot == self._boot)
+        same_boot = boot == self._boot != b""
+        self._whole = (fresh and empty) or word == CLEAN or (word == RUNNING and same_boot)
         # What is missing from it stays missing over the next starts, until nothing of that time can be fresh.
         self._doubted_until = 0.0 if self._whole else time.monotonic() + KEEP_S
         self._kept_all = True
@@ -130,8 +131,9 @@ class FileJournal:
 
 
 def _boot_id() -> bytes:
+    """Empty where the machine does not tell: then no two lives are known to be of one boot."""
     try:
         with open(BOOT_ID, "rb") as file:
             return file.read(40).strip()
     except OSError:
-        return b"unknown"
+        return b""

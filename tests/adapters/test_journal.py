@@ -75,6 +75,22 @@ def test_after_another_boot_and_a_clean_end_it_is_whole(tmp_path: Path, monkeypa
         assert second.whole
 
 
+@pytest.mark.parametrize("told", [None, b""])
+def test_a_machine_that_does_not_tell_its_boots_apart_counts_as_started_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bytes | None
+) -> None:
+    monkeypatch.setattr(journal, "BOOT_ID", str(tmp_path / "boot"))
+    if told is not None:
+        (tmp_path / "boot").write_bytes(told)
+    FileJournal(tmp_path / "ended", SIZE).close()
+    with closing(FileJournal(tmp_path / "ended", SIZE)) as after_a_clean_end:
+        assert after_a_clean_end.whole
+    FileJournal(tmp_path / "killed", SIZE).append(record(1))
+    with closing(FileJournal(tmp_path / "killed", SIZE)) as after_a_kill:
+        assert not after_a_kill.whole
+        assert after_a_kill.kept() == [record(1)]
+
+
 def test_a_record_that_was_cut_short_is_left_out_and_those_after_it_are_read(tmp_path: Path) -> None:
     first = FileJournal(tmp_path / "seen", SIZE)
     first.append(record(1))
