@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from lockbox_node.core.admission import SlidingLog
 from lockbox_node.core.grants import Needed, require_grants
+from lockbox_node.core.paces import ATTEMPTS_MAX, WINDOW_S
 from lockbox_node.core.spent import KEYS_MAX, SERVED_HERE, SHARE_MAX, Spent, use_of
-from lockbox_node.services.granting import ATTEMPTS_MAX, WINDOW_S
 from protocol.certificates import verify_grant
 from protocol.grants import GrantRequest
 from protocol.records import open_grant_request, parse, sign

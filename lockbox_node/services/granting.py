@@ -14,11 +14,12 @@ import trio
 
 from lockbox_node.core.admission import SlidingLog
 from lockbox_node.core.grants import LIFE_S, Around, judge_request, require_near, target_of
+from lockbox_node.core.paces import ATTEMPTS_MAX, WINDOW_S
 from lockbox_node.core.placement import Candidate
-from lockbox_node.core.spent import GRANTED_HERE, KEYS_MAX, SHARE_MAX, Use, unpacked, use_of
+from lockbox_node.core.spent import GRANTED_HERE, KEYS_MAX, SHARE_MAX, Use, use_of
 from lockbox_node.errors import LockboxError
 from lockbox_node.rpc.dispatch import Route
-from lockbox_node.services.redeeming import Redeeming, recalled
+from lockbox_node.services.redeeming import Redeeming, lately, recalled
 from protocol.certificates import Role
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.grants import Grant
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
     from protocol.grants import GrantRequest
     from protocol.messages import Signed
 
-ATTEMPTS_MAX = 5
-WINDOW_S = 60.0
-
 
 class Granting:
     """Serves ask_grant. `counts`: granted, and refusals by their code."""
@@ -59,7 +57,8 @@ class Granting:
         self._rates = SlidingLog(ATTEMPTS_MAX, WINDOW_S, KEYS_MAX, SHARE_MAX)
         now_unix_s = clock.now_unix_s()
         self._spent = recalled(journal, GRANTED_HERE, now_unix_s)
-        self._recall_rates(now_unix_s)
+        for use, granted_at in lately(journal, GRANTED_HERE, now_unix_s, trio.current_time()):
+            self._rates.take(use.pair, use.owner, granted_at)
 
     def routes(self) -> list[Route]:
         """Handlers for the server."""
@@ -106,14 +105,6 @@ class Granting:
         chain = list(self._identity.chain)
         grant = Grant(address, wish.requester, wish.operation, wish.nonce, expires_unix_s, chain)
         return sign(grant, self._identity)
-
-    def _recall_rates(self, now_unix_s: float) -> None:
-        """What earlier lives granted within the window still counts, by how long ago it was."""
-        now = trio.current_time()
-        uses = [use for record in self._journal.kept() if (use := unpacked(record)) is not None]
-        recent = [use for use in uses if use.kind == GRANTED_HERE and now_unix_s - use.seen_unix_s < WINDOW_S]
-        for use in sorted(recent, key=lambda use: use.seen_unix_s):
-            self._rates.take(use.pair, use.owner, min(now, now - (now_unix_s - use.seen_unix_s)))
 
 
 def around_of(discovery: Discovery, rules: Callable[[], Rules]) -> Callable[[], Around]:

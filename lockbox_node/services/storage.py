@@ -212,12 +212,15 @@ class Storage:
 
         def read(result: StripePart | LockboxError) -> None:
             if isinstance(result, LockboxError):
-                self._refuse(result, answer)
-            elif not claimed and not _names(result.entries, peer.id):
-                self._refuse(_not_a_holder(), answer)
-            else:
-                self.counts["proofs"] += 1
-                answer(self._proof(result, request.nonce))
+                return self._refuse(result, answer)
+            try:
+                if not claimed and not _names(result.entries, peer.id):
+                    raise _not_a_holder()
+                self._redeeming.check_proof(request.address, peer, claimed=claimed)
+            except LockboxError as refusal:
+                return self._refuse(refusal, answer)
+            self.counts["proofs"] += 1
+            return answer(self._proof(result, request.nonce))
 
         self._store.get(Address(request.address), DescriptorHash(request.descriptor_hash), read)
 

@@ -52,7 +52,8 @@ class Bench:
         self.store = MemoryStore(StoreParams(), self.clock)
         self.around = around(OWN, [verifier(number) for number in range(VERIFIERS)])
         self.journal = MemoryJournal()
-        self.redeeming = Redeeming(network().root, lambda: self.around, self.clock, self.journal)
+        self.now = 0.0
+        self.redeeming = self.redeems()
         self.storage = Storage(
             self.store,
             OWN,
@@ -73,6 +74,10 @@ class Bench:
         )
         routes = [*self.storage.routes(), *self.comparing.routes()]
         self.handlers = {route.request: route.handler for route in routes}
+
+    def redeems(self) -> Redeeming:
+        """A life over what the journal has kept."""
+        return Redeeming(network().root, lambda: self.around, self.clock, self.journal, lambda: self.now)
 
     def on_missing(self, table: HolderTable) -> None:
         self.missing.append(table)

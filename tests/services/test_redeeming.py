@@ -10,7 +10,7 @@ import pytest
 from lockbox_node.errors import LockboxError
 from lockbox_node.services.redeeming import Redeeming
 from protocol.errors import ErrorCode
-from protocol.messages import NUMBERS, GetShards, GetSlot, Shards, Signed
+from protocol.messages import NUMBERS, GetShards, GetSlot, Proof, Prove, Shards, Signed
 from tests.fakes.granting import around, grant, grants, network, verifier, wish
 from tests.fakes.holder_bench import CLIENT, GUEST, HOLDER, OWN, VERIFIERS, Bench, get_of, put_of
 from tests.fakes.stripes import NOW_UNIX_S, AssetSigner, Stripe, bytes_of, make_stripe
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lockbox_node.rpc.hello import Peer
 
 ELITE = (3, 8, 20)
+CANDIDATES = 79  # with the holder itself all who are near enough to grant
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def get(stripe: Stripe, request: Signed, granted: list[Signed]) -> GetShards:
 def restarted(bench: Bench) -> None:
     """The next life of the holder, over what its journal kept."""
     bench.journal = bench.journal.start()
-    bench.redeeming = Redeeming(network().root, lambda: bench.around, bench.clock, bench.journal)
+    bench.redeeming = bench.redeems()
     bench.storage._redeeming = bench.redeeming
 
 
@@ -68,6 +69,69 @@ def test_other_grants_for_a_used_request_serve_it_no_second_time(bench: Bench, s
     assert isinstance(bench.ask(get(stripe, request, [grant(verifier(at), request) for at in (0, 1)])), Shards)
     others = [grant(verifier(at), request) for at in (2, 3)]
     assert bench.refused(get(stripe, request, others)) is ErrorCode.GRANT_REPLAYED
+
+
+def served_of(bench: Bench, stripe: Stripe, count: int, quorum: int = 2) -> int:
+    """How many of `count` new requests are served, each with grants of other verifiers than the one before it."""
+    answers: list[object] = []
+    for turn in range(count):
+        request = wish(stripe.signer, CLIENT.id, time_unix_s=bench.clock.now)
+        signers = [verifier((turn + at) % (bench.around.live - 1)) for at in range(quorum)]
+        granted = [grant(signer, request, now_unix_s=bench.clock.now) for signer in signers]
+        bench.handlers[GetShards](get(stripe, request, granted), CLIENT, answers.append)  # type: ignore[call-arg]
+    refusals = [answer for answer in answers if isinstance(answer, LockboxError)]
+    assert all(refusal.code is ErrorCode.RATE_LIMITED for refusal in refusals)
+    assert all(0 < refusal.retry_after_s <= 60 for refusal in refusals)
+    return len(answers) - len(refusals)
+
+
+@pytest.mark.parametrize(("tier", "quorum", "bound"), [((1, 5, 10), 2, 7), (ELITE, 4, 6)], ids=["standard", "elite"])
+def test_grants_of_every_candidate_get_no_more_than_honest_verifiers_would_let_through(
+    bench: Bench, tier: tuple[int, int, int], quorum: int, bound: int
+) -> None:
+    """An attacker with the asset key and the grants of all candidates, who come in turns."""
+    one = make_stripe(2, tier=tier)
+    bench.ask(put_of(one))
+    bench.around = around(OWN, [verifier(number) for number in range(CANDIDATES)])
+    assert served_of(bench, one, 100, quorum) == bound
+    bench.now, bench.clock.now = 59.9, NOW_UNIX_S + 59.9
+    assert served_of(bench, one, 5, quorum) == 0
+    bench.now, bench.clock.now = 60.0, NOW_UNIX_S + 60.0
+    assert served_of(bench, one, 20, quorum) == bound
+
+
+def test_a_restart_keeps_how_often_was_served(bench: Bench, stripe: Stripe) -> None:
+    assert served_of(bench, stripe, 4) == 4
+    bench.now, bench.clock.now = 5.0, NOW_UNIX_S + 30.0  # the clock of a process begins anew
+    restarted(bench)
+    assert served_of(bench, stripe, 9) == 3
+    bench.now, bench.clock.now = 35.0, NOW_UNIX_S + 60.0
+    assert served_of(bench, stripe, 9) == 4
+
+
+def test_who_is_refused_for_its_pace_may_use_the_same_request_later(bench: Bench, stripe: Stripe) -> None:
+    assert served_of(bench, stripe, 7) == 7
+    request = wish(stripe.signer, CLIENT.id)
+    assert bench.refused(get(stripe, request, grants(request))) is ErrorCode.RATE_LIMITED
+    bench.now = 60.0
+    assert isinstance(bench.ask(get(stripe, request, grants(request))), Shards)
+
+
+def test_proofs_for_the_asset_keys_claim_have_the_pace_of_grants(bench: Bench, stripe: Stripe) -> None:
+    claim = stripe.signer.access(NUMBERS[Prove], CLIENT.id)
+    request = Prove(stripe.signer.address, stripe.parts[0].descriptor_hash, bytes(32), claim)
+    for _ in range(5):
+        assert isinstance(bench.ask(request), Proof)
+    with pytest.raises(LockboxError) as refused:
+        bench.ask(request)
+    assert (refused.value.code, refused.value.retry_after_s) == (ErrorCode.RATE_LIMITED, 60)
+    assert bench.redeeming.counts == {"RATE_LIMITED": 1}
+    bare = msgspec.structs.replace(request, access=None)
+    for _ in range(60):
+        assert isinstance(bench.ask(bare, HOLDER), Proof)
+    assert bench.refused(bare, HOLDER) is ErrorCode.RATE_LIMITED
+    bench.now = 60.0
+    assert isinstance(bench.ask(request), Proof)
 
 
 def test_a_restart_forgets_no_use(bench: Bench, stripe: Stripe) -> None:
@@ -213,7 +277,7 @@ def test_what_is_looked_at_is_the_present(bench: Bench, stripe: Stripe) -> None:
         calls.append(bench.around)
         return bench.around
 
-    bench.storage._redeeming = Redeeming(network().root, now, bench.clock, bench.journal)
+    bench.storage._redeeming = Redeeming(network().root, now, bench.clock, bench.journal, lambda: 0.0)
     bench.ask(get_of(stripe))
     bench.ask(get_of(stripe))
     assert len(calls) == 2
