@@ -22,6 +22,7 @@ from lockbox_node.core.manifest import open_slots, plan_of
 from lockbox_node.core.placement import Candidate, is_legal
 from lockbox_node.core.tiers import tier_numbered
 from lockbox_node.errors import ExitCode, LockboxError
+from protocol.errors import ErrorCode
 from protocol.messages import Proof, Prove
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from lockbox_node.core.tiers import Tier
 
 WINDOW_STRIPES = 8
+NEVER = float("inf")
 AT_RISK_MARGIN = 1  # so few nodes may still vanish
 
 
@@ -67,7 +69,9 @@ class VerifyResult:
 
 
 async def verify(vault: Vault, asset: AssetEntry) -> VerifyResult:
-    """Ask every holder of every stripe for proof. AssetNotFound, PeerUnreachable."""
+    """Ask every holder of every stripe for proof. AssetNotFound, PeerUnreachable; LockboxError RATE_LIMITED when
+    holders were asked too often for anything to be said.
+    """
     await vault.refresh()
     root = await _Stripe.of(vault, asset, b"", 0)
     if root.slot is None:
@@ -79,6 +83,8 @@ async def verify(vault: Vault, asset: AssetEntry) -> VerifyResult:
     await _prove_others(vault, asset, manifest, stripes)
     stripes.sort(key=lambda stripe: stripe.number)
     tier = tier_numbered(manifest.tier)
+    for stripe in stripes:
+        stripe.require_told(tier)
     lowest = least([stripe.margin(tier) for stripe in stripes])
     healthy = all(stripe.is_healthy(tier) for stripe in stripes)
     lines = tuple(line for stripe in stripes for line in stripe.lines())
@@ -122,6 +128,7 @@ class _Stripe:
         self._claim = vault.claim(key, Prove)
         self._nonce = bytes(fresh(NONCE_BYTES, vault.entropy))
         self._verdicts: dict[tuple[int, bytes], Verdict] = {}
+        self._limited: dict[tuple[int, bytes], LockboxError] = {}  # who did not answer because we asked too often
 
     @classmethod
     async def of(cls, vault: Vault, asset: AssetEntry, asset_salt: bytes, number: int) -> _Stripe:
@@ -156,15 +163,34 @@ class _Stripe:
         while (replies.pending or again) and trio.current_time() < deadline:
             moments = [at for at, _ in again]
             for place, outcome in await replies.take(min([deadline, *moments])):
-                again_s = again_after_s(outcome)
-                if again_s is not None:
-                    again.append((trio.current_time() + again_s, place))
+                again_at = trio.current_time() + (again_after_s(outcome) or NEVER)
+                if again_at < deadline:
+                    again.append((again_at, place))
                 else:
-                    self._verdicts[place] = self._judge(place[0], outcome)
+                    self._note(place, outcome)
             due = [place for at, place in again if at <= trio.current_time()]
             again = [entry for entry in again if entry[1] not in due]
             for place in due:
                 post(place)
+
+    def _note(self, place: tuple[int, bytes], outcome: Outcome) -> None:
+        self._verdicts[place] = self._judge(place[0], outcome)
+        if isinstance(outcome, LockboxError) and outcome.code is ErrorCode.RATE_LIMITED:
+            self._limited[place] = outcome
+
+    def require_told(self, tier: Tier) -> None:
+        """LockboxError(RATE_LIMITED) when this looks lost only because holders want to be asked later."""
+        held = self._held()
+        limited = {index: refusal for (index, _), refusal in self._limited.items() if index not in held}
+        if len(held) < tier.k <= len(held) + len(limited):
+            wait_s = min(refusal.retry_after_s for refusal in limited.values())
+            error = LockboxError(
+                "the holders of this asset were asked for proof too often within a minute",
+                f"try again in {wait_s:.0f} s",
+                ErrorCode.RATE_LIMITED,
+            )
+            error.retry_after_s = wait_s
+            raise error
 
     def _judge(self, index: int, outcome: Outcome) -> Verdict:
         assert self.slot is not None

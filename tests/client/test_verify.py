@@ -12,7 +12,8 @@ from lockbox_node.client.source import BytesSource
 from lockbox_node.client.verify import verify
 from lockbox_node.core.audit import Verdict
 from lockbox_node.core.tiers import STANDARD, TIERS, Tier
-from lockbox_node.errors import AssetNotFound, ExitCode
+from lockbox_node.errors import AssetNotFound, ExitCode, LockboxError
+from protocol.errors import ErrorCode
 from protocol.messages import LeafProof, Message, Proof, Prove
 from tests.fakes.siblings import holders_of, locked_apart
 
@@ -42,6 +43,53 @@ async def test_an_asset_with_every_part_proved_is_healthy(vault: Vault, tier: Ti
     assert {line.verdict for line in verified.holders} == {Verdict.HELD}
     assert verified.margin.nodes == tier.n - tier.k
     assert verified.margin.regions >= tier.regions_lost_max
+
+
+async def test_every_holder_is_asked_once_and_the_sixth_time_within_a_minute_is_refused_as_such(
+    cluster: Cluster, vault: Vault
+) -> None:
+    asset = await locked(vault)
+    for _ in range(5):
+        assert (await verify(vault, asset)).state == "healthy"
+    assert {node.asked["Prove"] for node in holders(cluster, asset)} == {5}
+    began = trio.current_time()
+    with pytest.raises(LockboxError) as refused:
+        await verify(vault, asset)
+    assert (refused.value.code, refused.value.exit_code) == (ErrorCode.RATE_LIMITED, ExitCode.REFUSED)
+    assert 50 < refused.value.retry_after_s <= 60
+    assert trio.current_time() - began < 1, "nobody waits for what cannot come in time"
+    await trio.sleep(refused.value.retry_after_s)
+    assert (await verify(vault, asset)).state == "healthy"
+
+
+async def test_few_holders_that_want_to_be_asked_later_are_silent(cluster: Cluster, vault: Vault) -> None:
+    asset = await locked(vault)
+    late, later = holders(cluster, asset)[:2]
+    for node, wait_s in ((late, 2.0), (later, 30.0)):
+        node.refuse[Prove] = LockboxError("too often", code=ErrorCode.RATE_LIMITED)
+        node.refuse[Prove].retry_after_s = wait_s
+    verdicts: dict[bytes, Verdict] = {}
+
+    async def look() -> None:
+        verified = await verify(vault, asset)
+        assert verified.state == "degraded"
+        verdicts.update((line.node, line.verdict) for line in verified.holders)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await trio.sleep(1)
+        del late.refuse[Prove]
+    assert (verdicts[late.id], verdicts[later.id]) == (Verdict.HELD, Verdict.SILENT)
+
+
+async def test_what_is_lost_is_not_hidden_by_few_who_want_to_be_asked_later(cluster: Cluster, vault: Vault) -> None:
+    asset = await locked(vault)
+    gone, late = holders(cluster, asset)[:8], holders(cluster, asset)[8:]
+    cluster.kill(*(node.id for node in gone))
+    for node in late:
+        node.refuse[Prove] = LockboxError("too often", code=ErrorCode.RATE_LIMITED)
+        node.refuse[Prove].retry_after_s = 30.0
+    assert (await verify(vault, asset)).state == "lost"
 
 
 async def test_every_stripe_of_a_large_asset_is_verified(vault: Vault) -> None:

@@ -60,8 +60,7 @@ def test_two_killed_holders_are_healed_without_anybody_asking(
     try:
         whole.verb("kill", *holders[:2])
         assert alice.json("verify", asset, expect=8)["state"] == "degraded"
-        until_healthy(alice, asset)
-        said = alice.json("verify", asset)
+        _, said = until_healthy(alice, asset)
         indices = sorted(holder["index"] for holder in said["holders"] if holder["verdict"] == "held")
         assert indices == list(range(tier_named("standard").n))
     finally:

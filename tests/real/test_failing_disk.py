@@ -66,8 +66,8 @@ def test_a_node_whose_disk_dies_says_so_and_its_siblings_take_over(network: Loca
 
         def moved() -> bool:
             report = alice.json("verify", asset, expect=None)
-            held = {row["node"] for row in report["holders"] if row["verdict"] == "held"}
-            return report["state"] == "healthy" and node not in held
+            held = {row["node"] for row in report.get("holders", []) if row["verdict"] == "held"}
+            return report.get("state") == "healthy" and node not in held
 
         until(moved, lambda: alice.json("verify", asset, expect=None))
         output = tmp_path / "out"
