@@ -1,9 +1,11 @@
 """Ask verifiers for leave to fetch one stripe: a quorum of grants, of distinct operators, as fast as they come.
 
 The asset key signs one request; it goes to as many verifiers as the tier names at once, and to the next candidate when
-one is slow, silent, or answers what does not hold. A verifier that says "too often" is not replaced: so the limit that
-each keeps bounds us everywhere. When every candidate was asked, what there is must do: a holder asks no more grants
-than there are live candidates in its own view. Source: DESIGN, Client pipeline, Unlock; SPEC.md, Grants.
+one is slow, silent, or answers what does not hold. One that says "too often" is asked again when that is in a moment,
+as it is when it limits its peers and not this asset. Else it may lie: it is replaced as soon as another has granted,
+unless we know of ourselves that it is true; nobody granting is believed. So an honest client escapes no limit; holders
+bound the others. When every candidate was asked, what there is must do: a holder asks no more grants than there are
+live candidates in its own view. Source: DESIGN, Client pipeline, Unlock; SPEC.md, Grants.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from lockbox_node.client.chance import fresh
-from lockbox_node.client.replies import Replies
+from lockbox_node.client.replies import AGAIN_S_MIN, Replies
 from lockbox_node.core.admission import CLAIM_AHEAD_S
 from lockbox_node.core.grants import LIFE_S, NEAR, independent, is_quorum, target_of, verifier_order
+from lockbox_node.core.paces import WINDOW_S
 from lockbox_node.errors import LockboxError, PeerUnreachable
 from protocol.certificates import verify_grant
 from protocol.errors import ErrorCode, RemoteProtocolError
@@ -37,6 +40,10 @@ if TYPE_CHECKING:
     from lockbox_node.rpc.pool import Posted
 
 NONCE_BYTES = 32
+NEVER = float("inf")
+MOMENT_S = 1.0  # a verifier that wants to be asked again so soon is asked again
+TRIES_MAX = 4  # of one verifier
+LIMITED_PER_VERIFIER = 2  # of the verifiers that a tier asks: when so many times as many say "too often", we stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +70,17 @@ class VerifierCounts:
 
 
 class _Asked:
-    """One verifier that was asked. Times are trio's."""
+    """One verifier that was asked. Times are trio's. `hedged`: the next one was asked in its place too."""
 
-    __slots__ = ("hedged", "member", "posted", "posted_at")
+    __slots__ = ("again_at", "hedged", "member", "posted", "posted_at", "tries")
 
-    def __init__(self, member: Member, posted_at: float) -> None:
+    def __init__(self, member: Member) -> None:
         self.member = member
         self.posted: Posted | None = None
-        self.posted_at = posted_at
+        self.posted_at = 0.0
+        self.again_at = NEVER
         self.hedged = False
+        self.tries = 0
 
 
 class Leave:
@@ -87,10 +96,12 @@ class Leave:
         self._tier = tier
         self._granted: dict[bytes, tuple[Candidate, Signed]] = {}
         self._limited: list[LockboxError] = []
+        self._owed = 0  # of these, how many are not replaced yet
         self._refused: list[LockboxError] = []
         self._pending: list[_Asked] = []
         self._replies: Replies[_Asked] = Replies()
         now = trio.current_time()
+        self._over = vault.restraint.is_over(key.address, now)  # by our own count
         # Who holds the stripe is not known yet: most likely those who would be given it now.
         holders = {one.node for one in vault.members.candidates(key.address, now, tier.n)}
         near = [member.candidate for member in vault.members.nearest(target_of(key.address), NEAR, now)]
@@ -108,17 +119,16 @@ class Leave:
         """
         deadline = trio.current_time() + self._vault.params.grant_s
         while not self._is_enough():
-            hopeful = sum(not asked.hedged for asked in self._pending)
             over = not self._pending or trio.current_time() >= deadline
-            if self._limited and (over or len(self._granted) + hopeful < self._tier.quorum):
-                raise min(self._limited, key=lambda refusal: refusal.retry_after_s)
+            if self._limited and (over or self._is_limit()):
+                raise self._too_often()
             if over and self._granted:
                 return
             if over:
                 raise self._none()
             for asked, outcome in await self._replies.take(min(deadline, self._next_moment())):
                 self._judge(asked, outcome)
-            self._hedge()
+            self._look_after()
 
     def grants_for(self, holder: bytes, *, all_of_them: bool = False) -> list[Signed]:
         """What to show a holder, whose own grant does not count with it: a quorum, or all that fit; distinct operators
@@ -166,6 +176,22 @@ class Leave:
                 asked.posted.forget()
         self._pending.clear()
 
+    def _is_limit(self) -> bool:
+        """Whether "too often" is believed, whatever others may still say."""
+        if self._over:
+            return bool(self._limited) and len(self._granted) + len(self._pending) < self._tier.quorum
+        return len(self._limited) >= (LIMITED_PER_VERIFIER if self._granted else 1) * self._tier.verifiers
+
+    def _too_often(self) -> LockboxError:
+        """When so many of them grant again that there is a quorum with those who did now. Nobody's wait is longer than
+        the window.
+        """
+        waits = sorted(self._limited, key=lambda refusal: refusal.retry_after_s)
+        missing = max(1, self._tier.quorum - len(self._granted))
+        refusal = waits[min(missing, len(waits)) - 1]
+        refusal.retry_after_s = min(refusal.retry_after_s, WINDOW_S)
+        return refusal
+
     def _is_enough(self) -> bool:
         return is_quorum([candidate.operator for candidate, _ in self._granted.values()], self._tier.quorum)
 
@@ -177,25 +203,37 @@ class Leave:
                 continue
             count -= 1
             self.asked += 1
-            asked = _Asked(member, trio.current_time())
+            asked = _Asked(member)
             self._pending.append(asked)
-            asked.posted = self._vault.post(member, AskGrant(self.request), self._replies.answer_to(asked))
+            self._post(asked)
+
+    def _post(self, asked: _Asked) -> None:
+        asked.posted_at, asked.again_at = trio.current_time(), NEVER
+        asked.tries += 1
+        asked.posted = self._vault.post(asked.member, AskGrant(self.request), self._replies.answer_to(asked))
 
     def _hedge_s(self) -> float:
         return max(self._vault.params.hedge_get_s, 4 * self._vault.usual_s(AskGrant))
 
     def _next_moment(self) -> float:
-        waits = [asked.posted_at for asked in self._pending if not asked.hedged]
-        return min(waits) + self._hedge_s() if waits and self._waiting else float("inf")
+        waits = [asked.posted_at + self._hedge_s() for asked in self._pending if not asked.hedged and self._waiting]
+        return min([*waits, *(asked.again_at for asked in self._pending)], default=NEVER)
 
-    def _hedge(self) -> None:
+    def _look_after(self) -> None:
         now = trio.current_time()
         for asked in list(self._pending):
-            if not asked.hedged and asked.posted_at + self._hedge_s() <= now:
+            if asked.again_at <= now:
+                self._post(asked)
+            elif not asked.hedged and asked.posted_at + self._hedge_s() <= now:
                 asked.hedged = True
                 self._ask(1)
+        if self._is_enough() or self._is_limit() or (self._limited and self._over):
+            return
+        if self._owed and self._granted:
+            self._ask(self._owed)
+            self._owed = 0
         # Grants of one operator twice: the quorum is short of operators, and nobody else is under way.
-        if not self._pending and not self._is_enough() and not self._limited:
+        if not self._pending and self._granted:
             self._ask(1)
 
     def _look(self) -> None:
@@ -217,7 +255,12 @@ class Leave:
             assert isinstance(outcome, LockboxError)
             refusal = outcome
         if refusal.code is ErrorCode.RATE_LIMITED:
+            if refusal.retry_after_s <= MOMENT_S and asked.tries < TRIES_MAX:
+                asked.again_at = trio.current_time() + max(AGAIN_S_MIN, refusal.retry_after_s)
+                self._pending.append(asked)
+                return
             self._limited.append(refusal)
+            self._owed += not asked.hedged
             return
         self._refused.append(refusal)
         if not asked.hedged:

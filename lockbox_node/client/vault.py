@@ -19,6 +19,7 @@ from lockbox_node.client.ledger import Ledger
 from lockbox_node.client.locating import Locating
 from lockbox_node.client.members import Member, MemberView
 from lockbox_node.client.nearness import Nearness
+from lockbox_node.client.restraint import Restraint
 from lockbox_node.client.rule_book import RuleBook
 from lockbox_node.core.derivation import AssetKey, access
 from lockbox_node.core.lookup import LookupParams
@@ -111,6 +112,7 @@ class Vault:
         self.nearness = Nearness()
         self.lookups = Lookups(self.pool, local.root, local.id, self.now_unix_s, self.params.lookup)
         self.ledger = Ledger(self)
+        self.restraint = Restraint()
         self._clock = ports.clock
         self.rule_book = RuleBook(local.root, self.pool, dispatcher, self.members, self.now_unix_s, documents)
         self.locating = Locating(

@@ -8,10 +8,6 @@ import pytest
 import trio
 
 from lockbox_node.client.granting import Leave, VerifierCounts
-from lockbox_node.client.lock import lock
-from lockbox_node.client.sink import MemorySink
-from lockbox_node.client.source import BytesSource
-from lockbox_node.client.unlock import UnlockResult, unlock
 from lockbox_node.core.derivation import root_key
 from lockbox_node.core.grants import target_of
 from lockbox_node.core.tiers import ELITE, STANDARD, TIERS, Tier
@@ -24,6 +20,7 @@ from protocol.records import sign
 from tests.fakes.cluster import Cluster, a_wallet
 from tests.fakes.granting import grant, wish
 from tests.fakes.stripes import AssetSigner
+from tests.fakes.unlocking import SECRET, asked, content_of, locked, whom
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,34 +28,6 @@ if TYPE_CHECKING:
     from lockbox_node.client.vault import Vault
     from lockbox_node.client.wallet import AssetEntry, Wallet
     from tests.fakes.cluster import FakeNode
-
-SECRET = b"a secret that only its owner may fetch" * 40
-
-
-async def locked(vault: Vault, tier: Tier = STANDARD, content: bytes = SECRET) -> AssetEntry:
-    asset = (await lock(vault, BytesSource(bytearray(content)), tier)).asset
-    await trio.sleep(2)  # until the pointers are spread
-    return asset
-
-
-async def content_of(vault: Vault, asset: AssetEntry) -> tuple[bytes, UnlockResult]:
-    sink = MemorySink()
-    result = await unlock(vault, asset, sink)
-    return bytes(sink.content), result
-
-
-def asked(cluster: Cluster) -> list[FakeNode]:
-    """The verifiers that were asked since the last look, nearest to nobody in particular."""
-    found = [node for node in cluster.nodes.values() if node.asked["AskGrant"]]
-    for node in found:
-        del node.asked["AskGrant"]
-    return found
-
-
-async def whom(cluster: Cluster, vault: Vault, asset: AssetEntry) -> list[FakeNode]:
-    """Those whom an unlock asks first: each unlock of an asset asks the same, in the same view."""
-    await content_of(vault, asset)
-    return asked(cluster)
 
 
 def leave_of(vault: Vault, asset: AssetEntry, tier: Tier) -> Leave:
@@ -187,74 +156,6 @@ async def test_verifiers_that_sign_without_checking_open_nothing_below_a_quorum_
     assert await refusals(cluster, vault, asset, forged, everybody) == {"ACCESS_DENIED"}
 
 
-# Rates
-
-
-async def test_the_sixth_unlock_within_a_minute_is_refused_and_says_when_to_come_again(
-    cluster: Cluster, vault: Vault
-) -> None:
-    asset = await locked(vault)
-    for _ in range(5):
-        assert (await content_of(vault, asset))[0] == SECRET
-    with pytest.raises(LockboxError) as refused:
-        await content_of(vault, asset)
-    assert refused.value.code is ErrorCode.RATE_LIMITED
-    assert 0 < refused.value.retry_after_s <= 60
-    await trio.sleep(refused.value.retry_after_s)
-    assert (await content_of(vault, asset))[0] == SECRET
-
-
-async def test_a_rate_limit_is_told_at_once_though_another_verifier_is_silent(cluster: Cluster, vault: Vault) -> None:
-    asset = await locked(vault)
-    first = await whom(cluster, vault, asset)
-    for _ in range(4):
-        await content_of(vault, asset)
-    first[0].silent.add(AskGrant)
-    began = trio.current_time()
-    with pytest.raises(LockboxError) as refused:
-        await content_of(vault, asset)
-    assert refused.value.code is ErrorCode.RATE_LIMITED
-    assert trio.current_time() - began < 1
-
-
-async def test_a_rate_limit_is_not_escaped_to_other_verifiers(cluster: Cluster, vault: Vault) -> None:
-    asset = await locked(vault)
-    first = await whom(cluster, vault, asset)
-    for _ in range(4):
-        await content_of(vault, asset)
-    for _ in range(16):
-        with pytest.raises(LockboxError) as refused:
-            await content_of(vault, asset)
-        assert refused.value.code is ErrorCode.RATE_LIMITED
-    assert set(map(id, asked(cluster))) == set(map(id, first))
-
-
-@pytest.mark.parametrize(("tier", "bound"), [(STANDARD, 7), (ELITE, 6)], ids=["standard", "elite"])
-async def test_of_a_hundred_unlocks_at_once_only_as_many_succeed_as_the_verifiers_rates_allow(
-    cluster: Cluster, vault: Vault, tier: Tier, bound: int
-) -> None:
-    asset = await locked(vault, tier)
-    read: list[bytes] = []
-    codes: list[ErrorCode] = []
-
-    async def one() -> None:
-        try:
-            read.append((await content_of(vault, asset))[0])
-        except LockboxError as refused:
-            codes.append(refused.code)
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(100):
-            nursery.start_soon(one)
-    assert bound == 5 * tier.verifiers // tier.quorum
-    assert 5 <= len(read) <= bound
-    granted = [node.granting.counts["granted"] for node in cluster.nodes.values() if node.granting.counts]
-    assert granted == [5] * tier.verifiers
-    assert set(read) == {SECRET}
-    assert set(codes) == {ErrorCode.RATE_LIMITED}
-    assert len(read) + len(codes) == 100
-
-
 async def test_when_holders_accept_no_grant_the_reason_is_told_and_no_want_of_shards(
     cluster: Cluster, vault: Vault
 ) -> None:
@@ -354,16 +255,6 @@ async def test_a_client_that_knows_the_address_but_not_the_key_gets_no_shard(
             await thief.pool.request(member.contact, AskGrant(request))
         assert refused.value.code is ErrorCode.GRANT_FOREIGN
     assert sum(node.asked["GetShards"] for node in cluster.nodes.values()) == len(tries) * STANDARD.n
-
-
-async def test_another_client_with_the_words_has_a_rate_of_its_own(
-    cluster: Cluster, wallet: Wallet, vault: Vault
-) -> None:
-    asset = await locked(vault)
-    for _ in range(5):
-        await content_of(vault, asset)
-    async with cluster.client(wallet, number=2) as other:
-        assert (await content_of(other, asset))[0] == SECRET
 
 
 async def test_a_guest_with_the_words_unlocks(cluster: Cluster, wallet: Wallet, vault: Vault) -> None:
