@@ -44,6 +44,7 @@ _EXIT_OF_CODE = {
     ErrorCode.GRANTS_TOO_FEW: ExitCode.REFUSED,
     ErrorCode.TIER_VIOLATION: ExitCode.REFUSED,
     ErrorCode.RATE_LIMITED: ExitCode.REFUSED,
+    ErrorCode.BUSY: ExitCode.REFUSED,
     ErrorCode.INVALID_SOFTWARE_VERSION: ExitCode.REFUSED,
     ErrorCode.REVOKED: ExitCode.REFUSED,
     ErrorCode.NOT_A_MEMBER: ExitCode.REFUSED,

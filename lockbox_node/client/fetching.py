@@ -35,9 +35,11 @@ if TYPE_CHECKING:
 
 WORKER_BYTES_MIN = 512 * 1024  # of shards to hash: below, a thread costs more than it gives
 GRANT_CODES = frozenset(code for code in ErrorCode if code.startswith("GRANT"))
+LATER = (ErrorCode.BUSY, ErrorCode.RATE_LIMITED)
 MORE_GRANTS = GRANT_CODES - {ErrorCode.GRANT_REPLAYED}
 WIDEN_TRIES = 8  # then the holder's own word counts
 GRANTS_AGAIN_S = 0.3  # while further verifiers are asked
+LATER_S_MAX = 600.0  # whatever a holder says
 TRIES_MAX = 20  # of one holder that asks us to come back later
 NEVER = float("inf")
 
@@ -71,6 +73,7 @@ class Fetch:
         self._table = table
         self._leave = leave
         self._ungranted: list[LockboxError] = []  # what holders said to our grants
+        self._later: dict[int, LockboxError] = {}  # by index: what was said by who wants to be asked later
         self._good: list[dict[int, bytes]] = []
         self._waiting = deque(self._order())
         self._pending: list[Attempt] = []
@@ -97,7 +100,7 @@ class Fetch:
         self._ask(k)
         moved_at = trio.current_time()
         while not self._complete():
-            if not self._pending:
+            if self._is_hopeless(moved_at):
                 raise self._short(k)
             for attempt, outcome in await self._replies.take(self._next_moment(moved_at)):
                 if attempt in self._pending:
@@ -107,6 +110,11 @@ class Fetch:
             if trio.current_time() >= moved_at + self._vault.params.get_s and not self._complete():
                 raise self._short(k)
             self._look_after()
+
+    def _is_hopeless(self, moved_at: float) -> bool:
+        """Nobody will say anything in time: all have answered, or want to be asked too late."""
+        limit = moved_at + self._vault.params.get_s
+        return not any(attempt.again_at == NEVER or attempt.again_at < limit for attempt in self._pending)
 
     def decode(self, group: int, length: int) -> memoryview:
         """The first `length` bytes of a group."""
@@ -188,6 +196,9 @@ class Fetch:
         attempt.posted = None  # its answer holds this attempt: a cycle
         if isinstance(outcome, LockboxError):
             again_s = again_after_s(outcome)
+            self._later.pop(attempt.index, None)
+            if outcome.code in LATER:
+                self._later[attempt.index] = outcome
             if outcome.code in MORE_GRANTS:  # then with every grant that has come
                 hopeful = self._leave.widen()
                 if attempt.tries == 1:
@@ -260,6 +271,9 @@ class Fetch:
         reached = min((len(group) for group in self._good), default=0)
         if self._ungranted and reached + len(self._ungranted) >= (self.needed or k):
             return self._ungranted[0]
+        later = [error for index, error in self._later.items() if not any(index in group for group in self._good)]
+        if later and reached + len(later) >= (self.needed or k):
+            return _come_again(later, (self.needed or k) - reached)
         placed = len({index for index, _ in self._table.holders})
         needed = self.needed or k
         corrupt = f", {self.corrupt} of them corrupt" if self.corrupt else ""
@@ -267,6 +281,19 @@ class Fetch:
             f"{reached} of {needed} needed shards of this asset can be reached ({placed} were placed{corrupt})",
             "start more holders, or wait and try again",
         )
+
+
+def _come_again(later: list[LockboxError], missing: int) -> LockboxError:
+    """What to tell when the holders are there and serve later: when so many of them do as are missing."""
+    waits = sorted(later, key=lambda error: error.retry_after_s)
+    last = waits[missing - 1]
+    wait_s = min(max(AGAIN_S_MIN, last.retry_after_s), LATER_S_MAX)
+    why = "were asked for it too often" if last.code is ErrorCode.RATE_LIMITED else "are busy or have just started"
+    error = LockboxError(
+        f"enough holders of this asset are there, but {why}", f"try again in {max(1.0, wait_s):.0f} s", last.code
+    )
+    error.retry_after_s = wait_s
+    return error
 
 
 def _good_groups(descriptor: Descriptor, reply: Shards) -> list[int]:

@@ -282,6 +282,16 @@ class Leave:
 
     def _none(self) -> LockboxError:
         answered = [error for error in self._refused if not isinstance(error, PeerUnreachable)]
+        busy = sorted(error.retry_after_s for error in answered if error.code is ErrorCode.BUSY)
+        if busy:
+            wait_s = min(busy[min(self._tier.quorum, len(busy)) - 1], LIFE_S)
+            error = LockboxError(
+                "the verifiers of this asset are busy or have just started",
+                f"try again in {wait_s:.0f} s",
+                ErrorCode.BUSY,
+            )
+            error.retry_after_s = wait_s
+            return error
         if answered:
             return answered[0]
         return PeerUnreachable(f"none of {self.asked} verifiers answers", "check the connection, then try again")

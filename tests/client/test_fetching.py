@@ -19,7 +19,7 @@ from lockbox_node.client.source import BytesSource
 from lockbox_node.client.unlock import unlock
 from lockbox_node.core.derivation import root_key
 from lockbox_node.core.tiers import ELITE, STANDARD, TIERS, Tier, tier_numbered
-from lockbox_node.errors import NotEnoughShards, RequestRefused
+from lockbox_node.errors import ExitCode, LockboxError, NotEnoughShards, RequestRefused
 from protocol.errors import ErrorCode
 from protocol.grants import Grant
 from protocol.messages import AskGrant, FindHolders, GetShards, Message, Shards, Signed
@@ -162,9 +162,51 @@ async def test_a_holder_that_is_always_busy_is_not_asked_for_ever(cluster: Clust
     asset, table = await table_of(vault)
     for node in holders(cluster, asset):
         node.refuse[GetShards] = RequestRefused("busy", "", ErrorCode.BUSY)
-    with pytest.raises(NotEnoughShards), trio.fail_after(60):
+    with pytest.raises(LockboxError) as caught, trio.fail_after(60):
         await (await fetch_of(vault, asset, table)).run(STANDARD.k)
+    assert caught.value.code is ErrorCode.BUSY
     assert max(node.asked["GetShards"] for node in cluster.nodes.values()) <= 20
+
+
+def later(code: ErrorCode, wait_s: float) -> RequestRefused:
+    error = RequestRefused("later", "", code)
+    error.retry_after_s = wait_s
+    return error
+
+
+@pytest.mark.parametrize("code", [ErrorCode.BUSY, ErrorCode.RATE_LIMITED])
+async def test_holders_that_serve_later_are_no_lost_shards(cluster: Cluster, vault: Vault, code: ErrorCode) -> None:
+    """As after a loss of power, for a minute: what is told is when to come again, and at once."""
+    asset, table = await table_of(vault)
+    for place, node in enumerate(holders(cluster, asset)):
+        node.refuse[GetShards] = later(code, 40.0 + place)
+    began = trio.current_time()
+    with pytest.raises(LockboxError) as caught:
+        await (await fetch_of(vault, asset, table)).run(STANDARD.k)
+    error = caught.value
+    assert (error.code, error.retryable, error.exit_code) == (code, True, ExitCode.REFUSED)
+    assert error.retry_after_s == 40.0 + STANDARD.k - 1, "when k of them serve"
+    assert trio.current_time() - began < 1
+
+
+async def test_what_is_missing_when_too_few_serve_later_is_shards(cluster: Cluster, vault: Vault) -> None:
+    asset, table = await table_of(vault)
+    for place, node in enumerate(holders(cluster, asset)):
+        if place < STANDARD.k - 1:
+            node.refuse[GetShards] = later(ErrorCode.BUSY, 40.0)
+        else:
+            cluster.forget(node, asset.address)
+    with pytest.raises(NotEnoughShards):
+        await (await fetch_of(vault, asset, table)).run(STANDARD.k)
+
+
+async def test_who_serves_now_makes_up_for_those_who_serve_later(cluster: Cluster, vault: Vault) -> None:
+    asset, table = await table_of(vault)
+    for node in holders(cluster, asset)[: STANDARD.n - STANDARD.k]:
+        node.refuse[GetShards] = later(ErrorCode.BUSY, 40.0)
+    fetch = await fetch_of(vault, asset, table)
+    await fetch.run(STANDARD.k)
+    assert fetch.fetched == STANDARD.k
 
 
 async def test_a_cancelled_fetch_wants_no_more_answers(cluster: Cluster, vault: Vault) -> None:

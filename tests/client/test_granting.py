@@ -221,6 +221,18 @@ async def test_when_nobody_verifies_it_is_said(cluster: Cluster, vault: Vault) -
     assert trio.current_time() - began <= 6
 
 
+async def test_verifiers_that_have_just_started_are_no_refusal_of_the_owner(cluster: Cluster, vault: Vault) -> None:
+    asset = await locked(vault)
+    for place, node in enumerate(cluster.nodes.values()):
+        node.refuse[AskGrant] = RequestRefused("doubtful", "", ErrorCode.BUSY)
+        node.refuse[AskGrant].retry_after_s = 30.0 + place
+    with pytest.raises(LockboxError) as refused:
+        await content_of(vault, asset)
+    error = refused.value
+    assert (error.code, error.retryable, error.exit_code) == (ErrorCode.BUSY, True, ExitCode.REFUSED)
+    assert error.retry_after_s == 31.0
+
+
 # Others
 
 
