@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import structlog
 import trio
 
+from lockbox_node.core.arrivals import Arrivals
 from lockbox_node.errors import ConfigError, PeerUnreachable
 from protocol.errors import ErrorCode
 
@@ -47,6 +48,8 @@ class TcpParams:
     dial_timeout_s: float = 5.0  # name, TCP and TLS together
     handshake_timeout_s: float = 5.0  # of a peer that came to us
     handshakes_max: int = 128  # in flight; one more cuts the oldest
+    source_rate: float = 200.0  # connections a second from one IPv4 address or IPv6 /48; one more is closed at once
+    source_burst: float = 2000.0  # a hundred nodes behind one address, and their clients, start together
     connections_max: int = 2048  # accepted and not ended yet; one more is closed at once
     backlog: int = 1024
     accept_backoff_s: float = 0.1  # after EMFILE and its kin
@@ -69,6 +72,7 @@ class Turned(StrEnum):
     GONE = "gone"  # left during the handshake
     SLOW = "slow"
     CROWDED = "crowded"  # handshakes_max or connections_max
+    TOO_OFTEN = "too_often"  # from one place
     BROKEN = "broken"
 
 
@@ -189,6 +193,7 @@ class TcpNetwork:
         self._handshakes: OrderedDict[int, trio.CancelScope] = OrderedDict()  # oldest first
         self._log_again_at: dict[str, float] = {}  # by reason; the reasons are few
         self._next = 0
+        self._arrivals = Arrivals(params.source_rate, params.source_burst)
         self.turned_away: Counter[Turned] = Counter()
         self.accepted = 0  # handshakes that ended well, since the start
         self.open_connections = 0  # of those that came to us, in handshake or served
@@ -251,9 +256,10 @@ class TcpNetwork:
                     await trio.sleep(self._params.accept_backoff_s)
                     return
                 continue
-            if self.open_connections >= self._params.connections_max:
+            is_crowded = self.open_connections >= self._params.connections_max
+            if is_crowded or self._arrivals.take(address[0], trio.current_time()):
                 sock.close()
-                self._turn_away(Turned.CROWDED)
+                self._turn_away(Turned.CROWDED if is_crowded else Turned.TOO_OFTEN)
                 continue
             self.open_connections += 1
             peers.start_soon(self._welcome, sock, address[0].removeprefix("::ffff:"), handler)

@@ -304,3 +304,18 @@ async def test_each_reason_is_logged_once_and_never_with_the_address(node: NodeI
             await settle_down(network, Turned.NOT_TLS, 5)
     assert [(line["event"], line["reason"]) for line in logs] == [("turned_away", "not_tls")]
     assert "127.0.0" not in str(logs)
+
+
+async def test_who_comes_too_often_is_closed_before_any_tls(node: NodeIdentity, client: ClientIdentity) -> None:
+    network = TcpNetwork(node, params=TcpParams(source_rate=0.001, source_burst=3.0))
+    with structlog.testing.capture_logs() as logs:
+        async with serving(network) as port:
+            for _ in range(3):
+                assert await is_served(client, port)
+            for _ in range(5):
+                async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                    assert await stream.receive_some(1) == b""
+            assert network.turned_away == {Turned.TOO_OFTEN: 5}
+            assert network.accepted == 3
+    assert [log["reason"] for log in logs if log["event"] == "turned_away"] == ["too_often"]
+    assert "127.0.0.1" not in str(logs)
