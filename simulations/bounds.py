@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lockbox_node.core.admission import BUCKETS_MAX
+from lockbox_node.core.allowances import PEERS_MAX
 from lockbox_node.rpc.pool import DEFAULTS as POOL
 from lockbox_node.rpc.server import DEFAULTS as SERVER
 from lockbox_node.services.lessons import LESSONS_MAX
@@ -71,7 +71,7 @@ def _connections(node: Node) -> Iterator[Bound]:
     yield Bound("visitors", server.visitors, server._params.visitors_max)
     yield Bound("visits of one peer", max(server._visits.values(), default=0), server._params.visits_max)
     yield Bound("peers that have not said Hello", server._greeting, server._params.hellos_max)
-    yield Bound("rates remembered", len(node.dispatcher._rates._buckets), BUCKETS_MAX)
+    yield Bound("rates remembered", len(node.dispatcher.allowances), PEERS_MAX)
     yield from _queues(every)
 
 

@@ -53,7 +53,6 @@ CLOCK_DOWNGRADE_S = 300.0
 CLAIM_PAST_S = 300.0
 CLAIM_AHEAD_S = 60.0
 ROUNDING = 1e-6  # of a token: who waits for as long as it was told gets its token, whatever floats make of it
-BUCKETS_MAX = 4096  # peers whose rate is remembered
 
 _NODE = frozenset({Role.NODE})
 _STORING = frozenset({Role.NODE, Role.CLIENT})
@@ -254,26 +253,9 @@ class Bucket:
         self._level = level
         return (tokens - level) / self._rate
 
-
-class Rates:
-    """One bucket per peer, so that nobody gains by more connections.
-
-    Above BUCKETS_MAX the one that came longest ago is forgotten; a connection keeps the bucket that it was given.
-    """
-
-    def __init__(self, params: AdmissionParams = DEFAULTS) -> None:
-        self._params = params
-        self._buckets: OrderedDict[bytes, Bucket] = OrderedDict()
-
-    def bucket(self, peer: bytes, role: Role, now: float) -> Bucket:
-        """The bucket of a newly connected `peer` (whatever tells it from others)."""
-        bucket = self._buckets.get(peer)
-        if bucket is None:
-            bucket = self._buckets[peer] = Bucket(*self._params.of(role), now)
-            if len(self._buckets) > BUCKETS_MAX:
-                self._buckets.popitem(last=False)
-        self._buckets.move_to_end(peer)
-        return bucket
+    def charge(self, tokens: float) -> None:
+        """Take tokens that are used already, beyond what is there: until they are made up for `take` refuses."""
+        self._level -= tokens
 
 
 def rate_limited(retry_after_s: float) -> LockboxError:

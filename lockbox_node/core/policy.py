@@ -1,7 +1,8 @@
 """What a network's policy may set, and who goes by it.
 
 Nodes: `healing`, `hold-off`, `sweep`, `guard`, `audit`, `client-quota`, which override what the node is configured
-with. Clients and nodes: `tiers`, those on offer (what stands is kept, whatever its tier), and `location`. The
+with, and `client-requests` and `client-bytes`, what one client may ask and move in a second at one node (guests no
+more). Clients and nodes: `tiers`, those on offer (what stands is kept, whatever its tier), and `location`. The
 authority: `ids-per-operator`, how many node ids it gives to one operator. Whoever signs a policy is told of a wrong
 word (ConfigError); a setting that cannot be used is ignored by who obeys, since a later version may know more. Source:
 DESIGN, sections 3, 6 and 9.
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
 
 KNOWN = (
     "healing=on|off, hold-off=S, sweep=S, guard=S, audit=S, location=claimed|measured, client-quota=BYTES, "
-    "tiers=NAME,..., ids-per-operator=N"
+    "tiers=NAME,..., client-requests=N, client-bytes=N, ids-per-operator=N"
 )
 IDS_MAX = 20_000  # as many as there can be members
 QUOTA_MAX = 10**15  # bytes that one client may keep at one node
+RATE_MAX = 10**12  # requests or bytes a second
+BYTES_RATE_MIN = 1024  # bytes a second: below it not even papers get through
 _DIGITS = re.compile("[0-9]{1,16}")
 
 
@@ -39,6 +42,8 @@ class Governed:
     guard: GuardParams = field(default_factory=GuardParams)
     audit: AuditParams = field(default_factory=AuditParams)
     client_quota_bytes: int | None = None  # at one node; None = as it is configured
+    client_requests: float | None = None  # a second, of one client at one node; None = as it is configured
+    client_bytes: float | None = None  # the same, in and out; None = no bound
     tiers: tuple[Tier, ...] = TIERS  # on offer
     ids_per_operator_max: int = IDS_MAX
     measured: bool = False  # nodes whose place is refuted hold nothing new
@@ -63,6 +68,10 @@ class Governed:
                 return replace(self, tiers=_tiers(value))
             case "client-quota" if _DIGITS.fullmatch(value) and int(value) <= QUOTA_MAX:
                 return replace(self, client_quota_bytes=int(value))
+            case "client-requests" if _DIGITS.fullmatch(value) and 1 <= int(value) <= RATE_MAX:
+                return replace(self, client_requests=float(value))
+            case "client-bytes" if _DIGITS.fullmatch(value) and BYTES_RATE_MIN <= int(value) <= RATE_MAX:
+                return replace(self, client_bytes=float(value))
             case "ids-per-operator" if _DIGITS.fullmatch(value) and 1 <= int(value) <= IDS_MAX:
                 return replace(self, ids_per_operator_max=int(value))
         raise ConfigError(f"{key}={value} is not a policy", KNOWN)

@@ -156,13 +156,19 @@ class Connection:
         """Wait until another call may be posted without piling up: back-pressure. Returns at once when it is gone."""
         await self._until(self._has_room)
 
-    def reply(self, call: int, number: int, reply: Message) -> None:
-        """Answer a call of the peer. Nothing happens when the connection is gone."""
-        if self._answering(call):
-            if self._queued_bytes > self._params.out_bytes_max:
-                self._push_refusal(call, number, refusal_of(busy("too many answers wait for you to read")))
-            else:
-                self._push(encode_reply(call, reply, number))
+    def bytes_of(self, call: int) -> int:
+        """The size of a call of the peer that is not answered yet."""
+        return self._serving[call]
+
+    def reply(self, call: int, number: int, reply: Message) -> int:
+        """Answer a call of the peer; the bytes of it. Nothing happens when the connection is gone."""
+        if not self._answering(call):
+            return 0
+        if self._queued_bytes > self._params.out_bytes_max:
+            self._push_refusal(call, number, refusal_of(busy("too many answers wait for you to read")))
+            return 0
+        self._push(frame := encode_reply(call, reply, number))
+        return len(frame)
 
     def refuse(self, call: int, number: int, refusal: Refusal) -> None:
         """Refuse a call of the peer. Nothing happens when the connection is gone."""

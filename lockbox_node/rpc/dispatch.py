@@ -19,7 +19,8 @@ import structlog
 import trio
 
 from lockbox_node.core import admission
-from lockbox_node.core.admission import AdmissionParams, Rates, permitted, rate_limited, refusal_reason
+from lockbox_node.core.admission import AdmissionParams, permitted, rate_limited, refusal_reason
+from lockbox_node.core.allowances import Allowances
 from lockbox_node.core.documents import NO_RULES
 from lockbox_node.errors import LockboxError
 from lockbox_node.ports import Answer
@@ -54,7 +55,7 @@ class Dispatcher:
     """The table of routes, the rates per peer, and the counters."""
 
     def __init__(self, params: AdmissionParams = admission.DEFAULTS) -> None:
-        self._rates = Rates(params)
+        self.allowances = Allowances(params)
         self.rules = NO_RULES  # of the network's documents: what who comes or is dialled from now on is judged by
         self.serving = True  # else everybody is told to come again
         self._sync: dict[type[Message], SyncHandler] = {}
@@ -74,7 +75,7 @@ class Dispatcher:
 
     def session(self, peer: Peer) -> Session:
         """What serves one connection of `peer`."""
-        return Session(self, peer, self._sync, self._tasks, self._rates)
+        return Session(self, peer, self._sync, self._tasks)
 
 
 class Session:
@@ -86,19 +87,19 @@ class Session:
         peer: Peer,
         sync: dict[type[Message], SyncHandler],
         tasks: dict[type[Message], TaskHandler],
-        rates: Rates,
     ) -> None:
         self._counters, self._peer, self._sync, self._tasks = counters, peer, sync, tasks
         self._permitted = permitted(peer.role, peer.reads_only)
-        self._bucket = rates.bucket(peer.rate_key, peer.role, trio.current_time())
+        self._allowance = counters.allowances.of(peer.rate_key, peer.role, trio.current_time())
 
     def __call__(self, connection: Connection, call: int, number: int, request: Message) -> None:
         """Check, then hand over to the handler."""
         kind = type(request)
         answer = partial(self._answer, connection, call, number, kind.__name__)
         if (objection := self._objection(kind)) is not None:
-            answer(objection)
-        elif (handler := self._sync.get(kind)) is not None:
+            return answer(objection)
+        self._allowance.charge(connection.bytes_of(call))
+        if (handler := self._sync.get(kind)) is not None:
             try:
                 handler(request, self._peer, answer)
             except (LockboxError, RemoteProtocolError) as error:
@@ -110,7 +111,7 @@ class Session:
             answer(LockboxError(f"{kind.__name__} is not served here", code=ErrorCode.UNSUPPORTED))
 
     def _objection(self, kind: type[Message]) -> LockboxError | None:
-        wait_s = self._bucket.take(trio.current_time())
+        wait_s = self._allowance.take(trio.current_time())
         if wait_s:
             return rate_limited(wait_s)
         if not self._counters.serving:
@@ -143,7 +144,7 @@ class Session:
         """Send what a handler has to say. It may come from any task: what fails here ends this connection alone."""
         try:
             if isinstance(result, Message):
-                connection.reply(call, number, result)
+                self._allowance.charge(connection.reply(call, number, result))
                 self._counters.served[name] += 1
             else:
                 refusal = refusal_of(result)

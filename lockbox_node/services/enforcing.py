@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import structlog
+import trio
 
 from lockbox_node.core.admission import Downgrade
 from lockbox_node.core.documents import NO_RULES, Rules
@@ -86,6 +87,7 @@ class Enforcing:
         self._guard.obey(governed.guard)
         self._rounds.obey(governed.audit)
         self._storage.governed = governed
+        self._dispatcher.allowances.obey(governed, trio.current_time())
         self._measuring.obey(enforced=governed.measured)
         log.info(
             "policy.in_force",

@@ -10,13 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockbox_node.core import admission
 from lockbox_node.core.admission import (
     ALLOWED,
     AdmissionParams,
     Bucket,
     Downgrade,
-    Rates,
     SlidingLog,
     access_claim_judge,
     judge_hello,
@@ -260,23 +258,11 @@ def test_waiting_as_long_as_told_gives_the_token(rate: float, now: float) -> Non
     assert bucket.take(now + bucket.take(now) + 1e-9 * max(now, 1.0)) == 0.0
 
 
-def test_connections_of_one_peer_share_a_bucket() -> None:
-    rates = Rates(AdmissionParams(guest_rate=1.0, guest_burst=2.0))
-    first, second = (rates.bucket(b"guest", Role.GUEST, 0.0) for _ in range(2))
-    assert [first.take(0.0), second.take(0.0)] == [0.0, 0.0]
-    assert first.take(0.0) > 0
-    assert rates.bucket(b"other", Role.GUEST, 0.0).take(0.0) == 0.0
-
-
-def test_the_table_of_buckets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission, "BUCKETS_MAX", 2)
-    rates = Rates()
-    first = rates.bucket(b"1", Role.CLIENT, 0.0)
-    second = rates.bucket(b"2", Role.CLIENT, 0.0)
-    assert rates.bucket(b"1", Role.CLIENT, 0.0) is first
-    rates.bucket(b"3", Role.CLIENT, 0.0)
-    assert rates.bucket(b"1", Role.CLIENT, 0.0) is first
-    assert rates.bucket(b"2", Role.CLIENT, 0.0) is not second
+def test_what_is_charged_beyond_what_is_there_is_made_up_for_first() -> None:
+    bucket = Bucket(rate=10.0, burst=20.0, now=0.0)
+    bucket.charge(50.0)
+    assert bucket.take(0.0, 0.0) == pytest.approx(3.0)
+    assert bucket.take(3.0, 0.0) == 0
 
 
 def test_rates_that_cannot_be_are_named() -> None:

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from lockbox_node.core.admission import AdmissionParams
+from lockbox_node.core.policy import Governed
 from lockbox_node.errors import LockboxError, PeerUnreachable, RequestRefused, StoreFull
 from lockbox_node.rpc.connection import ConnectionParams
 from lockbox_node.rpc.dispatch import Route
@@ -112,6 +113,29 @@ async def test_too_many_requests_are_refused_with_a_time(autojump_clock: MockClo
         assert (await refused(client, node, PING)).code is ErrorCode.RATE_LIMITED  # a new connection does not help
         await trio.sleep(0.5)
         assert await client.pool.request(node.contact, PING) == Pong(7, 1)
+
+
+async def test_a_policy_bounds_requests_and_bytes_of_who_is_connected_at_once(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        node, client, sibling = await w.node(routes=STORING), await w.client(), await w.node()
+        assert node.server is not None
+        await client.pool.request(node.contact, GET)
+        allowances = node.dispatcher.allowances
+        allowances.obey(Governed().under("client-requests", "1"), trio.current_time())
+        for _ in range(2):
+            await client.pool.request(node.contact, GET)
+        error = await refused(client, node, GET)
+        assert (error.code, error.retry_after_s) == (ErrorCode.RATE_LIMITED, 1.0)
+        allowances.obey(Governed().under("client-bytes", "1024"), trio.current_time())
+        large = PutStripe(Signed(b"x" * 16_384, bytes(64)), [b"slot"], 0, [], [])
+        await client.pool.request(node.contact, large)  # what has come is served; then it is made up for
+        error = await refused(client, node, GET)
+        assert error.code is ErrorCode.RATE_LIMITED
+        assert 13 < error.retry_after_s < 15
+        for _ in range(9):
+            await sibling.pool.request(node.contact, large)
+        await trio.sleep(error.retry_after_s)
+        assert await client.pool.request(node.contact, GET) == Slots([], None)
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -258,10 +258,16 @@ async def test_a_policy_is_in_force_until_another_is_and_the_configuration_holds
     async with running([first, second]):
         await trio.sleep(5)
         first.documents.take(
-            [policy(town, 1, healing="off", hold_off="2", guard="1", audit="60", tiers="elite", colour="red")]
+            [
+                policy(
+                    town, 1, healing="off", hold_off="2", guard="1", audit="60", tiers="elite", colour="red",
+                    client_requests="7",
+                )
+            ]
         )
         await trio.sleep(5)
         for node in (first, second):
+            assert node.dispatcher.allowances._requests == 7.0
             assert not node.healing.active
             assert (node.healing._params.hold_off_s, node.guard._params.quiet_s) == (2.0, 1.0)
             assert node.rounds.params.period_s == 60.0
@@ -273,6 +279,7 @@ async def test_a_policy_is_in_force_until_another_is_and_the_configuration_holds
             assert (node.healing._params.hold_off_s, node.guard._params.quiet_s) == (9.0, 1.0)
             assert node.rounds.params == Config().audit
             assert node.storage.governed.tiers == TIERS
+            assert node.dispatcher.allowances._requests is None
 
 
 class Listeners(dict[tuple[str, int], Any]):
