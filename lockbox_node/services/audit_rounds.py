@@ -234,7 +234,7 @@ class AuditRounds:
                     page = await settled(partial(self._store.summaries, after, PAGE))
                 except LockboxError as error:
                     log.warning("audit.pass_cut", reason=str(error.code))
-                    return
+                    break
                 for summary in page:
                     figures.parts += 1
                     await self._begin(lanes, partial(self._audit, summary, figures))

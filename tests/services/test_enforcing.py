@@ -260,7 +260,14 @@ async def test_a_policy_is_in_force_until_another_is_and_the_configuration_holds
         first.documents.take(
             [
                 policy(
-                    town, 1, healing="off", hold_off="2", guard="1", audit="60", tiers="elite", colour="red",
+                    town,
+                    1,
+                    healing="off",
+                    hold_off="2",
+                    guard="1",
+                    audit="60",
+                    tiers="elite",
+                    colour="red",
                     client_requests="7",
                 )
             ]
