@@ -25,6 +25,7 @@ from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.grants import Grant
 from protocol.ids import SALT_BYTES, client_id_of, network_id_of, node_id_of
+from protocol.possession import Statement
 from protocol.records import NodeRecord, check_signature, parse
 from protocol.vantage import Vantage
 
@@ -173,6 +174,21 @@ def verify_grant(root: NetworkRoot, signed: Signed) -> tuple[Grant, PeerIdentity
         raise _refused("a grant by somebody who is no node")
     check_signature(signed, Grant, identity.leaf_public_key)
     return grant, identity
+
+
+def verify_statement(root: NetworkRoot, signed: Signed) -> tuple[Statement, PeerIdentity]:
+    """A statement of possession and the node that signed it, while its chain was good at that time.
+
+    RemoteProtocolError otherwise. Which request it answers, and what it says, is the caller's to judge.
+    """
+    statement = parse(signed, Statement)
+    identity = verify_chain(root, statement.chain)
+    if identity.role is not Role.NODE:
+        raise _refused("a statement of possession by somebody who is no node")
+    if not identity.not_before_unix_s - CLOCKS_APART_S <= statement.time_unix_s <= identity.not_after_unix_s:
+        raise _refused("a statement of possession from a time at which its chain was not valid")
+    check_signature(signed, Statement, identity.leaf_public_key)
+    return statement, identity
 
 
 def spki_of(certificate: x509.Certificate) -> bytes:

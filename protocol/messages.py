@@ -24,6 +24,7 @@ from protocol.fields import ShortText as ShortText
 from protocol.fields import Signature64 as Signature64
 from protocol.fields import Signed as Signed
 from protocol.held import BUCKETS
+from protocol.possession import AskAudit
 from protocol.summaries import MEMBER_GROUPS, SUMMARY_BYTES
 from protocol.vantage import CompareVantages, TellVantages, Vantages
 
@@ -393,5 +394,6 @@ TYPES: dict[int, tuple[type[Message], type[Message]]] = {
     18: (CompareVantages, Vantages),
     19: (TellVantages, Done),
     20: (AskGrant, Signed),
+    21: (AskAudit, Signed),
 }
 NUMBERS: dict[type[Message], int] = {request: number for number, (request, _) in TYPES.items()}

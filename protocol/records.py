@@ -1,4 +1,4 @@
-"""What is signed: node records, descriptors, renewals, access claims, tombstones, grants.
+"""What is signed: node records, descriptors, renewals, access claims, tombstones, grants, possession.
 
 The raw bytes are signed, with a domain in front; a body that does not re-encode to the same bytes is refused, so
 each statement has one encoding only. Layouts: SPEC.md, Signed records.
@@ -35,6 +35,7 @@ from protocol.messages import (
     ShortText,
     Signed,
 )
+from protocol.possession import AuditRequest, Seal, Statement
 from protocol.vantage import Vantage
 
 T = TypeVar("T", bound=Message)
@@ -134,6 +135,9 @@ DOMAINS: dict[type[Message], bytes] = {
     Vantage: b"lockbox/1 vantage\0",
     GrantRequest: b"lockbox/1 grant request\0",
     Grant: b"lockbox/1 grant\0",
+    AuditRequest: b"lockbox/1 audit request\0",
+    Statement: b"lockbox/1 possession\0",
+    Seal: b"lockbox/1 certificate seal\0",
 }
 
 
@@ -204,6 +208,13 @@ def open_grant_request(signed: Signed) -> GrantRequest:
     """Parse and check a grant request; freshness, requester and operation are the caller's to judge."""
     request = parse(signed, GrantRequest)
     check_signature(signed, GrantRequest, request.public_key)
+    return request
+
+
+def open_audit_request(signed: Signed) -> AuditRequest:
+    """Parse and check a request for statements; freshness, requester and what it names are the caller's to judge."""
+    request = parse(signed, AuditRequest)
+    check_signature(signed, AuditRequest, request.public_key)
     return request
 
 

@@ -41,6 +41,7 @@ from protocol.messages import (
     TellDocuments,
     TellHolders,
 )
+from protocol.possession import AskAudit
 from protocol.vantage import CompareVantages, TellVantages
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ ALLOWED: dict[type[Message], frozenset[Role]] = {
     CompareVantages: _STORING,
     TellVantages: _NODE,
     AskGrant: _ASKING,
+    AskAudit: _ASKING,
 }
 assert set(ALLOWED) == set(NUMBERS)
 

@@ -194,8 +194,8 @@ def test_roles_may_ask_what_the_table_says() -> None:
     storing = reading | {"PutStripe", "Delete", "TellHolders", "Renew", "CompareVantages"}
     assert names == {
         Role.OPERATOR: asking | {"TellDocuments"},
-        Role.GUEST: reading | {"AskGrant"},
-        Role.CLIENT: storing | {"AskGrant"},
+        Role.GUEST: reading | {"AskGrant", "AskAudit"},
+        Role.CLIENT: storing | {"AskGrant", "AskAudit"},
         Role.NODE: storing | {"Gossip", "CompareHeld", "TellDocuments", "PingFor", "TellVantages"},
     }
 

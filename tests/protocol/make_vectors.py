@@ -24,8 +24,9 @@ from protocol.ids import address_of, client_id_of, distance, node_id_of
 from protocol.issuing import build_operational_leaf, build_role_leaf
 from protocol.merkle import drawn_leaves, prove, root
 from protocol.messages import NUMBERS, Message, Signed, SignedDocument
-from protocol.records import DOMAINS, Descriptor, descriptor_hash
-from tests.protocol import samples
+from protocol.possession_file import sealed, unsealed
+from protocol.records import DOMAINS, Descriptor, descriptor_hash, sign
+from tests.protocol import possession_samples, samples
 
 FOLDER = Path(__file__).parent.parent.parent / "protocol" / "vectors"
 CALL_ID = 2**32 - 1
@@ -144,6 +145,10 @@ def records() -> object:
         "Tombstone": (samples.tombstone(), samples.signed_tombstone(), "asset"),
         "Vantage": (samples.vantage(), samples.signed_vantage(), "node leaf"),
     }
+    descriptor, chain = samples.signed_descriptor(), samples.node_chain()
+    request, statement = possession_samples.audit_request(descriptor), possession_samples.statement(descriptor, chain)
+    signers["AuditRequest"] = request, sign(request, samples.ed("asset")), "asset"
+    signers["Statement"] = statement, sign(statement, samples.ed("node leaf")), "node leaf"
     cases = []
     for name, (record, signed, key) in signers.items():
         case = {"record": name, "domain": plain(DOMAINS[type(record)]), "seed": plain(samples.digest(key))}
@@ -180,6 +185,26 @@ def documents() -> object:
     }
     bad = [{"why": why, "document": plain(signed)} for why, signed in refused.items()]
     return {"root": plain(samples.network().der), "documents": cases, "refused": bad}
+
+
+def possession() -> object:
+    """A certificate file, and files that must be refused."""
+    file = possession_samples.certificate_file(samples.signed_descriptor(), samples.node_chain())
+    certificate, public_key = unsealed(file)
+    refused = {
+        "a byte too many": file + b"\0",
+        "cut short": file[:-1],
+        "another first line": b"L" + file[1:],
+        "sealed by another key": sealed(certificate, samples.raw("node leaf"), samples.ed("asset")),
+    }
+    return {
+        "root": plain(samples.network().der),
+        "public_key": plain(public_key),
+        "file": plain(file),
+        "digest": plain(hashlib.sha256(file).digest()),
+        "fields": plain(certificate),
+        "refused": [{"why": why, "file": plain(spoilt)} for why, spoilt in refused.items()],
+    }
 
 
 def held() -> object:
@@ -265,7 +290,7 @@ def erasure() -> object:
 
 def texts() -> dict[str, str]:
     """File name -> its whole text."""
-    makers = (framing, codec, merkle, records, documents, held, ids, certificates, erasure)
+    makers = (framing, codec, merkle, records, documents, possession, held, ids, certificates, erasure)
     return {f"{maker.__name__}.json": json.dumps(maker(), indent=1, ensure_ascii=False) + "\n" for maker in makers}
 
 

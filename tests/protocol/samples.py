@@ -77,9 +77,11 @@ from protocol.messages import (
     TellHolders,
     Told,
 )
+from protocol.possession import AskAudit
 from protocol.records import AccessClaim, Descriptor, Group, NodeRecord, Renewal, Tombstone, descriptor_hash, sign
 from protocol.summaries import KEY_BYTES, summary
 from protocol.vantage import CompareVantages, KnownVantage, RoundTrip, TellVantages, Vantage, Vantages
+from tests.protocol import possession_samples
 from tests.protocol.sample_keys import digest as digest
 from tests.protocol.sample_keys import ed as ed
 from tests.protocol.sample_keys import hashed as hashed
@@ -324,6 +326,7 @@ def requests() -> dict[str, Message]:
         "get_documents": GetDocuments([document_version(), document_version("policy")]),
         "get_documents of one who has none": GetDocuments([]),
         "ask_grant": AskGrant(signed_wish()),
+        "ask_audit": possession_samples.ask_audit(signed_descriptor(), signed_claim(11)),
         "ping_for": PingFor(bytes(range(32)), 2**63 - 1),
         "tell_documents": TellDocuments([signed_document(kind) for kind in documents()]),
         "compare_vantages": CompareVantages([KnownVantage(digest("holder 0"), NOW_UNIX_S)]),
@@ -364,6 +367,7 @@ def replies() -> dict[str, tuple[type[Message], Message]]:
         "documents": (GetDocuments, Documents([signed_document("policy")])),
         "done of tell_documents": (TellDocuments, Done()),
         "grant": (AskGrant, signed_grant()),
+        "statement": (AskAudit, possession_samples.signed_statement(signed_descriptor(), node_chain())),
         "pong of ping_for": (PingFor, Pong(7, 3)),
         "vantages": (CompareVantages, Vantages([signed_vantage()], [digest("holder 0")], False)),
         "done of tell_vantages": (TellVantages, Done()),

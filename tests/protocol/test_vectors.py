@@ -25,6 +25,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.framing import FrameDecoder
 from protocol.merkle import check, drawn_leaves
 from protocol.messages import TYPES, LeafProof, Message, Signed, SignedDocument
+from protocol.possession_file import unsealed
 from protocol.records import open_access
 from tests.protocol.make_vectors import FOLDER, texts
 from tests.protocol.samples import stretched
@@ -154,6 +155,20 @@ def test_held_digests_are_sums_of_plain_hashes() -> None:
     assert [(one["bucket"], one["count"], one["digest"]) for one in vectors["buckets"]] == [
         (bucket, len(added), (sum(added) % 2**256).to_bytes(32, "big")) for bucket, added in sorted(sums.items())
     ]
+
+
+def test_another_library_seals_the_certificate_to_the_same_bytes() -> None:
+    vectors = read("possession")
+    magic, body = b"lockbox possession certificate 1\n", msgpack.packb(vectors["fields"])
+    key = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"asset").digest())
+    assert key.public_key().public_bytes_raw() == vectors["public_key"]
+    seal = msgpack.packb([vectors["public_key"], hashlib.sha256(magic + body).digest()])
+    signature = key.sign(b"lockbox/1 certificate seal\0" + seal)
+    assert magic + msgpack.packb([body, [seal, signature]]) == vectors["file"]
+    assert hashlib.sha256(vectors["file"]).digest() == vectors["digest"]
+    for case in vectors["refused"]:
+        with pytest.raises(RemoteProtocolError):
+            unsealed(case["file"])
 
 
 def test_ids_are_plain_hashes() -> None:
