@@ -158,6 +158,17 @@ class ShardCorrupt(LockboxError):
     code = ErrorCode.SHARD_CORRUPT
 
 
+class CertificateInvalid(LockboxError):
+    """A possession certificate that proves nothing, or whose signers contradict themselves."""
+
+    code = ErrorCode.PROOF_INVALID
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Always 4: refused."""
+        return ExitCode.REFUSED
+
+
 class StoreFull(LockboxError):
     """No room; nothing was written."""
 

@@ -6,6 +6,7 @@ import pytest
 
 from lockbox_node.errors import (
     AssetNotFound,
+    CertificateInvalid,
     ConfigError,
     ExitCode,
     KeyStoreError,
@@ -32,6 +33,7 @@ from protocol.errors import ErrorCode
         (LockboxError("x", code=ErrorCode.RATE_LIMITED), 4),
         (LockboxError("x", code=ErrorCode.NOT_A_MEMBER), 4),
         (Superseded("x"), 4),
+        (CertificateInvalid("x"), 4),
         (NotEnoughShards("x"), 5),
         (LockboxError("x", code=ErrorCode.INSUFFICIENT_REGIONS), 5),
         (ShardCorrupt("x"), 6),

@@ -72,6 +72,12 @@ def proof_bytes(descriptor: Descriptor) -> int:
     return shown * len(descriptor.groups)
 
 
+def proof_leaves(descriptor: Descriptor) -> int:
+    """How many leaves a proof shows, of all groups."""
+    size, leaf_bytes = descriptor.shard_bytes, descriptor.leaf_bytes
+    return len(merkle.drawn_leaves(bytes(NONCE_BYTES), 0, size, leaf_bytes)) * len(descriptor.groups)
+
+
 def deadline_s(descriptor: Descriptor, round_trip_s: float) -> float:
     """How long a holder at that round trip has, from the challenge to its answer."""
     return DEADLINE_S + ROUND_TRIPS * round_trip_s + proof_bytes(descriptor) / BYTES_PER_S

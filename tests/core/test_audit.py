@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from lockbox_node.core.audit import NONCE_BYTES, Verdict, deadline_s, judged, proof_bytes, shows
+from lockbox_node.core.audit import NONCE_BYTES, Verdict, deadline_s, judged, proof_bytes, proof_leaves, shows
 from lockbox_node.errors import LockboxError, PeerUnreachable, RequestRefused, ShardCorrupt, ShardMissing
 from protocol import merkle
 from protocol.errors import ErrorCode
@@ -43,6 +43,7 @@ def test_at_least_eight_leaves_of_a_large_shard_are_shown_and_all_of_a_small_one
     assert [len(leaves) for leaves in proof_of(SMALL, 0).groups] == [2, 2]
     assert proof_bytes(LARGE.descriptor) == 2 * 8 * 16 * 1024
     assert proof_bytes(SMALL.descriptor) == 2 * 5_000
+    assert [proof_leaves(stripe.descriptor) for stripe in (LARGE, SMALL)] == [16, 4]
 
 
 def test_another_index_than_the_one_that_was_asked_is_missing() -> None:
