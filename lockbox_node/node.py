@@ -27,6 +27,7 @@ from lockbox_node.rpc.server import Server
 from lockbox_node.services.announcing import Announcer, NodeState, Operational, Standing, free_tenths
 from lockbox_node.services.approaching import Approaching
 from lockbox_node.services.audit_rounds import AuditRounds
+from lockbox_node.services.auditing import auditing_of
 from lockbox_node.services.comparing import Comparing
 from lockbox_node.services.discovery import Discovery, contacts_of
 from lockbox_node.services.documents import DocumentService
@@ -122,8 +123,10 @@ class Node:
         self.upkeep = Upkeep(ports.store, self.pool, ports.clock, config, Random(rng.getrandbits(64)))
         self.pool.on_lost, self.pool.on_same = self.membership.connection_lost, self.membership.met_same
         self.measuring = Measuring(*parts[1:], now_unix_s, ports.entropy, Random(bytes(instance)), config.measuring)
+        seen = (lambda: self.measuring.judgement), (lambda: self.dispatcher.rules)
+        self.auditing = auditing_of(identity, epoch, around, ports, self.pool, discovery, self.machine, seen)
         services = (self.membership, discovery, self.storage, self.comparing, self.measuring, self.granting)
-        self.dispatcher.add(*(route for service in services for route in service.routes()))
+        self.dispatcher.add(*(route for service in (*services, self.auditing) for route in service.routes()))
         self.server = Server(ports.network, self.pool, self.announcer, self.dispatcher)
         self._known = bootstrap, contacts_of(remembered)
         self.documents = self._obeying(root, now_unix_s, Random(rng.getrandbits(64)), documents)

@@ -99,8 +99,8 @@ def _members(node: Node) -> Iterator[Bound]:
     yield Bound("rumours", len(machine._rumours), most + 1)  # and one of itself
     yield Bound("members accused", len(machine._accused), most)
     yield Bound("members told of their state", len(machine._told), most)
-    yield Bound("probes under way", len(machine._probing._until), most)
-    yield Bound("round trips remembered", len(machine._probing._round_trip_s), most)
+    yield Bound("probes under way", len(machine.probing._until), most)
+    yield Bound("round trips remembered", len(machine.probing._round_trip_s), most)
     buckets = table._buckets.values()
     yield Bound("contacts of one bucket", max((len(bucket.nodes) for bucket in buckets), default=0), table._params.k)
     spare = max((len(bucket.replacement_nodes) for bucket in buckets), default=0)

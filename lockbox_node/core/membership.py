@@ -75,7 +75,7 @@ class Membership:
         self._barred: frozenset[NodeId] = frozenset()
         self._rumours = Rumours()
         self._acquaintances = Acquaintances(params.acquaintances, rng)
-        self._probing = Probing(params, rng)
+        self.probing = Probing(params, rng)
         self._told: dict[NodeId, float] = {}
         self._everybody = IdOrder()  # the table, and ourselves once we have signed
         self._living = IdOrder()  # members not dead
@@ -97,11 +97,11 @@ class Membership:
     @property
     def health(self) -> int:
         """How far we doubt ourselves, 0 not at all: Lifeguard's local health multiplier."""
-        return self._probing.health
+        return self.probing.health
 
     def probe_timeout_s(self, node: NodeId) -> float:
         """How long the node may take to answer a probe of ours."""
-        return self._probing.timeout_s(node)
+        return self.probing.timeout_s(node)
 
     def alive(self) -> list[NodeId]:
         """Members not believed dead (suspects may still refute): another list after any change of them or a record."""
@@ -148,10 +148,10 @@ class Membership:
                 actions += self._tell(node, now)
             case ProbeAnswered(node, incarnation, round_trip_s):
                 if node in self._members:
-                    self._probing.answered(node, round_trip_s)
+                    self.probing.answered(node, round_trip_s)
                 actions += self._answered(node, incarnation, now)
             case ProbeFailed(node):
-                self._probing.failed(event)
+                self.probing.failed(event)
                 actions += self._failed(node, now)
             case ConnectionLost(node):
                 actions += self._probe(node, now)
@@ -251,7 +251,7 @@ class Membership:
                 return []
             refuting = self._refute(state.incarnation)
             if refuting:
-                self._probing.accused()
+                self.probing.accused()
             return refuting
         member = self._members.get(node)
         if member is None or state.incarnation != member.incarnation or state.status <= member.status:
@@ -312,7 +312,7 @@ class Membership:
         for table in (self._members, self._dead, self._told):
             table.pop(node, None)
         self._rumours.drop(node)
-        self._probing.forget(node)
+        self.probing.forget(node)
 
     def _tell(self, node: NodeId, now: float) -> list[Action]:
         """Who is here and believed gone must know it, or it cannot refute."""
@@ -341,7 +341,7 @@ class Membership:
         member = self._members.get(node)
         if member is None or member.status is Status.DEAD:
             return []
-        probe = self._probing.begin(node, self.alive(), now)
+        probe = self.probing.begin(node, self.alive(), now)
         return [] if probe is None else [probe]
 
     def _mind_stall(self, now: float) -> None:
@@ -353,14 +353,14 @@ class Membership:
     def _due(self, now: float) -> list[Action]:
         if self._next_probe == -math.inf:
             # The first event starts the rounds, each node at its own phase.
-            self._next_probe = now + self._probing.interval_s * self._rng.random()
+            self._next_probe = now + self.probing.interval_s * self._rng.random()
             self._next_push_pull = now + self._params.push_pull_interval_s * self._rng.random()
             self._next_gossip = now
         actions: list[Action] = []
         for node in [node for node, deadline in self._suspects.items() if deadline <= now]:
             actions += self._demote(node, Status.DEAD, now)
         if self._next_probe <= now:
-            self._next_probe = now + self._probing.interval_s
+            self._next_probe = now + self.probing.interval_s
             actions += self._probe_round(now)
         if self._next_push_pull <= now:
             self._next_push_pull = now + self._params.push_pull_interval_s

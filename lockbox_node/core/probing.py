@@ -45,6 +45,10 @@ class Probing:
         wanted = max(self._params.probe_timeout_s, ROUND_TRIPS * self._round_trip_s.get(node, 0.0))
         return min(self._params.probe_timeout_max_s, wanted * (1 + self.health))
 
+    def round_trip_s(self, node: NodeId) -> float:
+        """The smoothed round trip to a node that was asked; 0 for others."""
+        return self._round_trip_s.get(node, 0.0)
+
     def begin(self, node: NodeId, others: Sequence[NodeId], now: float) -> SendProbe | None:
         """Ask the node, and if need be through some of `others`; None while it is being asked.
 

@@ -19,6 +19,7 @@ from protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
     from protocol.grants import GrantRequest
+    from protocol.possession import AuditRequest
 
 KEYS_MAX = 2**17
 SHARE_MAX = KEYS_MAX // 16  # of one requester
@@ -31,7 +32,7 @@ RECORD_BYTES = _RECORD.size
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One request that was granted (kind GRANTED_HERE) or served (SERVED_HERE) at `seen_unix_s`."""
+    """One request that was granted (kind GRANTED_HERE), served (SERVED_HERE) or looked after (AUDITED_HERE) then."""
 
     kind: int
     time_unix_s: int  # that the request was signed at
@@ -45,7 +46,7 @@ class Use:
         return _RECORD.pack(self.kind, self.time_unix_s, self.seen_unix_s, self.key, self.pair, self.owner)
 
 
-GRANTED_HERE, SERVED_HERE = 1, 2
+GRANTED_HERE, SERVED_HERE, AUDITED_HERE = 1, 2, 3
 
 
 def unpacked(record: bytes) -> Use | None:
@@ -53,7 +54,9 @@ def unpacked(record: bytes) -> Use | None:
     return Use(*_RECORD.unpack(record)) if len(record) == RECORD_BYTES else None
 
 
-def use_of(kind: int, request: GrantRequest, rate_key: bytes, now_unix_s: float, *, guest: bool = False) -> Use:
+def use_of(
+    kind: int, request: GrantRequest | AuditRequest, rate_key: bytes, now_unix_s: float, *, guest: bool = False
+) -> Use:
     """`rate_key` tells requesters apart for rates and shares: guests, who have one id, by their host too."""
 
     def tag(*parts: bytes) -> bytes:
