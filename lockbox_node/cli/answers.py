@@ -135,7 +135,7 @@ def unlock_words(unlocked: UnlockResult, place: Path) -> str:
 
 
 def verify_payload(verified: VerifyResult) -> dict[str, Any]:
-    """`verify --json`. `quorum` is that of certificates by verifiers, which are not asked yet."""
+    """`verify --json`. `quorum` is that of a certificate: 0 when none is asked for."""
     return {
         "asset": verified.asset.asset_id,
         "state": verified.state,

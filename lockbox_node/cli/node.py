@@ -31,6 +31,10 @@ main.add_later("restore", _BACKUPS, "restore", "Make a node of a backup, in a ne
 main.add_later("init", _AUTHORITY, "node_init", "Make the files of a new node.")
 main.add_later("report", "lockbox_node.cli.report", "report", "What if a region, operator or release vanished now.")
 main.add_later("audit", "lockbox_node.cli.audits", "audit", "Have other holders prove their parts, now.")
+_CERTIFICATES = "lockbox_node.cli.certificates"
+main.add_later(
+    "verify-certificate", _CERTIFICATES, "verify_certificate", "Check who held what, with nothing but files."
+)
 main.add_later("scrub", "lockbox_node.cli.upkeep", "scrub", "Read everything that is stored, now, and check it.")
 
 

@@ -55,6 +55,7 @@ def main() -> None:
 _KEEPING = "lockbox_node.cli.keeping"
 main.add_later("renew", _KEEPING, "renew", "Keep an asset for longer.")
 main.add_later("delete", _KEEPING, "delete", "Delete an asset for ever.")
+main.add_later("verify", "lockbox_node.cli.verifying", "verify", "Have every holder prove what it keeps of an asset.")
 
 
 @main.command()
@@ -227,27 +228,6 @@ def show(asset: str, wallet: Path | None, passphrase_file: Path | None, as_json:
         entry = mine.find(asset)
     payload = answers.asset_payload(entry)
     emit(as_json, payload, "\n".join(f"{name:<8}  {value}" for name, value in payload.items()))
-
-
-@main.command()
-@click.argument("asset")
-@WALLET
-@PASSPHRASE
-@json_option
-@reporting
-def verify(asset: str, wallet: Path | None, passphrase_file: Path | None, as_json: bool) -> int:
-    """Have every holder prove what it keeps of an asset.
-
-    Example: lockbox verify k3v7
-    """
-    from lockbox_node.cli.session import in_network
-    from lockbox_node.client.verify import verify as verify_asset
-
-    with opened(wallet, passphrase_file) as mine:
-        entry = mine.find(asset)
-        verified = in_network(mine, lambda vault: verify_asset(vault, entry))
-    emit(as_json, answers.verify_payload(verified), answers.verify_words(verified))
-    return verified.exit_code
 
 
 @main.command()

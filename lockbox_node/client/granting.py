@@ -83,6 +83,15 @@ class _Asked:
         self.tries = 0
 
 
+def verifiers_near(vault: Vault, address: bytes, holders: Container[bytes]) -> list[Candidate]:
+    """Whom to ask about an address, best first; who failed us lately comes last."""
+    now = trio.current_time()
+    near = [member.candidate for member in vault.members.nearest(target_of(address), NEAR, now)]
+    live = [one for one in near if vault.members.is_live(one.node, now)]
+    rest = [one for one in near if not vault.members.is_live(one.node, now)]
+    return [*verifier_order(live, holders), *rest]
+
+
 class Leave:
     """Leave to fetch one stripe once from each of its holders. Asks at once; wait for `quorum` before `grants_for`."""
 
@@ -104,10 +113,7 @@ class Leave:
         self._over = vault.restraint.is_over(key.address, now)  # by our own count
         # Who holds the stripe is not known yet: most likely those who would be given it now.
         holders = {one.node for one in vault.members.candidates(key.address, now, tier.n)}
-        near = [member.candidate for member in vault.members.nearest(target_of(key.address), NEAR, now)]
-        live = [one for one in near if vault.members.is_live(one.node, now)]
-        rest = [one for one in near if not vault.members.is_live(one.node, now)]
-        self._waiting = deque([*verifier_order(live, holders), *rest])
+        self._waiting = deque(verifiers_near(vault, key.address, holders))
         self._address = key.address
         self._ask(tier.verifiers)
 

@@ -45,19 +45,24 @@ class FileSink:
 
     ordered = False
 
-    def __init__(self, path: Path, *, force: bool) -> None:
-        """UsageError when something stands at `path` and `force` is not set, or when its directory is missing."""
+    def __init__(self, path: Path, *, force: bool, option: str = "-o") -> None:
+        """UsageError when something stands at `path` and `force` is not set, or when its directory is missing.
+
+        `option` is how the person gave the path.
+        """
         self._path = path
         self._force = force
+        self._option = option
         if path.is_dir():
-            raise UsageError(f"{path} is a directory", "give the name of a file with -o")
+            raise UsageError(f"{path} is a directory", f"give the name of a file with {option}")
         if not force and os.path.lexists(path):
             raise self._exists()
         self._draft = path.with_name(f".{path.name[:DRAFT_CHARS_MAX]}.{os.getpid()}.unlocking")
         try:
             self._fd = self._open()
         except OSError as error:
-            raise UsageError(f"cannot write to {path.parent}: {error.strerror}", "give another place with -o") from None
+            where = f"cannot write to {path.parent}: {error.strerror}"
+            raise UsageError(where, f"give another place with {option}") from None
 
     def write_at(self, offset: int, piece: memoryview) -> None:
         """Write a piece in place."""
@@ -127,7 +132,8 @@ class FileSink:
             os.close(root)
 
     def _exists(self) -> UsageError:
-        return UsageError(f"{self._path} exists already", "choose another name with -o, or overwrite it with --force")
+        hint = f"choose another name with {self._option}, or overwrite it with --force"
+        return UsageError(f"{self._path} exists already", hint)
 
     def _unwritable(self, error: OSError) -> LockboxError:
         return LockboxError(f"cannot write {self._path}: {error.strerror}", "make room and try again")

@@ -69,6 +69,8 @@ class VaultParams:
     stall_s: float = 1.0  # a holder without progress is replaced
     put_s: float = 30.0  # a holder is replaced, however busily it sends
     prove_s: float = 5.0
+    audit_s: float = 30.0  # all verifiers of a stripe together
+    hedge_audit_s: float = 10.0  # longer than an honest one takes, which waits for silent holders
     tell_s: float = 5.0  # for holders to acknowledge a renewal or a tombstone
     undo_s: float = 2.0
     shun_s: float = 10.0  # how long a node that failed us is left out

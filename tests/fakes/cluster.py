@@ -24,6 +24,7 @@ from lockbox_node.client.wallet import Wallet
 from lockbox_node.client.words import new_words
 from lockbox_node.core.documents import Library
 from lockbox_node.core.grants import Around
+from lockbox_node.core.location import NOTHING_KNOWN
 from lockbox_node.core.placement import Candidate
 from lockbox_node.core.regions import spread_regions
 from lockbox_node.core.storage_params import StoreParams
@@ -32,6 +33,8 @@ from lockbox_node.ports import Answer, SlotView, StripePart, StripeSummary
 from lockbox_node.rpc.dispatch import Dispatcher, Route
 from lockbox_node.rpc.pool import Contact, Pool
 from lockbox_node.rpc.server import Server
+from lockbox_node.services.auditing import Auditing, Sights
+from lockbox_node.services.challenging import Challenger
 from lockbox_node.services.comparing import Comparing
 from lockbox_node.services.granting import Granting
 from lockbox_node.services.pointers import PointerSpreader
@@ -52,6 +55,7 @@ from protocol.messages import (
     Signed,
     SyncMembers,
 )
+from protocol.records import NodeRecord, parse
 from protocol.vantage import CompareVantages, Vantages
 from simulations.identities import NOW_UNIX_S, FakeIdentity, FakeNetwork, Papers
 from simulations.journal import MemoryJournal
@@ -275,6 +279,8 @@ class Cluster:
             Route(CompareVantages, self._contradictions),
         ]
         dispatcher.add(*(Route(route.request, partial(self._serve, node, route)) for route in routes))
+        [audit] = self._auditing(node, pool).routes()
+        dispatcher.add(Route(audit.request, partial(self._serve_later, node, audit)))
         server = Server(network, pool, node.identity, dispatcher)
         async with trio.open_nursery() as nursery:
             await nursery.start(pool.run)
@@ -299,6 +305,33 @@ class Cluster:
 
         handler: Any = route.handler
         handler(request, peer, bent)  # storage has synchronous handlers only
+
+    @staticmethod
+    async def _serve_later(node: FakeNode, route: Route, request: Message, peer: Peer) -> Message:
+        """The same for a handler that waits for others."""
+        kind = type(request)
+        node.asked[kind.__name__] += 1
+        if kind in node.silent:
+            await trio.sleep_forever()
+        if kind in node.refuse:
+            raise node.refuse[kind]
+        handler: Any = route.handler
+        reply: Message = await handler(request, peer)
+        return node.bend.get(kind, _same)(reply)
+
+    def _auditing(self, node: FakeNode, pool: Pool) -> Auditing:
+        def contact(other: NodeId) -> Contact | None:
+            known = self.nodes.get(other)
+            return None if known is None else Contact(other, (f"{known.host}:7420",))
+
+        def record(other: NodeId) -> NodeRecord | None:
+            known = self.nodes.get(other)
+            return None if known is None else parse(_record(known), NodeRecord)
+
+        challenger = Challenger(pool, contact, lambda _node: 0.0, SeededEntropy(5000 + node.number))
+        sights = Sights(NodeId(node.id), record, lambda: NOTHING_KNOWN, lambda: self.library.rules)
+        papers, journal = Papers(node.identity), node.journal
+        return Auditing(papers, 1, lambda: self.around(node), self.clock, journal, challenger, sights)
 
     def _members(self, request: SyncMembers, _peer: Peer, answer: Answer[Message]) -> None:
         later = sorted(node for node in self.nodes if node > request.after)
