@@ -6,14 +6,16 @@ Every line says what is done, what it proves and how long it took; any step that
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import shutil
 import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.local_network import CommandFailed, LocalNetwork, Person, local_network
+from benchmarks.local_network import CommandFailed, LocalNetwork, Person, command, local_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,6 +76,23 @@ def unlocked_equal(person: Person, asset: str, original: str, output: Path) -> d
     return said
 
 
+def certified(person: Person, asset: str, stranger: Path) -> str:
+    """Have the asset certified, and the certificate checked where there is nothing but it and network.pem."""
+    stranger.mkdir()
+    person.json("verify", asset, "--certificate", str(stranger / "asset.cert"))
+    shutil.copyfile(person.network.summary["network"], stranger / "network.pem")
+    done = command("lockbox-node", "verify-certificate", "asset.cert", "--json", home=stranger, directory=stranger)
+    require(len(list(stranger.iterdir())) == len(("asset.cert", "network.pem")), "the stranger needed more than files")
+    [one] = json.loads(done.stdout)["certificates"]
+    held = [index["held_by"] >= one["quorum"] for stripe in one["stripes"] for index in stripe["indices"]]
+    require(one["held"] and all(held), f"the certificate of {asset} does not say that all is held")
+    operators = {verifier["operator"] for stripe in one["stripes"] for verifier in stripe["verifiers"]}
+    return (
+        f"{one['tier']}: {len(held)} of {len(held)} indices held, signed by {len(one['stripes'][0]['verifiers'])} "
+        f"verifiers of {len(operators)} operators; {(stranger / 'asset.cert').stat().st_size:,} bytes"
+    )
+
+
 def until_healthy(person: Person, asset: str) -> tuple[float, dict[str, Any]]:
     """Seconds until `verify` says healthy, and what it says; StepFailed after HEAL_TIMEOUT_S.
 
@@ -107,6 +126,12 @@ def tell(network: LocalNetwork, story: Story) -> None:
                 f"{tier}: {path.stat().st_size:,} bytes as {shards['placed']} of {shards['wanted']} shards, "
                 f"{decoys} decoy group{'s' * (decoys != 1)}, {len(said['regions'])} regions, {said['seconds']:.2f} s"
             )
+
+    with story.step(
+        "Verifiers look at every holder and sign what they saw", "strangers can check who holds it"
+    ) as facts:
+        facts.append(certified(alice, assets["elite"], network.directory / "stranger"))
+        facts.append("checked by somebody with two files and no network")
 
     with story.step("Her machine is gone: a bare home, 24 words, nothing else", "24 words bring all back") as facts:
         found = bare.recover(words, certificate=False)

@@ -33,8 +33,10 @@ class CommandFailed(Exception):
         self.done = done
 
 
-def command(*words: str, home: Path | None = None, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
-    """Run one of our programs to its end. CommandFailed unless it exits with `expect` (None = whatever)."""
+def command(
+    *words: str, home: Path | None = None, expect: int | None = 0, directory: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run one of our programs to its end, in `directory`. CommandFailed unless it exits with `expect` (None = any)."""
     environment = {**os.environ, "LOCKBOX_PASSPHRASE": PASSPHRASE}
     if home is not None:
         environment["HOME"] = str(home)
@@ -43,6 +45,7 @@ def command(*words: str, home: Path | None = None, expect: int | None = 0) -> su
         capture_output=True,
         text=True,
         env=environment,
+        cwd=directory,
         timeout=COMMAND_TIMEOUT_S,
         check=False,
     )

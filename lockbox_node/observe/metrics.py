@@ -67,6 +67,7 @@ class Observed:
     requests: Callable[[], Mapping[tuple[str, str], int]]  # (request type, "served" | "refused") -> count
     grants: Callable[[], Mapping[str, int]]  # as a verifier: "granted", or the code of the refusal -> count
     grant_uses: Callable[[], Mapping[str, int]]  # as a holder: "served", or the code of the refusal -> count
+    statements: Callable[[], Mapping[str, int]]  # as a verifier: "stated", verdicts, or the code of the refusal -> count
     repairs: Callable[[], RepairWork]
     upkeep: Callable[[], UpkeepWork]
     certificates_left_s: Callable[[], Mapping[str, float]]  # "identity", "operational" -> seconds until expiry
@@ -155,6 +156,8 @@ def _work_families(observed: Observed) -> Iterator[Metric]:
         requests.add_metric([_label(request), _label(outcome)], count)
     yield requests
     yield _counters("lockbox_grants", "Requests for grants answered.", "outcome", observed.grants())
+    text = "Statements signed for certificates, verdicts in them, refusals."
+    yield _counters("lockbox_audit_requests", text, "outcome", observed.statements())
     yield _counters("lockbox_grant_uses", "Requests for shards by grants.", "outcome", observed.grant_uses())
     work = observed.store_work()
     yield CounterMetricFamily("lockbox_puts", "Stripes stored durably.", work.puts)

@@ -288,6 +288,7 @@ class Watch:
             requests=self._requests,
             grants=lambda: _lowered(node.granting.counts),
             grant_uses=lambda: _lowered(node.granting.redeeming.counts),
+            statements=lambda: _lowered(node.auditing.counts),
             repairs=lambda: repair_work(node.healing, node.membership.detection),
             upkeep=self._upkeep_work,
             certificates_left_s=self._certificates_left_s,

@@ -49,6 +49,7 @@ def observed() -> Observed:
         requests=lambda: {("put_stripe", "served"): 10, ("put_stripe", "refused"): 11},
         grants=lambda: {"granted": 26, "rate_limited": 27},
         grant_uses=lambda: {"served": 28, "grant_replayed": 29},
+        statements=lambda: {"stated": 35, "silent": 36},
         repairs=lambda: repair_work(),
         upkeep=lambda: UpkeepWork(True, 18, 19, 0.25, 22, 23, 1.8e9),
         certificates_left_s=lambda: {"identity": 86400.0, "operational": -1.0},
@@ -120,6 +121,8 @@ def test_every_number_of_the_services_is_on_the_page() -> None:
         ("lockbox_requests_total", "put_stripe", "refused"): 11,
         ("lockbox_grants_total", "granted"): 26,
         ("lockbox_grants_total", "rate_limited"): 27,
+        ("lockbox_audit_requests_total", "stated"): 35,
+        ("lockbox_audit_requests_total", "silent"): 36,
         ("lockbox_grant_uses_total", "served"): 28,
         ("lockbox_grant_uses_total", "grant_replayed"): 29,
     }
