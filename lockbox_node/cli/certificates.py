@@ -129,6 +129,9 @@ def _votes_payload(votes: IndexVotes) -> dict[str, Any]:
         "regions": list(votes.regions),
         "location": _locations(votes),
         "software": _software(votes),
+        "failing": [
+            {"node": one.node.hex(), "verdict": one.verdict.value, "verifiers": one.verifiers} for one in votes.failing
+        ],
     }
 
 
@@ -197,6 +200,9 @@ def _stripe_words(stripe: Certified, stripes: int) -> Iterator[str]:
             f"{_joined(votes.regions):<14}  {_joined(_locations(votes)):<8}  {_joined(_software(votes))}"
         )
         yield row if votes.held_by >= said.tier.quorum else f"{row}  <- not by a quorum"
+        for one in votes.failing:
+            seen_by = counted(one.verifiers, "verifier")
+            yield f"           {one.node.hex()[:_SHORT]} was {one.verdict.value} to {seen_by}"
 
 
 def _contradicted(proofs: Sequence[Contradiction]) -> CertificateInvalid:

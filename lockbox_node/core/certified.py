@@ -8,11 +8,11 @@ certificates.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lockbox_node.core.possession import Asked, Witness, asked, witnessed
+from lockbox_node.core.possession import VERDICTS, Asked, Witness, asked, witnessed
 from lockbox_node.errors import CertificateInvalid, LockboxError
 from protocol.errors import RemoteProtocolError
 from protocol.possession import HELD
@@ -21,11 +21,21 @@ from protocol.possession_file import file_digest, unsealed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lockbox_node.core.audit import Verdict
     from protocol.certificates import NetworkRoot
     from protocol.ids import Address
     from protocol.possession import Evidence, Finding
 
 HINT = "it proves nothing; ask its owner for another one"
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """A node that did not show what it was asked for: what so many verifiers saw of it."""
+
+    node: bytes
+    verdict: Verdict
+    verifiers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,7 @@ class IndexVotes:
     regions: tuple[str, ...]
     locations: tuple[int, ...]  # numbers of a Finding, as any verifier had it
     software: tuple[int, ...]
+    failing: tuple[Failing, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,25 +163,24 @@ def require_quorum(audit: Asked, witnesses: Sequence[Witness]) -> None:
 
 def votes(audit: Asked, witnesses: Sequence[Witness]) -> tuple[IndexVotes, ...]:
     """The votes on every index from 0 to n - 1; on those that no place names there are none."""
-    looked: dict[int, set[bytes]] = defaultdict(set)
-    shown: dict[int, list[tuple[bytes, Finding]]] = defaultdict(list)
+    said: dict[int, list[tuple[bytes, Finding]]] = defaultdict(list)
     for one in witnesses:
         for finding in one.statement.findings:
-            looked[finding.index].add(one.signer.id)
-            if finding.verdict == HELD:
-                shown[finding.index].append((one.signer.id, finding))
-    return tuple(_votes(index, looked[index], shown[index]) for index in range(audit.tier.n))
+            said[finding.index].append((one.signer.id, finding))
+    return tuple(_votes(index, said[index]) for index in range(audit.tier.n))
 
 
-def _votes(index: int, looked: set[bytes], shown: Sequence[tuple[bytes, Finding]]) -> IndexVotes:
-    findings = [finding for _, finding in shown]
+def _votes(index: int, said: Sequence[tuple[bytes, Finding]]) -> IndexVotes:
+    findings = [finding for _, finding in said if finding.verdict == HELD]
+    failing = Counter((finding.node, finding.verdict) for _, finding in said if finding.verdict != HELD)
     return IndexVotes(
         index,
-        len({signer for signer, _ in shown}),
-        len(looked),
+        len({signer for signer, finding in said if finding.verdict == HELD}),
+        len({signer for signer, _ in said}),
         max((finding.round_trip_us for finding in findings), default=0),
         tuple(sorted({finding.node for finding in findings})),
         tuple(sorted({finding.region for finding in findings})),
         tuple(sorted({finding.location for finding in findings})),
         tuple(sorted({finding.software for finding in findings})),
+        tuple(Failing(node, VERDICTS[verdict], count) for (node, verdict), count in sorted(failing.items())),
     )

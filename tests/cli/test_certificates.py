@@ -16,7 +16,7 @@ from protocol.possession_file import file_digest
 from simulations.identities import FakeNetwork
 from tests.fakes.granting import network, verifier
 from tests.fakes.possession import Paper, statement_by
-from tests.fakes.stripes import bytes_of
+from tests.fakes.stripes import bytes_of, node_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,6 +96,10 @@ def test_what_no_quorum_saw_held_ends_as_degraded(here: Path, capfd: pytest.Capt
     assert code == 8
     assert out.count("<- not by a quorum") == 3
     assert "LOST: 1 shard too few" in out
+    assert f"{node_of(1).hex()[:8]} was missing to 2 verifiers" in out
+    code, answer = said(capfd, "a.cert")
+    [failing] = answer["certificates"][0]["stripes"][0]["indices"][1]["failing"]
+    assert failing == {"node": node_of(1).hex(), "verdict": "missing", "verifiers": 2}
 
 
 @pytest.mark.parametrize("spoil", ["flipped", "cut", "longer", "empty", "other"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lockbox_node.core.audit import Verdict
-from lockbox_node.core.certified import Examined, examined
+from lockbox_node.core.certified import Examined, Failing, examined
 from lockbox_node.core.possession import asked
 from lockbox_node.core.tiers import ELITE, STANDARD, TIERS, Tier
 from lockbox_node.errors import CertificateInvalid, ExitCode
@@ -54,6 +54,8 @@ def test_an_index_that_no_quorum_saw_held_is_not(verdict: Verdict) -> None:
     assert not found.whole
     assert (found.stripes[0].held, found.margin) == (9, 4)
     assert (found.stripes[0].votes[3].held_by, found.stripes[0].votes[3].verifiers) == (0, 3)
+    assert found.stripes[0].votes[3].failing == (Failing(node_of(3), verdict, 3),)
+    assert not any(votes.failing for votes in found.stripes[0].votes if votes.index != 3)
 
 
 def test_one_liar_neither_takes_an_index_away_nor_gives_one() -> None:
