@@ -124,7 +124,7 @@ class Node:
         self.pool.on_lost, self.pool.on_same = self.membership.connection_lost, self.membership.met_same
         self.measuring = Measuring(*parts[1:], now_unix_s, ports.entropy, Random(bytes(instance)), config.measuring)
         seen = (lambda: self.measuring.judgement), (lambda: self.dispatcher.rules)
-        self.auditing = auditing_of(identity, epoch, around, ports, self.pool, discovery, self.machine, seen)
+        self.auditing = auditing_of(identity, epoch, around, ports, self.pool, discovery, self.machine, seen, approach)
         services = (self.membership, discovery, self.storage, self.comparing, self.measuring, self.granting)
         self.dispatcher.add(*(route for service in (*services, self.auditing) for route in service.routes()))
         self.server = Server(ports.network, self.pool, self.announcer, self.dispatcher)

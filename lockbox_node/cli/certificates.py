@@ -189,7 +189,8 @@ def _stripe_words(stripe: Certified, stripes: int) -> Iterator[str]:
     said = stripe.asked
     yield f"  stripe {said.request.stripe + 1} of {stripes}  descriptor {said.descriptor_hash.hex()}"
     yield f"    {counted(len(stripe.witnesses), 'verifier')}: " + ", ".join(
-        f"{one.signer.id.hex()[:_SHORT]} of {one.signer.operator} in {one.statement.region}" for one in stripe.witnesses
+        f"{one.signer.id.hex()[:_SHORT]} of {_shown(one.signer.operator)} in {_shown(one.statement.region)}"
+        for one in stripe.witnesses
     )
     yield "    INDEX  HELD BY  ROUND TRIP  HOLDER    REGION          LOCATION  SOFTWARE"
     for votes in stripe.votes:
@@ -212,12 +213,17 @@ def _contradicted(proofs: Sequence[Contradiction]) -> CertificateInvalid:
 
 
 def _joined(words: Sequence[str]) -> str:
-    return "/".join(words) or "-"
+    return "/".join(_shown(word) for word in words) or "-"
+
+
+def _shown(word: str) -> str:
+    """What somebody else wrote, for a terminal: nothing in it moves the cursor, or makes a line."""
+    return "".join(one if one.isprintable() else "?" for one in word)
 
 
 def _proof_words(proof: Contradiction) -> str:
     return (
-        f"\nCONTRADICTION: node {proof.node.hex()} of {proof.one.signer.operator} signed two statements with "
+        f"\nCONTRADICTION: node {proof.node.hex()} of {_shown(proof.one.signer.operator)} signed two statements with "
         f"{proof.shared}, which differ: {proof.one.digest.hex()} and {proof.other.digest.hex()}. "
         "These files are a proof against that node."
     )

@@ -21,7 +21,7 @@ from lockbox_node.client.standing import Standing, check_presence
 from lockbox_node.client.stripes import key_of_stripe
 from lockbox_node.core.certified import Examined, examined, votes
 from lockbox_node.core.derivation import access
-from lockbox_node.core.grants import is_quorum
+from lockbox_node.core.grants import is_quorum, target_of
 from lockbox_node.core.manifest import open_slots, plan_of
 from lockbox_node.core.possession import Witness, asked, witnessed
 from lockbox_node.errors import ExitCode, LockboxError, PeerUnreachable
@@ -138,6 +138,7 @@ class _Work:
 
     async def evidence(self, number: int, key: AssetKey, slot: Slot) -> Evidence:
         """Of one stripe."""
+        await self.vault.approach(target_of(key.address))
         request = AuditRequest(
             public_key=key.public_key,
             descriptor_hash=slot.table.descriptor_hash,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -19,7 +20,7 @@ import trio
 from lockbox_node.core.admission import SlidingLog
 from lockbox_node.core.grants import require_near, target_of
 from lockbox_node.core.possession import Asked, Sight, asked, finding_of, places_of, require_leave, sight_of
-from lockbox_node.core.spent import AUDITED_HERE, use_of
+from lockbox_node.core.spent import AUDITED_HERE, Use, use_of
 from lockbox_node.errors import LockboxError
 from lockbox_node.rpc.dispatch import Route
 from lockbox_node.services.challenging import Challenger, Part
@@ -32,7 +33,7 @@ from protocol.possession import NOTHING, AskAudit, Finding, Place, Statement
 from protocol.records import sign
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from lockbox_node.core.documents import Rules
     from lockbox_node.core.grants import Around
@@ -52,6 +53,10 @@ BUSY_S = 1.0  # then who was sent away may ask again
 HEADS_MAX = 4096  # addresses whose last statement is remembered
 RATED_MAX = 2**14  # (requester, asset) pairs whose rate is kept
 RATED_SHARE_MAX = 2**10  # of one requester
+REQUESTS_MAX = 600  # of one requester within WINDOW_S, whatever the asset: keys are cheap, and each asks 40 others
+REQUESTERS_MAX = 2**12
+Approach = Callable[[bytes], Awaitable[object]]
+"""Makes sure that whoever is nearest to an address is known."""
 
 
 class Ports(Protocol):
@@ -105,14 +110,16 @@ class Auditing:
         journal: Journal,
         challenger: Challenger,
         sights: Sights,
+        approach: Approach,
     ) -> None:
         """`life` is the epoch of our record."""
         self.counts: Counter[str] = Counter()
         self._identity, self._life, self._around = identity, life, around
         self._clock, self._journal = clock, journal
-        self._challenger, self._sights = challenger, sights
+        self._challenger, self._sights, self._approach = challenger, sights, approach
         self._spent = recalled(journal, AUDITED_HERE, clock.now_unix_s())
         self._rates = SlidingLog(ATTEMPTS_MAX, WINDOW_S, RATED_MAX, RATED_SHARE_MAX)
+        self._requesters = SlidingLog(REQUESTS_MAX, WINDOW_S, REQUESTERS_MAX, 1)
         self._under_way = 0
         self._challenges = trio.CapacityLimiter(CHALLENGES_MAX)
         self._heads: OrderedDict[bytes, bytes] = OrderedDict()  # address -> digest of our last statement about it
@@ -148,16 +155,24 @@ class Auditing:
         self._spent.require_new(use, now_unix_s)
         if self._under_way >= AUDITS_MAX:
             raise _later(ErrorCode.BUSY, "as many audits as this node can do are under way", BUSY_S)
-        wait_s = self._rates.take(use.pair, use.owner, trio.current_time())
-        if wait_s:
-            why = f"this asset was looked at {ATTEMPTS_MAX} times within {WINDOW_S:.0f} s for you"
-            raise _later(ErrorCode.RATE_LIMITED, why, wait_s)
+        self._require_rate(use)
         self._spent.add(use)
         self._journal.append(use.packed())
         return audit
 
+    def _require_rate(self, use: Use) -> None:
+        wait_s = self._rates.take(use.pair, use.owner, trio.current_time())
+        if wait_s:
+            why = f"this asset was looked at {ATTEMPTS_MAX} times within {WINDOW_S:.0f} s for you"
+            raise _later(ErrorCode.RATE_LIMITED, why, wait_s)
+        wait_s = self._requesters.take(use.owner, use.owner, trio.current_time())
+        if wait_s:
+            why = f"{REQUESTS_MAX} assets were looked at within {WINDOW_S:.0f} s for you"
+            raise _later(ErrorCode.RATE_LIMITED, why, wait_s)
+
     async def _looked(self, audit: Asked, request: AskAudit) -> list[Finding]:
         """One finding for every place but ourselves, in order."""
+        await self._approach(audit.address)  # who holds it is far from us
         places = places_of(audit, self._identity.node_id)
         found: dict[Place, Finding] = {}
 
@@ -207,11 +222,12 @@ def auditing_of(
     discovery: Discovery,
     machine: Membership,
     view: tuple[Callable[[], Judgement], Callable[[], Rules]],
+    approach: Approach,
 ) -> Auditing:
     """A node's. `view`: what it makes of places, and the network's documents."""
     challenger = Challenger(pool, discovery.contact, machine.probing.round_trip_s, ports.entropy)
     sights = Sights(discovery.own, discovery.known, *view)
-    return Auditing(identity, life, around, ports.clock, ports.journal, challenger, sights)
+    return Auditing(identity, life, around, ports.clock, ports.journal, challenger, sights, approach)
 
 
 def _later(code: ErrorCode, why: str, wait_s: float) -> LockboxError:

@@ -171,6 +171,16 @@ def test_two_stories_of_one_signer_are_a_proof_against_it(here: Path, capfd: pyt
     assert [proof["node"] for proof in answer["contradictions"]] == [verifier(0).id.hex()]
 
 
+def test_what_others_wrote_cannot_move_the_cursor(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    paper = Paper()
+    hostile = statement_by(verifier(0), paper.audit(), region="eu\x1b[2J\nheld by all")
+    honest = statement_by(verifier(1), paper.audit())
+    (here / "a.cert").write_bytes(paper.stated(hostile, honest).file())
+    code, out, _ = run(capfd, "a.cert")
+    assert (code, "\x1b" in out) == (0, False)
+    assert "in eu?[2J?held by all," in out
+
+
 def test_the_same_file_twice_is_no_contradiction(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (here / "a.cert").write_bytes(Paper().file())
     assert run(capfd, "a.cert", "a.cert")[0] == 0

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.demo import until_healthy
+from benchmarks.demo import certified, until_healthy
+from benchmarks.local_network import command
 from lockbox_node.core.tiers import TIERS, Tier, tier_named
 
 if TYPE_CHECKING:
@@ -47,6 +48,21 @@ def test_unlocks_with_n_minus_k_holders_stopped_and_says_what_is_missing_with_on
     assert f"{tier.k - 1} of {tier.k}" in refused.stderr
     assert refused.stderr.count("\n") == 1
     assert not (tmp_path / "more").exists()
+
+
+def test_a_stranger_with_two_files_checks_who_holds_an_asset_and_finds_a_changed_byte(
+    alice: Person, tmp_path: Path
+) -> None:
+    source, stranger = tmp_path / "in", tmp_path / "stranger"
+    source.write_bytes(os.urandom(1_000))
+    asset = alice.json("lock", str(source), "--tier", "basic")["asset"]
+    assert certified(alice, asset, stranger).startswith("basic: 5 of 5 indices held, signed by 3 verifiers")
+    file = stranger / "asset.cert"
+    spoilt = bytearray(file.read_bytes())
+    spoilt[len(spoilt) // 2] ^= 1
+    file.write_bytes(spoilt)
+    done = command("lockbox-node", "verify-certificate", file.name, home=stranger, directory=stranger, expect=4)
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
 
 
 def test_two_killed_holders_are_healed_without_anybody_asking(

@@ -330,8 +330,8 @@ class Cluster:
 
         challenger = Challenger(pool, contact, lambda _node: 0.0, SeededEntropy(5000 + node.number))
         sights = Sights(NodeId(node.id), record, lambda: NOTHING_KNOWN, lambda: self.library.rules)
-        papers, journal = Papers(node.identity), node.journal
-        return Auditing(papers, 1, lambda: self.around(node), self.clock, journal, challenger, sights)
+        papers, around = Papers(node.identity), partial(self.around, node)
+        return Auditing(papers, 1, around, self.clock, node.journal, challenger, sights, _known_already)
 
     def _members(self, request: SyncMembers, _peer: Peer, answer: Answer[Message]) -> None:
         later = sorted(node for node in self.nodes if node > request.after)
@@ -353,6 +353,10 @@ class Cluster:
 
     def _contacts(self, target: bytes, count: int) -> list[Contact]:
         return [Contact(NodeId(node.id), (f"{node.host}:7420",)) for node in self.nearest(target, count)]
+
+
+async def _known_already(_address: bytes) -> None:
+    pass
 
 
 def _same(reply: Message) -> Message:

@@ -68,6 +68,7 @@ class Bench:
     journal: MemoryJournal = field(default_factory=MemoryJournal)
     life: int = 4
     nonces: int = 0
+    approached: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.around = around(self.own, [verifier(number) for number in range(1, 4)])
@@ -85,8 +86,13 @@ class Bench:
         contact = {node: party.contact for node, party in self.known.items()}
         challenger = Challenger(self.judge.pool, contact.get, lambda _node: 0.0, SeededEntropy(self.life))
         sights = Sights(NodeId(self.own), self._record, lambda: NOTHING_KNOWN, Rules)
-        papers = Papers(self.judge.identity)
-        self.service = Auditing(papers, self.life, lambda: self.around, self.clock, self.journal, challenger, sights)
+        papers, life = Papers(self.judge.identity), self.life
+        self.service = Auditing(
+            papers, life, lambda: self.around, self.clock, self.journal, challenger, sights, self._approach
+        )
+
+    async def _approach(self, address: bytes) -> None:
+        self.approached.append(address)
 
     def _record(self, node: NodeId) -> NodeRecord | None:
         party = self.judge if node == self.own else self.known.get(node)
@@ -166,6 +172,7 @@ async def test_a_statement_says_what_every_holder_showed(bench: Bench) -> None:
     assert {one.access for one in shown} == {request.access}
     assert open_access(request.access).requester == bench.own
     assert len({one.nonce for one in shown}) == HOLDERS
+    assert bench.approached == [STRIPE.signer.address]
 
 
 async def test_each_kind_of_holder_is_told_apart(bench: Bench, autojump_clock: MockClock) -> None:
@@ -256,6 +263,15 @@ async def test_five_a_minute_for_one_asset_and_requester(bench: Bench, autojump_
     await trio.sleep(61)
     bench.clock.now += 61
     assert isinstance(await bench.ask(), Signed)
+
+
+async def test_one_requester_has_a_limit_over_all_assets(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auditing, "REQUESTS_MAX", 3)
+    bench.restart()
+    said = [await bench.ask(bench.request(stripe_of(number))) for number in range(5)]
+    assert [isinstance(one, Signed) for one in said] == [True] * 3 + [False] * 2
+    assert said[3:] == [ErrorCode.RATE_LIMITED] * 2
+    assert isinstance(await bench.ask(bench.request(peer=GUEST), GUEST), Signed)
 
 
 async def test_guests_are_told_apart_by_host(bench: Bench) -> None:
