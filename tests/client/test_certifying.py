@@ -175,7 +175,9 @@ def reply_of(cluster: Cluster, node: FakeNode, kind: str) -> Callable[[Message],
 
     def borrowed(reply: Message) -> Message:
         assert isinstance(reply, Signed)
-        other = next(one for one in cluster.nodes.values() if one is not node)
+        about = parse(reply, Statement).address
+        bystanders = [one for one in cluster.nodes.values() if one not in cluster.holding(about)]
+        other = next(one for one in bystanders if not one.asked["AskAudit"])
         return sign(msgspec.structs.replace(parse(reply, Statement), chain=other.identity.chain), other.identity.key)
 
     ways = {"replayed": replayed, "client": by_client, "stranger": by_stranger, "edited": edited, "borrowed": borrowed}
