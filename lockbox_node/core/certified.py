@@ -135,6 +135,8 @@ def _examined(root: NetworkRoot, file: bytes) -> Examined:
         named = (request.certificate, request.previous, request.requester)
         if named != (first.certificate, first.previous, first.requester):
             raise RemoteProtocolError(f"stripe {number} is of another certificate")
+    if len({stripe.asked.tier.number for stripe in stripes}) > 1:
+        raise RemoteProtocolError("its stripes are of several tiers: no asset is")
     if sealed_by != first.public_key:
         raise RemoteProtocolError("the certificate is sealed by another key than that of its asset")
     return Examined(file_digest(file), certificate.network, stripes)

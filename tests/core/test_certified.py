@@ -12,7 +12,7 @@ from lockbox_node.errors import CertificateInvalid, ExitCode
 from protocol.possession import Place
 from simulations.identities import NOW_UNIX_S, FakeNetwork
 from tests.fakes.granting import network, verifier
-from tests.fakes.possession import Paper, statement_by
+from tests.fakes.possession import Paper, statement_by, stripe_of
 from tests.fakes.stripes import bytes_of, node_of
 
 ROOT = network().root
@@ -153,6 +153,13 @@ def test_the_stripes_of_a_certificate_are_all_there_and_belong_together() -> Non
     mixed, older = Paper(stripes=2), Paper(stripes=2, certificate=bytes_of("older"))
     mixed.evidence[1] = older.evidence[1]
     refused(mixed.file(), "stripe 1 is of another certificate")
+
+
+def test_the_stripes_of_an_asset_are_of_one_tier() -> None:
+    mixed = Paper(stripes=2)
+    mixed.parts[1] = stripe_of("standard", STANDARD)
+    mixed.evidence[1] = mixed.stripe(1)
+    refused(mixed.file(), "several tiers")
 
 
 def test_a_statement_of_another_request_is_found() -> None:
