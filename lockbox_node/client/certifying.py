@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from lockbox_node.client.vault import Vault
     from lockbox_node.client.wallet import AssetEntry
     from lockbox_node.core.derivation import AssetKey
+    from lockbox_node.rpc.pool import Posted
 
 WINDOW_STRIPES = 3  # looked at at the same time
 ID_BYTES = 32
@@ -176,6 +177,7 @@ class _Asked:
     def __init__(self, member: Member, late_at: float) -> None:
         self.member = member
         self.late_at = late_at
+        self.posted: Posted | None = None
 
 
 class _Inquiry:
@@ -208,7 +210,10 @@ class _Inquiry:
         return [signed for _, signed in self._found]
 
     def forget(self) -> None:
-        """What still comes is nobody's."""
+        """Nobody waits for what is still under way."""
+        for one in self._pending:
+            if one.posted is not None:
+                one.posted.forget()
         self._pending.clear()
 
     @property
@@ -234,7 +239,8 @@ class _Inquiry:
             self._pending.append(one)
             nonce, now_unix_s = bytes(fresh(NONCE_BYTES, vault.entropy)), int(vault.now_unix_s())
             leave = access(self._key, NUMBERS[Prove], member.record.node, nonce, now_unix_s)
-            vault.post(member, AskAudit(self._request, self._descriptor, leave), self._replies.answer_to(one))
+            question = AskAudit(self._request, self._descriptor, leave)
+            one.posted = vault.post(member, question, self._replies.answer_to(one))
 
     def _hedge(self) -> None:
         now = trio.current_time()
