@@ -65,12 +65,14 @@ class _Job:
 class _Placing:
     """Where one repair may place: `taken` = who holds an index now, `kept` = who stores one besides.
 
-    `busy` are asked no more, `added` are the new holders.
+    `busy` are asked no more, `added` are the new holders. `hollow` say that they hold nothing: they lost their part, or
+    never had it. If they have one after all, they refuse.
     """
 
     taken: dict[int, Candidate]
     kept: list[Kept]
     busy: set[NodeId]
+    hollow: set[NodeId]
     added: dict[int, NodeId] = field(default_factory=dict)
 
 
@@ -106,12 +108,10 @@ class Rebuilder:
     def _require_place(self, job: _Job) -> None:
         """LockboxError when no index could be placed now: nothing is fetched for nothing."""
         going = self._placing(job)
-        candidates = [one for one in self._members.candidates() if one.node not in going.busy]
-        address, regions = job.part.address, self._members.regions
         failure: LockboxError | None = None
         for index in job.seen.missing:
             try:
-                replacement(job.tier, address, candidates, going.taken, index, going.kept, regions)
+                self._next_holder(job, index, going)
             except LockboxError as error:
                 failure = error
             else:
@@ -199,18 +199,27 @@ class Rebuilder:
         known = ((index, self._members.known(node)) for node, index in index_of.items() if node not in counted)
         kept = [(index, _candidate(record)) for index, record in known if record is not None and index < job.tier.n]
         busy = {node for _, node in job.seen.sources()} | {self._members.own}
-        busy |= {node for node, index in index_of.items() if index == NO_INDEX}
-        return _Placing(taken, kept, busy)
+        hollow = {node for node, index in index_of.items() if index == NO_INDEX}
+        return _Placing(taken, kept, busy, hollow)
+
+    def _next_holder(self, job: _Job, index: int, going: _Placing) -> Candidate:
+        """The best candidate that was not asked yet, the hollow ones only when nobody else is left. LockboxError."""
+        open_ones = [one for one in self._members.candidates() if one.node not in going.busy]
+        better = [one for one in open_ones if one.node not in going.hollow]
+        regions = self._members.regions
+        try:
+            return replacement(job.tier, job.part.address, better, going.taken, index, going.kept, regions)
+        except LockboxError:
+            if len(better) == len(open_ones):
+                raise
+        return replacement(job.tier, job.part.address, open_ones, going.taken, index, going.kept, regions)
 
     async def _place_one(self, job: _Job, index: int, shards: list[bytes], going: _Placing) -> Candidate:
         """Hand index `index` to the best candidate that takes it; those who do not are not asked again."""
         failure: LockboxError | None = None
         for _ in range(self._params.holders_tried_max):
-            candidates = [one for one in self._members.candidates() if one.node not in going.busy]
             try:
-                holder = replacement(
-                    job.tier, job.part.address, candidates, going.taken, index, going.kept, self._members.regions
-                )
+                holder = self._next_holder(job, index, going)
             except LockboxError as error:
                 raise failure or error from None
             node = NodeId(holder.node)
