@@ -1,9 +1,8 @@
 """The composition root of a node: which machine gets which ports, and in which order things start and stop.
 
-Infrastructure (store, pool, server, membership) outlives work (healing, pointers), so that work can end over a living
-network: repairs under way end first, then the other work, a farewell goes to the members, and the rest ends. Everything
-real comes in through `Ports`; the same class runs in a seeded simulation. Stop order and why nobody cancels from
-outside: STYLE, trio.
+Infrastructure (store, pool, server, membership) outlives work (healing, pointers), which ends over a living network:
+repairs first, then the other work, a farewell to the members, the rest. Everything real comes in through `Ports`; the
+same class runs in a seeded simulation. Stop order and why nobody cancels from outside: STYLE, trio.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from lockbox_node.services.approaching import Approaching
 from lockbox_node.services.comparing import Comparing
 from lockbox_node.services.discovery import Discovery, contacts_of
 from lockbox_node.services.documents import DocumentService
+from lockbox_node.services.draining import Draining
 from lockbox_node.services.enforcing import Enforcing
 from lockbox_node.services.granting import Granting, around_of
 from lockbox_node.services.healing import Healing
@@ -118,7 +118,9 @@ class Node:
         rebuilder, mender = self.rejoining.rebuilder, self.rejoining.mender
         self.healing = Healing(ports.store, discovery, rebuilder, mender, config.repair, self.guard, changes)
         self.rejoining.repair_with(self.healing)
-        ports.store.on_broken = self._on_broken
+        hands = (ports.store, self.rejoining, self.healing, self.membership.set_state)
+        self.draining = Draining(*hands, identity, ports.clock, config.repair)
+        ports.store.on_broken, self.storage.closed = self._on_broken, lambda: self.draining.active
         self.upkeep = Upkeep(ports.store, self.pool, ports.clock, config, Random(rng.getrandbits(64)))
         self.pool.on_lost, self.pool.on_same = self.membership.connection_lost, self.membership.met_same
         self.measuring = Measuring(*parts[1:], now_unix_s, ports.entropy, Random(bytes(instance)), config.measuring)
@@ -167,7 +169,7 @@ class Node:
             port = await infrastructure.start(self.server.run)
             await self._join(infrastructure)
             async with trio.open_nursery() as work:
-                for service in (self.pointers, self.rejoining, self.upkeep, self.measuring):
+                for service in (self.pointers, self.rejoining, self.upkeep, self.measuring, self.draining):
                     await work.start(service.run)
                 async with trio.open_nursery() as repairs:
                     await repairs.start(self.healing.run)
@@ -185,7 +187,7 @@ class Node:
         async with trio.open_nursery() as attempt:
             attempt.start_soon(self._cut_by_stop, attempt.cancel_scope)
             await infrastructure.start(self.membership.run)
-            self.membership.set_state(NodeState.DRAINING if self.store.broken else NodeState.ACTIVE)
+            self.membership.set_state(self.draining.state)
             attempt.cancel_scope.cancel()
 
     async def _cut_by_stop(self, scope: trio.CancelScope) -> None:

@@ -14,6 +14,7 @@ import nacl.bindings
 import nacl.exceptions
 from msgspec import Meta
 
+from protocol.drains import DrainReceipt
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.grants import Grant, GrantRequest
 from protocol.ids import Address, DescriptorHash, NodeId, ShardId, address_of
@@ -134,6 +135,7 @@ DOMAINS: dict[type[Message], bytes] = {
     Vantage: b"lockbox/1 vantage\0",
     GrantRequest: b"lockbox/1 grant request\0",
     Grant: b"lockbox/1 grant\0",
+    DrainReceipt: b"lockbox/1 drain receipt\0",
 }
 
 

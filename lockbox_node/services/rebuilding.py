@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from lockbox_node.core.displaced import placed
+from lockbox_node.core.leaving import View, seen_by, without_us
 from lockbox_node.core.placement import Candidate, Kept, replacement
-from lockbox_node.core.repair import Health, believable, current_indices, health, table_with, tellable
+from lockbox_node.core.repair import Health, believable, current_indices, table_with, tellable
 from lockbox_node.core.slots import tombstone_until
 from lockbox_node.core.tiers import Tier, tier_numbered
 from lockbox_node.errors import LockboxError, RequestRefused, ShardCorrupt, ShardMissing
@@ -105,6 +105,33 @@ class Rebuilder:
         await self._hand_over(job, rebuilt)
         return max(1, job.descriptor.shard_bytes * len(job.descriptor.groups) * len(rebuilt))
 
+    async def hand_over(self, summary: StripeSummary) -> int:
+        """Bring our own index, whole here, to another holder, since we are leaving; bytes handed over.
+
+        0 when somebody has it already, or the stripe is gone. Nothing is rebuilt, nothing dropped here. Raises
+        OwnPartDamaged, and LockboxError when nobody takes it.
+        """
+        job = await self._leaving(summary)
+        if job is not None:
+            self._require_place(job)
+            await self._learn(job, [node for _, node in job.seen.sources()])
+            job = await self._leaving(summary)
+        if job is None:
+            return 0
+        await self._hand_over(job, {job.part.index: list(job.part.shards)})
+        return max(1, job.descriptor.shard_bytes * len(job.descriptor.groups))
+
+    async def _leaving(self, summary: StripeSummary) -> _Job | None:
+        """The stripe without us, its only missing index ours; None when another live holder has that."""
+        job = await self._open(summary, outdated=True)  # a newer version here may be an update that was cut off
+        if job is None:
+            return None
+        now = replace(summary, entries=job.part.entries, index=job.part.index, corrupt=False)
+        seen = without_us(now, job.tier, self._view())
+        if job.part.index not in seen.missing:
+            return None
+        return replace(job, seen=replace(seen, missing=(job.part.index,)))
+
     def _require_place(self, job: _Job) -> None:
         """LockboxError when no index could be placed now: nothing is fetched for nothing."""
         going = self._placing(job)
@@ -133,10 +160,10 @@ class Rebuilder:
             moved |= await self._sources.rebuild(job.descriptor, have, lost)
         return {index: moved[index] for index in job.seen.missing}
 
-    async def _open(self, summary: StripeSummary) -> _Job | None:
-        """The stripe as it stands now, with our own shards if they are good; None when it is gone or outdated."""
+    async def _open(self, summary: StripeSummary, *, outdated: bool = False) -> _Job | None:
+        """The stripe as it stands now, with our own shards if they are good; None when it is gone, or `outdated`."""
         view: SlotView = await settled(lambda answer: self._store.look(summary.address, answer))
-        if any(part.version > summary.version for part in view.parts):
+        if not outdated and any(part.version > summary.version for part in view.parts):
             return None
         try:
             part = await settled(partial(self._store.get, summary.address, summary.descriptor_hash))
@@ -144,11 +171,13 @@ class Rebuilder:
             return None
         except ShardCorrupt as error:
             raise OwnPartDamaged(error.message, error.hint) from None
-        tier, view_of = tier_numbered(part.tier), self._members
-        now = replace(summary, entries=part.entries, corrupt=False)
-        seen = health(now, tier, view_of.alive(), view_of.own, view_of.failing())
-        seen = placed(seen, tier, summary.address, view_of.own, view_of.alive(), view_of.regions)
+        tier = tier_numbered(part.tier)
+        seen = seen_by(replace(summary, entries=part.entries, corrupt=False), tier, self._view())
         return _Job(tier, part, open_descriptor(part.descriptor), seen)
+
+    def _view(self) -> View:
+        members = self._members
+        return View(members.own, members.alive(), members.failing(), members.regions)
 
     async def _learn(self, job: _Job, nodes: Sequence[NodeId]) -> None:
         """Merge what these nodes know of the address: holder tables and tombstones. Silence is no obstacle."""
