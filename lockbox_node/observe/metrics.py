@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from lockbox_node.observe.whereabouts import LocationWork
     from lockbox_node.ports import StoreFigures
+    from lockbox_node.services.draining import DrainFigures
 
 K = TypeVar("K")
 
@@ -75,6 +76,7 @@ class Observed:
     grants: Callable[[], Mapping[str, int]]  # as a verifier: "granted", or the code of the refusal -> count
     grant_uses: Callable[[], Mapping[str, int]]  # as a holder: "served", or the code of the refusal -> count
     repairs: Callable[[], RepairWork]
+    drain: Callable[[], DrainFigures | None]  # None = the node is not being drained
     upkeep: Callable[[], UpkeepWork]
     certificates_left_s: Callable[[], Mapping[str, float]]  # "identity", "operational" -> seconds until expiry
     location: Callable[[], LocationWork]
@@ -106,6 +108,7 @@ class _Collector:
         yield from _node_families(self._observed)
         yield from _store_families(self._observed)
         yield from _work_families(self._observed)
+        yield from _drain_families(self._observed.drain())
         yield from _upkeep_families(self._observed.upkeep())
         yield from _location_families(self._observed.location())
 
@@ -174,6 +177,22 @@ def _work_families(observed: Observed) -> Iterator[Metric]:
     yield CounterMetricFamily("lockbox_repairs_moved", moved, repairs.moved)
     yield CounterMetricFamily("lockbox_parts_let_go", "Parts out of place that were dropped here.", repairs.let_go)
     yield _gauge("lockbox_repairs_pending", "Repairs that wait or run.", repairs.pending)
+
+
+def _drain_families(drain: DrainFigures | None) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily
+
+    yield _gauge("lockbox_draining", "1 while the node is being drained, or was.", drain is not None)
+    parts, shard_bytes, parts_left, bytes_left, stuck = 0, 0, 0, 0, 0
+    if drain is not None:
+        parts, shard_bytes, stuck = drain.parts, drain.shard_bytes, sum(drain.stuck.values())
+        parts_left, bytes_left = drain.parts_left, drain.bytes_left
+    shown = "that other holders showed before they were dropped here."
+    yield CounterMetricFamily("lockbox_drain_parts", f"Parts {shown}", parts)
+    yield CounterMetricFamily("lockbox_drain_bytes", f"Bytes of parts {shown}", shard_bytes)
+    yield _gauge("lockbox_drain_left_parts", "Parts that a drain has not handed over yet.", parts_left)
+    yield _gauge("lockbox_drain_left_bytes", "Bytes that a drain has not handed over yet.", bytes_left)
+    yield _gauge("lockbox_drain_stuck_parts", "Of them, those that nobody took at the last try.", stuck)
 
 
 def _upkeep_families(work: UpkeepWork) -> Iterator[Metric]:

@@ -20,6 +20,7 @@ from lockbox_node.core.member_events import Status
 from lockbox_node.core.state_root import state_root
 from lockbox_node.errors import LockboxError, UsageError
 from lockbox_node.observe.backups import last_backup
+from lockbox_node.observe.drains import DrainVerbs, drain_said
 from lockbox_node.observe.metrics import Metrics, Observed, RepairWork, StoreWork, UpkeepWork
 from lockbox_node.observe.reporting import Reporting
 from lockbox_node.observe.web import Pages
@@ -63,6 +64,7 @@ class Watch:
         self._now_unix_s = now_unix_s
         self._started = trio.current_time()
         self._version = _version()
+        self._drains = DrainVerbs(node)
         self._metrics = Metrics(self._observed())
         view, trusted = node.discovery, lambda: node.guard.trusted
         self._reporting = Reporting(node.store, view, node.machine, trusted, now_unix_s, self._level_of)
@@ -73,7 +75,8 @@ class Watch:
             "status": self._status,
             "members": self._members,
             "healing": self._healing,
-            "resume": self._resume,
+            "drain": self._drains.drain,
+            "resume": self._drains.resume,
             "scrub": self._scrub,
             "report": self._reporting.report,
             "await-members": self._await_members,
@@ -151,6 +154,7 @@ class Watch:
                 "enabled": node.healing.enabled,
                 "view_trusted": node.guard.trusted,
             },
+            "drain": drain_said(node.draining.figures),
             "certificates": {
                 "identity_until": _iso(self._identity.identity_not_after_unix_s),
                 "operational_until": _iso(self._identity.leaf_not_after_unix_s),
@@ -194,10 +198,6 @@ class Watch:
         else:
             self._node.healing.pause()
         return {"enabled": self._node.healing.enabled}
-
-    async def _resume(self, _request: dict[str, Any]) -> object:
-        self._node.guard.resume()
-        return {"view_trusted": self._node.guard.trusted}
 
     async def _scrub(self, request: dict[str, Any]) -> object:
         """`action`: start, pause, resume or progress; the answer says where the scrub stands then."""
@@ -296,6 +296,7 @@ class Watch:
             grants=lambda: _lowered(node.granting.counts),
             grant_uses=lambda: _lowered(node.granting.redeeming.counts),
             repairs=self._repairs,
+            drain=lambda: node.draining.figures,
             upkeep=self._upkeep_work,
             certificates_left_s=self._certificates_left_s,
             location=lambda: location_work(node.measuring),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "run", "status", "members", "resume", "software-hash", "version", "init", "ca", "scrub", "backup", "restore",
+    "drain",
 )  # fmt: skip
 
 
