@@ -187,7 +187,7 @@ def corrupt(names: tuple[str, ...], share: float, seed: int, directory: Path, as
 @_JSON
 @reporting
 def policy(settings: tuple[str, ...], directory: Path, as_json: bool) -> None:
-    """Change what all nodes go by. There are healing=on|off, hold-off=S, sweep=S and guard=S.
+    """Change what all nodes go by. There are healing=on|off, hold-off=S, sweep=S, returning=S and guard=S.
 
     Example: lockbox-testnet policy healing=off --dir /tmp/net
     """

@@ -47,6 +47,8 @@ class RepairWork:
     pending: int
     moved: int  # of the done, those of stripes that were whole, but out of place
     let_go: int  # parts out of place that were dropped after another holder had proved theirs
+    trimmed: int  # copies too many that were dropped in the same way
+    spare: int  # copies too many that stay for now
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,9 @@ def _work_families(observed: Observed) -> Iterator[Metric]:
     moved = "Repairs of stripes that were whole, but out of place."
     yield CounterMetricFamily("lockbox_repairs_moved", moved, repairs.moved)
     yield CounterMetricFamily("lockbox_parts_let_go", "Parts out of place that were dropped here.", repairs.let_go)
+    trimmed = "Copies too many, of holders that were away, that were dropped here."
+    yield CounterMetricFamily("lockbox_parts_trimmed", trimmed, repairs.trimmed)
+    yield _gauge("lockbox_parts_spare", "Copies too many that are kept here for now.", repairs.spare)
     yield _gauge("lockbox_repairs_pending", "Repairs that wait or run.", repairs.pending)
 
 

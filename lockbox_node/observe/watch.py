@@ -151,6 +151,8 @@ class Watch:
                 "pending": repairs.pending,
                 "moved": repairs.moved,
                 "let_go": repairs.let_go,
+                "trimmed": repairs.trimmed,
+                "spare": repairs.spare,
                 "enabled": node.healing.enabled,
                 "view_trusted": node.guard.trusted,
             },
@@ -219,7 +221,7 @@ class Watch:
         return level_word(self._node.measuring.judgement, node)
 
     async def _await_members(self, request: dict[str, Any]) -> object:
-        """Return when `nodes` (full ids, hex) are all alive and active in our view; we are always among them."""
+        """Return when `nodes` (full ids, hex) are all alive in our view and serve; we are always among them."""
         wanted = _ids(request.get("nodes"))
         limit_s = AWAIT_TIMEOUT_S + AWAIT_PER_NODE_S * len(wanted)
         with trio.move_on_after(limit_s):
@@ -229,7 +231,7 @@ class Watch:
         missing = self._missing(wanted)
         if missing:
             raise LockboxError(
-                f"{missing} of {len(wanted)} nodes are not alive and active here after {limit_s:.0f} s",
+                f"{missing} of {len(wanted)} nodes are not alive and serving here after {limit_s:.0f} s",
                 "look at `members` and at their logs",
             )
         return {"alive": len(wanted)}
@@ -259,12 +261,15 @@ class Watch:
 
     def _missing(self, wanted: set[NodeId]) -> int:
         alive = self._node.discovery.alive()
-        return sum(node not in alive or alive[node].state != NodeState.ACTIVE for node in wanted)
+        serving = (NodeState.ACTIVE, NodeState.DRAINING)
+        return sum(node not in alive or alive[node].state not in serving for node in wanted)
 
     def _repairs(self) -> RepairWork:
         healing = self._node.healing
         done, failed, moved = healing.repairs_done, healing.repairs_failed, healing.repairs_moved
-        return RepairWork(done, failed, healing.pending, moved, healing.let_go)
+        trimming = self._node.rejoining.trimming
+        trimmed, spare = (0, 0) if trimming is None else (trimming.trimmed, trimming.spare)
+        return RepairWork(done, failed, healing.pending, moved, healing.let_go, trimmed, spare)
 
     def _store_work(self) -> StoreWork:
         counts = self._node.storage.counts

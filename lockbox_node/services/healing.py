@@ -120,6 +120,11 @@ class Healing:
         return self._enabled and self._guard.trusted and not self._store.broken
 
     @property
+    def params(self) -> RepairParams:
+        """What it works by now."""
+        return self._params
+
+    @property
     def doubted(self) -> bool:
         """Whether the guard holds repairs back."""
         return not self._guard.trusted

@@ -1,7 +1,8 @@
 """How a holder that lost, missed or kept something wrong comes right again: what is told and learned, wired together.
 
 `Mender` brings own parts back, `Lessons` takes in what others know better, `Reconciler` compares with the siblings, so
-that either finds out. They share one way of asking (`Sources`), which the rebuilder of others' parts uses too.
+that either finds out, `Trimming` gives up a copy that is one too many. They share one way of asking (`Sources`), which
+the rebuilder of others' parts uses too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from lockbox_node.services.mending import Mender
 from lockbox_node.services.rebuilding import Rebuilder
 from lockbox_node.services.reconciling import Reconciler
 from lockbox_node.services.sources import MembersView, Requests, Sources
+from lockbox_node.services.trimming import Trimming
+from lockbox_node.services.yielding import Yielder
 
 if TYPE_CHECKING:
     from random import Random
@@ -43,6 +46,8 @@ class Rejoining:
         rng: Random,
     ) -> None:
         self._store = store
+        self._clock = clock
+        self.trimming: Trimming | None = None  # once there is somebody to repair with
         self._healing: Healing | None = None
         sources = Sources(pool, members, workers, config.repair)
         self.lessons = Lessons(store, sources, clock)
@@ -53,6 +58,8 @@ class Rejoining:
     def repair_with(self, healing: Healing) -> None:
         """What is found damaged or missing here goes to `healing`, which says when it is mended."""
         self._healing = healing
+        yielder = Yielder(self._store, self.mender)
+        self.trimming = Trimming(self._store, yielder, self.mender.sources.members, self._clock, healing)
         self._store.on_corrupt = self._on_corrupt
         self._store.on_lost = self._on_lost
 
@@ -88,4 +95,6 @@ class Rejoining:
             await nursery.start(self.lessons.run)
             await nursery.start(self.mender.run)
             await nursery.start(self.reconciler.run)
+            if self.trimming is not None:
+                await nursery.start(self.trimming.run)
             task_status.started()

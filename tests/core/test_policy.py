@@ -16,6 +16,7 @@ def test_every_known_setting_takes_effect() -> None:
     assert (repair.enabled, repair.hold_off_s, repair.sweep_s, governed.guard.quiet_s) == (False, 1.5, 2.0, 0.0)
     assert ignored == []
     assert governed.under("healing", "on").repair.enabled
+    assert governed.under("returning", "30").repair.return_hold_s == 30
     assert not governed.measured
     assert governed.under("location", "measured").measured
     assert not governed.under("location", "measured").under("location", "claimed").measured
@@ -30,6 +31,7 @@ def test_every_known_setting_takes_effect() -> None:
         ("sweep", "nan"),
         ("sweep", "-1"),
         ("guard", "inf"),
+        ("returning", "-1"),
         ("colour", "red"),
         ("tiers", ""),
         ("tiers", "basic,golden"),

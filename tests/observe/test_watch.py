@@ -79,7 +79,8 @@ async def test_status_has_the_shape_that_people_rely_on(
     assert set(status["last_scrub"]) == {"number", "finished", "parts", "bytes", "corrupt"}
     assert status["clock"] == {"trusted": False, "why": "nobody was asked for the time yet"}
     assert status["repairs"] == {
-        "done": 0, "failed": 0, "pending": 0, "moved": 0, "let_go": 0, "enabled": True, "view_trusted": True,
+        "done": 0, "failed": 0, "pending": 0, "moved": 0, "let_go": 0, "trimmed": 0, "spare": 0, "enabled": True,
+        "view_trusted": True,
     }  # fmt: skip
     assert set(status["certificates"]) == {"identity_until", "operational_until"}
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", status["certificates"]["identity_until"])
@@ -212,6 +213,15 @@ async def test_await_members_hears_of_our_own_change(
     watch = watch_of(town, node)
     nursery.start_soon(node.run)
     assert await told(watch, "await-members", nodes=[node.announcer.id.hex()]) == {"alive": 1}
+    assert trio.current_time() < 1
+
+
+async def test_await_members_counts_who_is_being_drained(
+    town: Town, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    node = await started(town, nursery)
+    await node.draining.begin()
+    assert await told(watch_of(town, node), "await-members", nodes=[node.announcer.id.hex()]) == {"alive": 1}
     assert trio.current_time() < 1
 
 
