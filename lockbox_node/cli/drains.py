@@ -23,6 +23,8 @@ from protocol.errors import ErrorCode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from protocol.messages import Signed
+
 POLL_S = 0.5
 LINE_EVERY_S = 10.0  # where no bar is drawn
 IDLE_PASSES_MAX = 2  # so many looks at everything that moved nothing, and we say what is stuck
@@ -86,6 +88,52 @@ def resume(view_only: bool, config_path: Path, as_json: bool) -> None:
     elif said["draining"]:
         words.append("the drain goes on")
     emit(as_json, said, "; ".join(words))
+
+
+@click.command()
+@click.argument("receipt_path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--network", type=click.Path(path_type=Path, dir_okay=False), default="network.pem", show_default=True,
+    help="The network.pem of the node's network.",
+)  # fmt: skip
+@json_option
+@reporting
+def verify_drain(receipt_path: Path, network: Path, as_json: bool) -> None:
+    """Check the receipt of a drain. No node is asked.
+
+    Example: lockbox-node verify-drain receipt.json --network network.pem
+    """
+    from lockbox_node.adapters.identity import NetworkFile
+    from lockbox_node.observe.drains import receipt_said
+    from protocol import certificates
+    from protocol.errors import RemoteProtocolError
+
+    signed = _signed_in(receipt_path)
+    root = NetworkFile.load(network).root
+    try:
+        certificates.verify_drain(root, signed)
+    except RemoteProtocolError as error:
+        raise LockboxError(
+            f"{receipt_path} is no receipt of this network: {error}", code=ErrorCode.PROOF_INVALID
+        ) from None
+    said = receipt_said(signed)  # of what was signed, whatever else the file says
+    words = (
+        f"genuine: nothing was left on {said['node']} at {said['ended']}; {counted(said['parts'], 'part')} handed over"
+    )
+    emit(as_json, {"receipt": said}, words)
+
+
+def _signed_in(path: Path) -> Signed:
+    from protocol.messages import Signed
+
+    try:
+        signed = json.loads(path.read_text(encoding="utf-8"))["signed"]
+        return Signed(bytes.fromhex(signed["body"]), bytes.fromhex(signed["signature"]))
+    except OSError as error:
+        raise LockboxError(f"{path} cannot be read: {error.strerror}", code=ErrorCode.NOT_FOUND) from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        hint = "give the file that lockbox-node drain --wait --receipt FILE wrote"
+        raise LockboxError(f"{path} holds no receipt", hint, ErrorCode.PROOF_INVALID) from None
 
 
 def drain_words(said: dict[str, Any]) -> str:

@@ -31,6 +31,7 @@ main.add_later("restore", _BACKUPS, "restore", "Make a node of a backup, in a ne
 _DRAINS = "lockbox_node.cli.drains"
 main.add_later("drain", _DRAINS, "drain", "Hand over everything that the running node holds.")
 main.add_later("resume", _DRAINS, "resume", "Have the node take part again: trust its view, end a drain.")
+main.add_later("verify-drain", _DRAINS, "verify_drain", "Check the receipt of a drain; no node is asked.")
 main.add_later("init", _AUTHORITY, "node_init", "Make the files of a new node.")
 main.add_later("report", "lockbox_node.cli.report", "report", "What if a region, operator or release vanished now.")
 main.add_later("scrub", "lockbox_node.cli.upkeep", "scrub", "Read everything that is stored, now, and check it.")

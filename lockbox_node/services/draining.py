@@ -129,13 +129,14 @@ class Draining:
         if not self._active:
             return None
         kept, now = self._store.figures(), trio.current_time()
+        left_s = self._pace.left_s(kept.logical_bytes, now) if kept.logical_bytes else 0.0
         return DrainFigures(
             self._parts,
             self._bytes,
             kept.stripes - kept.trash_stripes,
             kept.logical_bytes,
             self._pace.bytes_per_s(now),
-            self._pace.left_s(kept.logical_bytes, now) if kept.logical_bytes else 0.0,
+            left_s if not self._passes_idle else None,
             dict(self._stuck),
             self._passes_idle,
             self._waiting(),
@@ -242,8 +243,9 @@ class Draining:
         try:
             moved_bytes = await self._move(summary)
         except (LockboxError, RemoteProtocolError) as error:
+            if not stuck[str(error.code)]:
+                log.info("drain.stuck", reason=str(error.code))  # once a pass: there may be very many
             stuck[str(error.code)] += 1
-            log.info("drain.stuck", reason=str(error.code))
         await trio.sleep(moved_bytes * self._params.in_flight_max / self._params.bytes_per_s)
         free.release()
 

@@ -15,7 +15,7 @@ import trio
 
 from lockbox_node import control
 from lockbox_node.cli.drains import drain_words
-from lockbox_node.config import Config, to_toml
+from lockbox_node.config import Config, load, to_toml
 from lockbox_node.observe.drains import receipt_said
 from tests.cli.test_node import run
 from tests.protocol import samples
@@ -163,6 +163,17 @@ def test_a_receipt_is_wanted_of_a_drain_that_is_waited_for(capfd: pytest.Capture
     assert (code, out, err.count("\n")) == (2, "", 1)
 
 
+def network_of(data: Path) -> Path:
+    return data / load(data / "node.toml").node.network
+
+
+def spoilt_receipt(receipt: dict[str, Any]) -> dict[str, Any]:
+    """With another byte in what was signed."""
+    body = bytearray.fromhex(receipt["signed"]["body"])
+    body[-1] ^= 1
+    return receipt | {"signed": receipt["signed"] | {"body": body.hex()}}
+
+
 @pytest.mark.real
 def test_a_running_daemon_is_drained_restarted_and_resumed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data = make_node(tmp_path, "n01")
@@ -171,8 +182,15 @@ def test_a_running_daemon_is_drained_restarted_and_resumed(tmp_path: Path, capfd
         daemon.told()
         code, out, _ = run(capfd, "drain", "--wait", *config)
         assert (code, out.startswith("drained: nothing is left on ")) == (0, True)
-        receipt = json.loads(run(capfd, "drain", "--json", *config)[1])["drain"]["receipt"]
+        path = tmp_path / "receipt.json"
+        assert run(capfd, "drain", "--wait", "--receipt", str(path), *config)[0] == 0
+        receipt = json.loads(path.read_text())
         assert (receipt["parts"], receipt["left"]) == (0, 0)
+        check = ("verify-drain", str(path), "--network", str(network_of(data)))
+        assert run(capfd, *check)[1].startswith(f"genuine: nothing was left on {receipt['node']} at 20")
+        for spoilt in (spoilt_receipt(receipt), {"signed": {}}, {}):
+            path.write_text(json.dumps(spoilt))
+            assert run(capfd, *check)[:2] == (1, "")
         daemon.end()
     with running(data) as daemon:
         daemon.told()

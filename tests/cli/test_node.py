@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "run", "status", "members", "resume", "software-hash", "version", "init", "ca", "scrub", "backup", "restore",
-    "drain",
+    "drain", "verify-drain",
 )  # fmt: skip
 
 
