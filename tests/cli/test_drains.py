@@ -188,7 +188,8 @@ def test_a_running_daemon_is_drained_restarted_and_resumed(tmp_path: Path, capfd
         assert (receipt["parts"], receipt["left"]) == (0, 0)
         check = ("verify-drain", str(path), "--network", str(network_of(data)))
         assert run(capfd, *check)[1].startswith(f"genuine: nothing was left on {receipt['node']} at 20")
-        for spoilt in (spoilt_receipt(receipt), {"signed": {}}, {}):
+        wrong: list[dict[str, Any]] = [spoilt_receipt(receipt), {"signed": {}}, {}]
+        for spoilt in wrong:
             path.write_text(json.dumps(spoilt))
             assert run(capfd, *check)[:2] == (1, "")
         daemon.end()

@@ -14,6 +14,7 @@ from protocol.certificates import verify_drain
 from simulations.cluster import Cluster
 from simulations.people import a_person
 from simulations.staging import SIZES, holdings, quick_healing, until
+from simulations.watching import Watcher
 from simulations.world import World
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ async def test_no_unlock_fails_while_nodes_are_drained_and_one_of_them_crashes(w
     async with trio.open_nursery() as nursery:
         await nursery.start(cluster.run)
         await cluster.start_all()
+        await nursery.start(Watcher(cluster).run)
         await trio.sleep(10)
         async with a_person(cluster, 1) as person:
             for size in SIZES * 2:

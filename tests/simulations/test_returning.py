@@ -12,6 +12,7 @@ from lockbox_node.observe import logging
 from simulations.cluster import Cluster
 from simulations.people import a_person
 from simulations.staging import keepers, quick_healing, until, until_whole
+from simulations.watching import Watcher
 from simulations.world import World
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ async def test_a_returning_holder_gives_up_what_others_took_over_and_deleted_ass
     async with trio.open_nursery() as nursery:
         await nursery.start(cluster.run)
         await cluster.start_all()
+        await nursery.start(Watcher(cluster).run)
         await trio.sleep(10)
         async with a_person(cluster, 1) as person:
             for tier in (BASIC, STANDARD) * 3:
