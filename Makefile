@@ -25,7 +25,7 @@ SEEDS ?= 10
 SEED ?= 1
 HOURS ?= 0.2
 
-.PHONY: help install demo test suite real long sim check static bench coverage lock clean
+.PHONY: help install demo test quick processes real long sim check static bench coverage lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/\1\t\2/p' Makefile | expand -t 12
@@ -36,10 +36,13 @@ demo: install  ## Run a real network of 24 nodes, lose a region, and get everyth
 	$(BIN)/python -m benchmarks.demo
 
 test: install  ## Run all checks and the whole test suite, side by side
-	@$(MAKE) --no-print-directory -j 2 static suite
+	@$(MAKE) --no-print-directory -j 3 static quick processes
 
-suite: install
-	$(BIN)/python -m pytest
+quick: install
+	$(BIN)/python -m pytest -m 'not end_to_end and not root and not long'
+
+processes: install
+	$(BIN)/python -m pytest -m 'end_to_end and not root and not long'
 
 real: install  ## Run the tests that need root: file systems that fill up, network namespaces that are cut apart
 	$(BIN)/python -m pytest -m 'root and not long'
@@ -50,8 +53,7 @@ long: install  ## Run the long forms of the tests of faults
 sim: install  ## Run many seeds of every scenario; SEEDS=10 SEED=1 HOURS=0.2; writes build/simulations.md
 	$(BIN)/python -m simulations all --sweep $(SEEDS) --seed $(SEED) --hours $(HOURS) --report build/simulations.md
 
-check: install static  ## Formats, lint, types, import floors, shape, fast tests
-	$(BIN)/python -m pytest -m 'not end_to_end and not root and not long'
+check: static quick  ## Formats, lint, types, import floors, shape, fast tests
 
 static: install
 	$(BIN)/ruff format --check $(CODE)

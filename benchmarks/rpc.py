@@ -93,7 +93,7 @@ def serve(home: Path, port_goes_to: Wire) -> None:
     """A node's process."""
 
     async def main() -> None:
-        identity = await _node_identity(home)
+        identity = await node_identity(home)
         local = Local(identity, identity.node_id)
         network = TcpNetwork(identity)
         dispatcher = Dispatcher(UNLIMITED)
@@ -106,7 +106,8 @@ def serve(home: Path, port_goes_to: Wire) -> None:
     trio.run(main)
 
 
-async def _node_identity(home: Path) -> NodeIdentity:
+async def node_identity(home: Path) -> NodeIdentity:
+    """Of the node below `home`, in the network below it."""
     keystore = FileKeyStore.load(home / "node" / "identity" / "key.pem")
     root = NetworkFile.load(home / "ca" / "network.pem").root
     return await NodeIdentity.load(home / "node" / "identity", root, keystore, SystemClock(), OsEntropy())
@@ -150,7 +151,7 @@ def measure(seconds: float, reps: int) -> dict[str, list[float]]:
     """Calls a second by row."""
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
-        _prepare(home)
+        prepare(home)
         ours, theirs = multiprocessing.Pipe()
         node = multiprocessing.get_context("spawn").Process(target=serve, args=(home, theirs))
         node.start()
@@ -181,7 +182,8 @@ async def _measure(home: Path, port: int, seconds: float, reps: int) -> dict[str
     return rows
 
 
-def _prepare(home: Path) -> None:
+def prepare(home: Path) -> None:
+    """The files of a network, a client and a node."""
     create_authority(home / "ca", "benchmark")
     create_client(home / "client.key", home / "client.csr")
     issue(home / "ca", home / "client.csr", "client", home / "client.pem")

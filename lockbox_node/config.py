@@ -15,6 +15,7 @@ import typing
 from dataclasses import dataclass, field
 
 from lockbox_node.core.admission import AdmissionParams
+from lockbox_node.core.audit_pace import AuditParams
 from lockbox_node.core.clock_trust import ClockTrustParams
 from lockbox_node.core.lookup import LookupParams
 from lockbox_node.core.member_params import MembershipParams
@@ -102,6 +103,7 @@ class Config:
     leases: LeaseParams = field(default_factory=LeaseParams)
     clock: ClockTrustParams = field(default_factory=ClockTrustParams)
     scrub: ScrubParams = field(default_factory=ScrubParams)
+    audit: AuditParams = field(default_factory=AuditParams)
     measuring: MeasuringParams = field(default_factory=MeasuringParams)
     admission: AdmissionParams = field(default_factory=AdmissionParams)
 

@@ -1,8 +1,8 @@
 """The composition root of a node: which machine gets which ports, and in which order things start and stop.
 
-Infrastructure (store, pool, server, membership) outlives work (healing, pointers), which ends over a living network:
-repairs first, then the other work, a farewell to the members, the rest. Everything real comes in through `Ports`; the
-same class runs in a seeded simulation. Stop order and why nobody cancels from outside: STYLE, trio.
+Infrastructure (store, pool, server, membership) outlives work (healing, pointers), so that work can end over a living
+network: repairs under way end first, then the other work, a farewell goes to the members, and the rest ends. All that
+is real comes in through `Ports`; the same class runs in a seeded simulation. Why this order: STYLE, trio.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from lockbox_node.rpc.pool import Pool
 from lockbox_node.rpc.server import Server
 from lockbox_node.services.announcing import Announcer, NodeState, Operational, Standing, free_tenths
 from lockbox_node.services.approaching import Approaching
+from lockbox_node.services.audit_rounds import AuditRounds
 from lockbox_node.services.comparing import Comparing
 from lockbox_node.services.discovery import Discovery, contacts_of
 from lockbox_node.services.documents import DocumentService
-from lockbox_node.services.draining import Draining
 from lockbox_node.services.enforcing import Enforcing
 from lockbox_node.services.granting import Granting, around_of
 from lockbox_node.services.healing import Healing
@@ -85,9 +85,7 @@ class Node:
     ) -> None:
         """`epoch` is the store's: above that of every earlier life of this node; `documents` are what it kept."""
         own = identity.node_id
-        self.config = config
-        self.store = ports.store
-        self.stop = trio.Event()
+        self.config, self.store, self.stop = config, ports.store, trio.Event()
         ports.entropy.fill(instance := bytearray(INSTANCE_BYTES))
         capacity_bytes, addresses = config.store.capacity_bytes, (config.node.advertised,)
         standing = Standing(addresses, config.node.region, capacity_bytes, software, epoch, bytes(instance))
@@ -117,9 +115,9 @@ class Node:
         self.comparing = Comparing(ports.store, own, ports.clock, nearest_nodes, self.rejoining, config.storage)
         rebuilder, mender = self.rejoining.rebuilder, self.rejoining.mender
         self.healing = Healing(ports.store, discovery, rebuilder, mender, config.repair, self.guard, changes)
-        self.rejoining.repair_with(self.healing)
-        hands = (ports.store, self.rejoining, self.healing, self.membership.set_state)
-        self.draining = Draining(*hands, identity, ports.clock, config.repair)
+        self.draining = self.rejoining.repair_with(self.healing, self.membership.set_state, identity)
+        judging = (ports.store, self.pool, discovery, mender.sources, ports.entropy, now_unix_s, self.healing)
+        self.rounds = AuditRounds(*judging, self.rejoining.unconfirmed, rng.random(), config.audit)
         ports.store.on_broken, self.storage.closed = self._on_broken, lambda: self.draining.active
         self.upkeep = Upkeep(ports.store, self.pool, ports.clock, config, Random(rng.getrandbits(64)))
         self.pool.on_lost, self.pool.on_same = self.membership.connection_lost, self.membership.met_same
@@ -135,11 +133,12 @@ class Node:
     ) -> DocumentService:
         """The network's documents, and everybody here who goes by them."""
         told = (self.dispatcher, self.pool, self.server, self.membership, self.healing, self.guard)
-        governed = Governed(self.config.repair, self.config.guard)
-        enforcing = Enforcing(self.announcer.id, now_unix_s, *told, self.storage, self.measuring, governed)
+        governed = Governed(self.config.repair, self.config.guard, self.config.audit)
+        enforcing = Enforcing(self.announcer.id, now_unix_s, *told, self.storage, self.measuring, self.rounds, governed)
         documents = DocumentService(root, self.pool, self.discovery, rng, kept, enforcing.obey)
         self.discovery.go_by(lambda: documents.rules, now_unix_s)
-        self.discovery.excluded, self.discovery.outvoted = self.measuring.excluded, self.measuring.outvoted
+        self.discovery.excluded = lambda: {*self.measuring.excluded(), *self.rounds.excluded()}
+        self.discovery.outvoted, self.discovery.unproven = self.measuring.outvoted, self.rounds.findings.at
         exchanging = self.membership.exchanging
         exchanging.documents, exchanging.on_documents = documents.versions, documents.heard
         self.dispatcher.add(*documents.routes())
@@ -169,7 +168,7 @@ class Node:
             port = await infrastructure.start(self.server.run)
             await self._join(infrastructure)
             async with trio.open_nursery() as work:
-                for service in (self.pointers, self.rejoining, self.upkeep, self.measuring, self.draining):
+                for service in (self.pointers, self.rejoining, self.upkeep, self.measuring, self.rounds):
                     await work.start(service.run)
                 async with trio.open_nursery() as repairs:
                     await repairs.start(self.healing.run)

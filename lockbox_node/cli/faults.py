@@ -8,6 +8,7 @@ is chosen by a seeded dice.
 from __future__ import annotations
 
 import random
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from lockbox_node.errors import LockboxError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     import apsw
 
+KEPT_BY_WIPE = frozenset({"node.toml", "identity", "network"})
 BUSY_MS = 10_000  # the daemon may hold the write lock
 
 
@@ -40,6 +42,17 @@ def corrupt(data_dir: Path, share: float, seed: int) -> int:
     finally:
         database.close()
     return changed
+
+
+def wipe(data_dir: Path) -> None:
+    """Remove all that the node stored or remembers; its configuration, identity and network documents stay."""
+    for path in data_dir.iterdir():
+        if path.name in KEPT_BY_WIPE:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _flip_row(database: apsw.Connection, rid: int, bits: list[int]) -> int:

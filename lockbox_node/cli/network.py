@@ -25,6 +25,7 @@ from lockbox_node.adapters.document_files import save_documents
 from lockbox_node.cli.authority import create_authority, create_client, create_node, issue, open_authority
 from lockbox_node.cli.processes import Daemon
 from lockbox_node.cli.publishing import hand_over
+from lockbox_node.cli.short_times import shortened
 from lockbox_node.cli.signing import FOLDER, Signing, check_setting
 from lockbox_node.config import Config, NodeSettings, host_port
 from lockbox_node.core.regions import BUILT_IN, spread_regions
@@ -50,17 +51,6 @@ KNOWN_TIMEOUT_S = 10.0  # longer than a node waits itself, which then says who i
 STARTS_AT_ONCE = 8
 OBEY_TIMEOUT_S = 15.0  # for a running node to have the documents that another was given
 END_TIMEOUT_S = 30.0  # all daemons together, after which they go as we go
-
-# Short times, so that a test sees in seconds what a real network does in minutes (--real-times leaves the tiers' own).
-HOLD_OFF_S = 3.0
-SWEEP_S = 10.0
-RETURN_S = 30.0
-GUARD_S = 10.0
-LOOK_S = 10.0  # at the clocks
-PINGS_PER_S = 20.0  # that measure, where places are measured: all of 20 nodes within 2 minutes
-EXCHANGE_S = 2.0  # of what was measured
-COMPARE_FIRST_S = 2.0  # what is held, with the siblings
-COMPARE_S = 60.0
 BALLAST_BYTES = 1 << 20  # many nodes share one disk
 
 
@@ -87,16 +77,7 @@ class TestnetPlan:
         config = Config()
         config = replace(config, store=replace(config.store, ballast_bytes=BALLAST_BYTES))
         if not real_times:
-            config = replace(
-                config,
-                repair=replace(config.repair, hold_off_s=HOLD_OFF_S, sweep_s=SWEEP_S, return_hold_s=RETURN_S),
-                reconcile=replace(config.reconcile, first_s=COMPARE_FIRST_S, every_s=COMPARE_S),
-                guard=replace(config.guard, quiet_s=GUARD_S),
-                leases=replace(config.leases, look_every_s=LOOK_S),
-            )
-            if "location=measured" in policy:
-                measuring = replace(config.measuring, pings_per_s=PINGS_PER_S, exchange_s=EXCHANGE_S)
-                config = replace(config, measuring=measuring)
+            config = shortened(config, measured="location=measured" in policy)
         for word in policy:
             key, _, value = word.partition("=")
             check_setting(key, value)

@@ -34,6 +34,7 @@ main.add_later("resume", _DRAINS, "resume", "Have the node take part again: trus
 main.add_later("verify-drain", _DRAINS, "verify_drain", "Check the receipt of a drain; no node is asked.")
 main.add_later("init", _AUTHORITY, "node_init", "Make the files of a new node.")
 main.add_later("report", "lockbox_node.cli.report", "report", "What if a region, operator or release vanished now.")
+main.add_later("audit", "lockbox_node.cli.audits", "audit", "Have other holders prove their parts, now.")
 main.add_later("scrub", "lockbox_node.cli.upkeep", "scrub", "Read everything that is stored, now, and check it.")
 
 
@@ -77,9 +78,9 @@ def status(config_path: Path, as_json: bool) -> None:
         f"trash       {counted(said['trash'], 'part')}, {stored['trash']:,} bytes; "
         f"{stored['reserved']:,} bytes are reserved",
         f"scrub       {_scrub_words(said['scrub'], said['last_scrub'])}",
+        f"audits      {_audit_words(said['audits'])}",
         f"clock       {'trusted' if said['clock']['trusted'] else 'not trusted: ' + said['clock']['why']}",
-        f"repairs     {repairs['done']} done, {repairs['failed']} failed, {repairs['pending']} pending"
-        + ("" if repairs["enabled"] else ", paused"),
+        f"repairs     {_repair_words(repairs)}",
         *_drain_lines(said["drain"]),
         f"backup      {_backup_words(said['last_backup'])}",
         *_restored_lines(said["restored"]),
@@ -117,6 +118,15 @@ def _restored_lines(found: dict[str, int] | None) -> list[str]:
     return [f"restored    {words}"]
 
 
+def _repair_words(repairs: dict[str, Any]) -> str:
+    words = f"{repairs['done']} done, {repairs['failed']} failed, {repairs['pending']} pending"
+    if repairs["pending"] and repairs["left_s"]:
+        words += f" (about {repairs['left_s']:,.0f} s)"
+    if repairs["margin_worst"] is not None:
+        words += f"; the worst stripe may lose {repairs['margin_worst']} more"
+    return words if repairs["enabled"] else words + ", paused"
+
+
 def _scrub_words(scrub: dict[str, Any], last: dict[str, Any] | None) -> str:
     words = scrub["state"] if scrub["progress"] in (0, 1) else f"{scrub['state']}, {scrub['progress']:.0%}"
     if scrub["state"] == "waiting":
@@ -124,6 +134,13 @@ def _scrub_words(scrub: dict[str, Any], last: dict[str, Any] | None) -> str:
     if last is None:
         return f"{words}; none has ended yet"
     return f"{words}; the last ended {last['finished']}: {counted(last['parts'], 'part')}, {last['corrupt']:,} corrupt"
+
+
+def _audit_words(audits: dict[str, Any]) -> str:
+    counts = [f"{audits[verdict]:,} {verdict}" for verdict in ("held", "missing", "corrupt", "silent")]
+    words = f"{audits['state']}; {', '.join(counts)}; {counted(audits['findings'], 'part')} not proven"
+    excluded = [one["node"][:8] for one in audits["faults"] if one["excluded"]]
+    return f"{words}; nothing new for {', '.join(excluded)}" if excluded else words
 
 
 def _backup_words(last: dict[str, Any] | None) -> str:

@@ -168,6 +168,19 @@ def add(count: int, region: str, directory: Path, as_json: bool) -> None:
 
 @main.command()
 @click.argument("names", nargs=-1, required=True, metavar="NODE...")
+@_DIRECTORY
+@_JSON
+@reporting
+def wipe(names: tuple[str, ...], directory: Path, as_json: bool) -> None:
+    """Take all that these nodes store; they keep their identity, and start again if they ran.
+
+    Example: lockbox-testnet wipe n03 --dir /tmp/net
+    """
+    _ask(directory, "wipe", as_json, nodes=list(names))
+
+
+@main.command()
+@click.argument("names", nargs=-1, required=True, metavar="NODE...")
 @click.option("--share", type=click.FloatRange(0, 1), default=1.0, help="Share of the stored shards, 0 to 1.")
 @click.option("--seed", type=int, default=1, help="Which ones.")
 @_DIRECTORY
@@ -187,7 +200,7 @@ def corrupt(names: tuple[str, ...], share: float, seed: int, directory: Path, as
 @_JSON
 @reporting
 def policy(settings: tuple[str, ...], directory: Path, as_json: bool) -> None:
-    """Change what all nodes go by. There are healing=on|off, hold-off=S, sweep=S, returning=S and guard=S.
+    """Change what all nodes go by. There are healing=on|off, hold-off=S, sweep=S, returning=S, guard=S and audit=S.
 
     Example: lockbox-testnet policy healing=off --dir /tmp/net
     """

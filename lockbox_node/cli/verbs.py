@@ -35,6 +35,7 @@ def verbs_of(testnet: Testnet) -> dict[str, control.Verb]:
         "kill-region": verbs.kill_region,
         "add": verbs.add,
         "corrupt": verbs.corrupt,
+        "wipe": verbs.wipe,
         "policy": verbs.policy,
         "partition": verbs.partition,
         "heal": verbs.heal,
@@ -102,6 +103,17 @@ class Verbs:
             damage = partial(faults.corrupt, member.data, request["share"], request["seed"] + number)
             changed += await trio.to_thread.run_sync(damage)
         return {**_told(members, f"corrupted, {changed} shards changed"), "changed": changed}
+
+    async def wipe(self, request: dict[str, Any]) -> object:
+        """These nodes lose their disks, and keep who they are. Those that ran are started and ready again."""
+        members = self._testnet.named(request["nodes"])
+        ran = [member for member in members if member.daemon.state != "down"]
+        await self._kill(members)
+        for member in members:
+            await trio.to_thread.run_sync(faults.wipe, member.data)
+        if ran:
+            await self._testnet.start(ran)
+        return _told(members, "wiped")
 
     async def policy(self, request: dict[str, Any]) -> object:
         """The authority's next policy for every node: those that run now, those that are down, those to come."""
@@ -202,4 +214,16 @@ def status_lines(rows: list[dict[str, Any]]) -> list[str]:
     states = [row["state"] for row in rows]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     paused = any(not row["status"]["repairs"]["enabled"] for row in rows if row.get("status"))
-    return [*lines, f"{len(rows)} nodes: {counts}" + ("; healing is paused" if paused else "")]
+    return [*lines, f"{len(rows)} nodes: {counts}" + _healing_words(rows) + ("; healing is paused" if paused else "")]
+
+
+def _healing_words(rows: list[dict[str, Any]]) -> str:
+    """How safe the worst stripe of all is, and what waits."""
+    said = [row["status"]["repairs"] for row in rows if row.get("status")]
+    margins = [one["margin_worst"] for one in said if one.get("margin_worst") is not None]
+    waiting = sum(one.get("pending", 0) for one in said)
+    words = f"; the worst stripe may lose {min(margins)} more" if margins else ""
+    if waiting:
+        left_s = max(one.get("left_s", 0.0) for one in said)
+        words += f"; {waiting} repairs wait" + (f", about {left_s:,.0f} s" if left_s else "")
+    return words

@@ -1,7 +1,7 @@
 """What a network's policy may set, and who goes by it.
 
-Nodes: `healing`, `hold-off`, `sweep`, `returning`, `guard`, `client-quota`, which override what the node is configured
-with. Clients and nodes: `tiers`, those on offer (what stands is kept, whatever its tier), and `location`. The
+Nodes: `healing`, `hold-off`, `sweep`, `returning`, `guard`, `audit`, `client-quota`, which override what a node is set
+to. Clients and nodes: `tiers`, those on offer (what stands is kept, whatever its tier), and `location`. The
 authority: `ids-per-operator`, how many node ids it gives to one operator. Whoever signs a policy is told of a wrong
 word (ConfigError); a setting that cannot be used is ignored by who obeys, since a later version may know more. Source:
 DESIGN, sections 3, 6 and 9.
@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from lockbox_node.core.audit_pace import AuditParams
 from lockbox_node.core.repair import GuardParams, RepairParams
 from lockbox_node.core.tiers import TIERS, Tier, tier_named
 from lockbox_node.errors import ConfigError, LockboxError, UsageError
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 KNOWN = (
-    "healing=on|off, hold-off=S, sweep=S, returning=S, guard=S, location=claimed|measured, client-quota=BYTES, "
-    "tiers=NAME,..., ids-per-operator=N"
+    "healing=on|off, hold-off=S, sweep=S, returning=S, guard=S, audit=S, location=claimed|measured, "
+    "client-quota=BYTES, tiers=NAME,..., ids-per-operator=N"
 )
 IDS_MAX = 20_000  # as many as there can be members
 QUOTA_MAX = 10**15  # bytes that one client may keep at one node
@@ -36,6 +37,7 @@ class Governed:
 
     repair: RepairParams = field(default_factory=RepairParams)
     guard: GuardParams = field(default_factory=GuardParams)
+    audit: AuditParams = field(default_factory=AuditParams)
     client_quota_bytes: int | None = None  # at one node; None = as it is configured
     tiers: tuple[Tier, ...] = TIERS  # on offer
     ids_per_operator_max: int = IDS_MAX
@@ -57,6 +59,8 @@ class Governed:
                 return replace(self, measured=value == "measured")
             case "guard":
                 return replace(self, guard=replace(guard, quiet_s=_seconds(key, value)))
+            case "audit":
+                return replace(self, audit=replace(self.audit, period_s=_seconds(key, value)))
             case "tiers":
                 return replace(self, tiers=_tiers(value))
             case "client-quota" if _DIGITS.fullmatch(value) and int(value) <= QUOTA_MAX:

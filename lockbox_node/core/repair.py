@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from lockbox_node.core.tiers import Tier
 
 
+URGENT_S = 10.0  # twice what lies between two holders' turns when nothing waits: one must see what the other did
+
+
 class Stripe(Protocol):
     """What repair needs to know of a held stripe: a StripeSummary."""
 
@@ -92,7 +95,9 @@ class RepairParams:
 class Cause(Enum):
     """Why a stripe is repaired."""
 
-    LOSS = "loss"  # a holder died, is going, or has a damaged part
+    LOSS = "loss"  # a holder died
+    DRAIN = "drain"  # a holder is going, and serves until then
+    DAMAGE = "damage"  # our own part is damaged or gone
     OUT_OF_PLACEMENT = "out_of_placement"  # every index is there, but not where the rules allow it
 
 
@@ -123,8 +128,9 @@ class Health:
     @property
     def cause(self) -> Cause:
         """Why there is something to do, the gravest reason."""
-        only_moves = self.surplus or (self.displaced and len(self.missing) == len(self.displaced))
-        return Cause.OUT_OF_PLACEMENT if only_moves else Cause.LOSS
+        if self.surplus or (self.displaced and len(self.missing) == len(self.displaced)):
+            return Cause.OUT_OF_PLACEMENT
+        return Cause.DRAIN if self.missing and all(index in self.going for index in self.missing) else Cause.LOSS
 
     def holders(self) -> list[NodeId]:
         """All live holders."""
@@ -207,8 +213,10 @@ def believable(entries: Iterable[HolderEntry], said_by: bytes) -> list[HolderEnt
     return [entry for entry in entries if entry.index != NO_INDEX or entry.node == said_by]
 
 
-def due_at(short_since: float, rank: int, hold_off_s: float) -> float:
-    """When the holder of `rank` acts on a stripe that is short since then."""
+def due_at(short_since: float, rank: int, hold_off_s: float, margin: int) -> float:
+    """When the holder of `rank` acts on a stripe that is short since then: at once when no shard more may be lost."""
+    if margin <= 0:
+        return short_since + min(hold_off_s, URGENT_S) * rank / 2
     return short_since + hold_off_s * (1 + rank / 2)
 
 

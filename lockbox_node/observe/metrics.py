@@ -12,12 +12,16 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from lockbox_node.observe.repairs import repair_families
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from prometheus_client.core import Metric
     from prometheus_client.registry import CollectorRegistry
 
+    from lockbox_node.observe.audits import AuditWork
+    from lockbox_node.observe.repairs import RepairWork
     from lockbox_node.observe.whereabouts import LocationWork
     from lockbox_node.ports import StoreFigures
     from lockbox_node.services.draining import DrainFigures
@@ -36,19 +40,6 @@ class StoreWork:
     puts: int
     gets: int
     corrupt_found: int
-
-
-@dataclass(frozen=True, slots=True)
-class RepairWork:
-    """What healing did since the start, and what waits."""
-
-    done: int
-    failed: int
-    pending: int
-    moved: int  # of the done, those of stripes that were whole, but out of place
-    let_go: int  # parts out of place that were dropped after another holder had proved theirs
-    trimmed: int  # copies too many that were dropped in the same way
-    spare: int  # copies too many that stay for now
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +70,11 @@ class Observed:
     grant_uses: Callable[[], Mapping[str, int]]  # as a holder: "served", or the code of the refusal -> count
     repairs: Callable[[], RepairWork]
     drain: Callable[[], DrainFigures | None]  # None = the node is not being drained
+    copies: Callable[[], tuple[int, int]]  # copies too many: that were dropped since the start, that stay for now
     upkeep: Callable[[], UpkeepWork]
     certificates_left_s: Callable[[], Mapping[str, float]]  # "identity", "operational" -> seconds until expiry
     location: Callable[[], LocationWork]
+    audits: Callable[[], AuditWork]
 
 
 class Metrics:
@@ -110,9 +103,11 @@ class _Collector:
         yield from _node_families(self._observed)
         yield from _store_families(self._observed)
         yield from _work_families(self._observed)
+        yield from _copy_families(*self._observed.copies())
         yield from _drain_families(self._observed.drain())
         yield from _upkeep_families(self._observed.upkeep())
         yield from _location_families(self._observed.location())
+        yield from _audit_families(self._observed.audits())
 
 
 def _registry_of(observed: Observed) -> CollectorRegistry:
@@ -170,18 +165,15 @@ def _work_families(observed: Observed) -> Iterator[Metric]:
     yield CounterMetricFamily("lockbox_puts", "Stripes stored durably.", work.puts)
     yield CounterMetricFamily("lockbox_gets", "Stripes read and verified.", work.gets)
     yield CounterMetricFamily("lockbox_corrupt_found", "Shards found not to match their id.", work.corrupt_found)
-    repairs = observed.repairs()
-    outcomes = CounterMetricFamily("lockbox_repairs", "Repairs that ended.", labels=["outcome"])
-    outcomes.add_metric(["done"], repairs.done)
-    outcomes.add_metric(["failed"], repairs.failed)
-    yield outcomes
-    moved = "Repairs of stripes that were whole, but out of place."
-    yield CounterMetricFamily("lockbox_repairs_moved", moved, repairs.moved)
-    yield CounterMetricFamily("lockbox_parts_let_go", "Parts out of place that were dropped here.", repairs.let_go)
-    trimmed = "Copies too many, of holders that were away, that were dropped here."
-    yield CounterMetricFamily("lockbox_parts_trimmed", trimmed, repairs.trimmed)
-    yield _gauge("lockbox_parts_spare", "Copies too many that are kept here for now.", repairs.spare)
-    yield _gauge("lockbox_repairs_pending", "Repairs that wait or run.", repairs.pending)
+    yield from repair_families(observed.repairs())
+
+
+def _copy_families(trimmed: int, spare: int) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily
+
+    text = "Copies too many, of holders that were away, that were dropped here."
+    yield CounterMetricFamily("lockbox_parts_trimmed", text, trimmed)
+    yield _gauge("lockbox_parts_spare", "Copies too many that are kept here for now.", spare)
 
 
 def _drain_families(drain: DrainFigures | None) -> Iterator[Metric]:
@@ -226,6 +218,19 @@ def _location_families(work: LocationWork) -> Iterator[Metric]:
     yield CounterMetricFamily("lockbox_location_pings_discarded", "Pings that did not count.", work.discarded)
     text = "Vantage reports that did not count."
     yield _counters("lockbox_location_reports_refused", text, "reason", work.refused)
+
+
+def _audit_families(work: AuditWork) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily
+
+    yield _counters("lockbox_audits", "Challenges to other holders, by what they showed.", "verdict", work.verdicts)
+    yield CounterMetricFamily("lockbox_audits_skipped", "Audits whose holder could not be asked.", work.skipped)
+    text = "Failed audits that there was no room to remember."
+    yield CounterMetricFamily("lockbox_audits_forgotten", text, work.overflow)
+    yield CounterMetricFamily("lockbox_audit_proof_bytes", "Bytes of leaves that others showed.", work.proof_bytes)
+    yield _gauge("lockbox_audit_findings", "Parts of others that count as missing until they are shown.", work.findings)
+    yield _gauge("lockbox_audit_standing_blamed_nodes", "Members that denied a loss, not forgotten yet.", work.blamed)
+    yield _gauge("lockbox_audit_standing_excluded_nodes", "Of them, those given nothing new.", work.excluded)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

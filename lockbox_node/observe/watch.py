@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
@@ -19,9 +20,11 @@ import trio
 from lockbox_node.core.member_events import Status
 from lockbox_node.core.state_root import state_root
 from lockbox_node.errors import LockboxError, UsageError
+from lockbox_node.observe.audits import audit_verb, audit_work, audits_said
 from lockbox_node.observe.backups import last_backup
 from lockbox_node.observe.drains import DrainVerbs, drain_said
-from lockbox_node.observe.metrics import Metrics, Observed, RepairWork, StoreWork, UpkeepWork
+from lockbox_node.observe.metrics import Metrics, Observed, StoreWork, UpkeepWork
+from lockbox_node.observe.repairs import repair_work, repairs_said
 from lockbox_node.observe.reporting import Reporting
 from lockbox_node.observe.web import Pages
 from lockbox_node.observe.whereabouts import level_word, location_said, location_work
@@ -78,6 +81,7 @@ class Watch:
             "drain": self._drains.drain,
             "resume": self._drains.resume,
             "scrub": self._scrub,
+            "audit": partial(audit_verb, self._node.rounds),
             "report": self._reporting.report,
             "await-members": self._await_members,
             "await-documents": self._await_documents,
@@ -119,7 +123,7 @@ class Watch:
 
     async def _status(self, _request: dict[str, Any]) -> object:
         node, figures = self._node, self._node.store.figures()
-        record, repairs = node.announcer.record, self._repairs()
+        record = node.announcer.record
         found = node.rejoining.reconciler.restored
         return {
             "id": record.node.hex(),
@@ -144,18 +148,10 @@ class Watch:
                 "reserved": figures.reserved_bytes,
             },
             **scrub_said(node.upkeep.scrub),
+            "audits": audits_said(node.rounds),
             "clock": {"trusted": node.upkeep.leases.trusted, "why": node.upkeep.leases.reason},
-            "repairs": {
-                "done": repairs.done,
-                "failed": repairs.failed,
-                "pending": repairs.pending,
-                "moved": repairs.moved,
-                "let_go": repairs.let_go,
-                "trimmed": repairs.trimmed,
-                "spare": repairs.spare,
-                "enabled": node.healing.enabled,
-                "view_trusted": node.guard.trusted,
-            },
+            "repairs": repairs_said(node.healing, node.membership.detection, view_trusted=node.guard.trusted),
+            "copies": dict(zip(("trimmed", "spare"), self._copies(), strict=True)),
             "drain": drain_said(node.draining.figures),
             "certificates": {
                 "identity_until": _iso(self._identity.identity_not_after_unix_s),
@@ -175,7 +171,7 @@ class Watch:
     async def _members(self, _request: dict[str, Any]) -> object:
         rows = [(member.record, member.status.name.lower()) for member in self._node.machine.members.values()]
         rows.append((self._node.announcer.record, "alive"))
-        judgement = self._node.measuring.judgement
+        judgement, standings, now = self._node.measuring.judgement, self._node.rounds.standings, trio.current_time()
         return {
             "members": [
                 {
@@ -183,6 +179,7 @@ class Watch:
                     "status": status,
                     "region": record.region,
                     "location": level_word(judgement, NodeId(record.node)),
+                    "faults": round(standings.faults(NodeId(record.node), now), 3),
                     "operator": record.operator,
                     "addresses": list(record.addresses),
                     "state": NodeState(record.state).name.lower(),
@@ -264,12 +261,9 @@ class Watch:
         serving = (NodeState.ACTIVE, NodeState.DRAINING)
         return sum(node not in alive or alive[node].state not in serving for node in wanted)
 
-    def _repairs(self) -> RepairWork:
-        healing = self._node.healing
-        done, failed, moved = healing.repairs_done, healing.repairs_failed, healing.repairs_moved
+    def _copies(self) -> tuple[int, int]:
         trimming = self._node.rejoining.trimming
-        trimmed, spare = (0, 0) if trimming is None else (trimming.trimmed, trimming.spare)
-        return RepairWork(done, failed, healing.pending, moved, healing.let_go, trimmed, spare)
+        return (0, 0) if trimming is None else (trimming.trimmed, trimming.spare)
 
     def _store_work(self) -> StoreWork:
         counts = self._node.storage.counts
@@ -300,11 +294,13 @@ class Watch:
             requests=self._requests,
             grants=lambda: _lowered(node.granting.counts),
             grant_uses=lambda: _lowered(node.granting.redeeming.counts),
-            repairs=self._repairs,
+            repairs=lambda: repair_work(node.healing, node.membership.detection),
+            copies=self._copies,
             drain=lambda: node.draining.figures,
             upkeep=self._upkeep_work,
             certificates_left_s=self._certificates_left_s,
             location=lambda: location_work(node.measuring),
+            audits=lambda: audit_work(node.rounds),
         )
 
     def _requests(self) -> dict[tuple[str, str], int]:

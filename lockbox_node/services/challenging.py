@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from lockbox_node.core.audit import NONCE_BYTES, Verdict, deadline_s, judged
-from lockbox_node.errors import LockboxError
+from lockbox_node.errors import LockboxError, RequestRefused
 from protocol.errors import RemoteProtocolError
 from protocol.messages import Proof, Prove
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lockbox_node.ports import Entropy
     from lockbox_node.rpc.connection import Connection
     from lockbox_node.rpc.pool import Contact
+    from protocol.errors import ErrorCode
     from protocol.ids import NodeId
     from protocol.messages import Signed
     from protocol.records import Descriptor
@@ -53,10 +54,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a holder showed, and within which time of the question; 0 when it was silent."""
+    """What a holder showed, and within which time of the question; 0 when it was silent. `refused`: it said why not."""
 
     verdict: Verdict
     round_trip_s: float
+    refused: ErrorCode | None = None
 
 
 class Challenger:
@@ -105,4 +107,5 @@ class Challenger:
             outcome = refusal
         took_s = trio.current_time() - began
         verdict = judged(part.descriptor, part.index, request.nonce, outcome)
-        return Shown(verdict, 0.0 if verdict is Verdict.SILENT else took_s)
+        refused = outcome.code if isinstance(outcome, RequestRefused) else None
+        return Shown(verdict, 0.0 if verdict is Verdict.SILENT else took_s, refused)

@@ -70,6 +70,10 @@ def is_failing(record: NodeRecord) -> bool:
     return record.state in (NodeState.DRAINING, NodeState.LEAVING)
 
 
+def _nobody(_address: bytes, _descriptor_hash: bytes) -> frozenset[NodeId]:
+    return frozenset()
+
+
 class _View:
     """What follows from the live members, our own record and the regions, until one changes; each once it is asked."""
 
@@ -107,6 +111,7 @@ class Discovery:
         self._now_unix_s: Callable[[], float] = lambda: 0.0
         self.excluded: Callable[[], Collection[bytes]] = tuple  # who may hold nothing new, whatever it says
         self.outvoted: Callable[[], Collection[bytes]] = tuple  # of them, whose parts move away
+        self.unproven: Callable[[bytes, bytes], frozenset[NodeId]] = _nobody  # who failed to prove a part of that slot
 
     @property
     def own(self) -> NodeId:
@@ -138,6 +143,11 @@ class Discovery:
         view, excluded = self._view(), self.outvoted()
         return view.failing if not excluded else view.failing | self._elsewhere(view, excluded)
 
+    def failing_at(self, address: bytes, descriptor_hash: bytes) -> frozenset[NodeId]:
+        """The same, and who failed to prove to us that it still has its part of this slot identity."""
+        unproven = self.unproven(address, descriptor_hash)
+        return self.failing() | unproven if unproven else self.failing()
+
     def _elsewhere(self, view: _View, excluded: Collection[bytes]) -> frozenset[NodeId]:
         return frozenset(NodeId(node) for node in excluded if node in view.records and node != self.own)
 
@@ -145,6 +155,11 @@ class Discovery:
         """The record of a node, dead or alive, ourselves included."""
         member = self._membership.members.get(node)
         return self._announcer.record if node == self.own else None if member is None else member.record
+
+    def suspected(self, node: NodeId) -> bool:
+        """Whether membership does not hear a member at the moment, or believes it dead."""
+        member = self._membership.members.get(node)
+        return node != self.own and (member is None or member.status is not Status.ALIVE)
 
     def health(self) -> int:
         """How far we doubt ourselves: the local health multiplier."""

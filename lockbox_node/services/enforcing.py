@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lockbox_node.rpc.hello import Peer
     from lockbox_node.rpc.pool import Pool
     from lockbox_node.rpc.server import Server
+    from lockbox_node.services.audit_rounds import AuditRounds
     from lockbox_node.services.healing import Healing
     from lockbox_node.services.measuring import Measuring
     from lockbox_node.services.membership import MembershipService
@@ -50,13 +51,14 @@ class Enforcing:
         guard: Guard,
         storage: Storage,
         measuring: Measuring,
+        rounds: AuditRounds,
         configured: Governed,
     ) -> None:
         self._own = own
         self._now_unix_s = now_unix_s
         self._dispatcher, self._pool, self._server = dispatcher, pool, server
         self._membership, self._healing, self._guard = membership, healing, guard
-        self._storage, self._measuring = storage, measuring
+        self._storage, self._measuring, self._rounds = storage, measuring, rounds
         self._configured = configured
         self._rules = NO_RULES
 
@@ -82,6 +84,7 @@ class Enforcing:
             log.warning("policy.ignored", keys=ignored)
         self._healing.obey(governed.repair)
         self._guard.obey(governed.guard)
+        self._rounds.obey(governed.audit)
         self._storage.governed = governed
         self._measuring.obey(enforced=governed.measured)
         log.info(

@@ -19,6 +19,7 @@ import trio
 from lockbox_node.core.displaced import placed
 from lockbox_node.core.member_events import MemberAlive, MemberDead
 from lockbox_node.core.repair import Cause, Guard, Health, RepairParams, current_indices, due_at, health, urgency
+from lockbox_node.core.repair_figures import RepairFigures
 from lockbox_node.core.tiers import TIERS, Tier, tier_numbered
 from lockbox_node.errors import LockboxError
 from lockbox_node.ports import ShardStore, StripeSummary, settled
@@ -63,7 +64,13 @@ class _Short:
         """
         if self.summary.corrupt:
             return self.retry_at
-        return max(self.retry_at, due_at(min(self.since.values()), self.seen.rank, params.hold_off(self.tier)))
+        hold_off_s = params.hold_off(self.tier)
+        return max(self.retry_at, due_at(min(self.since.values()), self.seen.rank, hold_off_s, self.seen.margin))
+
+    @property
+    def cause(self) -> Cause:
+        """Why it is repaired."""
+        return Cause.DAMAGE if self.summary.corrupt else self.seen.cause
 
 
 class Healing:
@@ -84,7 +91,7 @@ class Healing:
         self._rebuilder = rebuilder
         self._mender = mender
         self._yielder = Yielder(store, mender)
-        self._params = params
+        self.params = params
         self._guard = guard
         self._changes = changes
         self._enabled = params.enabled
@@ -98,16 +105,24 @@ class Healing:
         self._nap = trio.CancelScope()
         self._closed = False
         self.repairs_begun = 0
-        self.repairs_done = 0
-        self.repairs_moved = 0  # of them, those of stripes that were whole, but out of place
         self.let_go = 0  # parts of ours that stood out of place and were dropped
         self.repairs_failed = 0
-        self.bytes_rebuilt = 0
+        self.figures = RepairFigures()
 
     @property
     def pending(self) -> int:
         """Stripes known to be short, those under repair included."""
         return len(self._short)
+
+    @property
+    def repairs_done(self) -> int:
+        """Stripes that were brought back, or into place."""
+        return self.figures.done.total()
+
+    @property
+    def left_s(self) -> float:
+        """About how long what waits will take."""
+        return self.figures.left_s(self.pending, self.params.in_flight_max, self.params.bytes_per_s)
 
     @property
     def enabled(self) -> bool:
@@ -118,11 +133,6 @@ class Healing:
     def active(self) -> bool:
         """Whether repairs may start: not paused, the view is trusted, and what is mended could be written."""
         return self._enabled and self._guard.trusted and not self._store.broken
-
-    @property
-    def params(self) -> RepairParams:
-        """What it works by now."""
-        return self._params
 
     @property
     def doubted(self) -> bool:
@@ -141,9 +151,9 @@ class Healing:
 
     def obey(self, params: RepairParams) -> None:
         """Work by these from now on. Of the operator's word and a change of `enabled` the later one counts."""
-        if params.enabled != self._params.enabled:
+        if params.enabled != self.params.enabled:
             self._enabled = params.enabled
-        self._params = params
+        self.params = params
         if self._next_sweep < math.inf:
             self._next_sweep = min(self._next_sweep, trio.current_time() + self._sweep_interval(TIERS))
         self._wake()
@@ -151,6 +161,11 @@ class Healing:
     def sweep_soon(self) -> None:
         """Look at all stripes now: something was found damaged."""
         self._next_sweep = -math.inf
+        self._wake()
+
+    def look_at(self, summary: StripeSummary) -> None:
+        """Look at one stripe now: a holder failed to prove its part."""
+        self._judge(summary, trio.current_time())
         self._wake()
 
     def missing(self, table: HolderTable) -> None:
@@ -161,7 +176,7 @@ class Healing:
         key = (table.address, table.descriptor_hash)
         index = current_indices(table.entries).get(self._members.own)
         tier = next((tier for tier in TIERS if index is not None and index < tier.n), None)
-        if index is None or tier is None or key in self._short or self._lost >= self._params.lost_max:
+        if index is None or tier is None or key in self._short or self._lost >= self.params.lost_max:
             return
         address, descriptor_hash = Address(table.address), DescriptorHash(table.descriptor_hash)
         summary = StripeSummary(
@@ -169,7 +184,7 @@ class Healing:
         )
         now, seen = trio.current_time(), self._seen(summary, tier)
         since = dict.fromkeys(seen.missing, now)
-        self._short[key] = _Short(summary, tier, seen, since, now + self._params.lost_hold_s, False)
+        self._short[key] = _Short(summary, tier, seen, since, now + self.params.lost_hold_s, False)
         self._lost += 1
         self._wake()
 
@@ -238,6 +253,7 @@ class Healing:
         after = b""
         tiers: dict[int, Tier] = {}
         named: dict[NodeId, None] = {}
+        self.figures.sweep_begins()
         while True:
             start = after
             page: list[StripeSummary] = await settled(lambda answer: self._store.summaries(start, PAGE, answer))  # noqa: B023
@@ -249,6 +265,7 @@ class Healing:
             if len(page) < PAGE:
                 break
             after = bytes(page[-1].address) + bytes(page[-1].descriptor_hash)
+        self.figures.sweep_ends()
         if not self._swept:
             # Who stands in our tables but was never seen since we started may be cut off from us, like a loss.
             self._guard.observe([*named, *self._members.alive()], now, self._members.health())
@@ -257,31 +274,35 @@ class Healing:
         self._next_sweep = min(self._next_sweep, now + self._sweep_interval(tuple(tiers.values()) or TIERS))
 
     def _sweep_interval(self, tiers: tuple[Tier, ...]) -> float:
-        return min(self._params.sweep(tier) for tier in tiers)
+        return min(self.params.sweep(tier) for tier in tiers)
 
     def _judge(self, summary: StripeSummary, now: float) -> bool:
         """Whether there is something to do about the stripe."""
         key = (bytes(summary.address), bytes(summary.descriptor_hash))
-        if key in self._in_flight:
+        known = self._short.get(key)
+        if key in self._in_flight and known is not None:
+            self.figures.saw(known.seen.margin)
             return False
         tier = tier_numbered(summary.tier)
         seen = self._seen(summary, tier)
-        known = self._short.get(key)
         waiting = seen.missing or (summary.index,)
+        if not summary.trashed:
+            self.figures.saw(seen.margin)
         if summary.trashed or not (seen.short or seen.surplus or summary.corrupt):
             self._forget(key)
             return False
         if known is not None:
             known.summary, known.seen = summary, seen
             known.since = {index: known.since.get(index, now) for index in waiting}
-        elif len(self._short) - self._lost < self._params.short_max:
+        elif len(self._short) - self._lost < self.params.short_max:
             self._short[key] = _Short(summary, tier, seen, dict.fromkeys(waiting, now))
         return True
 
     def _seen(self, summary: StripeSummary, tier: Tier) -> Health:
         members = self._members
         alive = members.alive()
-        seen = health(summary, tier, alive, members.own, members.failing())
+        failing = members.failing_at(summary.address, summary.descriptor_hash)
+        seen = health(summary, tier, alive, members.own, failing)
         return placed(seen, tier, summary.address, members.own, alive, members.regions)
 
     def _forget(self, key: Key) -> None:
@@ -295,14 +316,14 @@ class Healing:
         due = [
             (key, one)
             for key, one in self._short.items()
-            if key not in self._in_flight and one.due_at(self._params) <= now
+            if key not in self._in_flight and one.due_at(self.params) <= now
         ]
         # What is held comes first: what is said to be gone here rests on the word of one member.
         due.sort(
             key=lambda item: (not item[1].held, urgency(item[1].summary, item[1].tier, item[1].seen)), reverse=True
         )
         self._ready = [key for key, _ in due]
-        while self._lanes < self._params.in_flight_max:
+        while self._lanes < self.params.in_flight_max:
             key = self._take()
             if key is None:
                 return
@@ -325,7 +346,7 @@ class Healing:
         while key is not None:
             rebuilt_bytes = await self._repair(self._short[key])
             self._in_flight.discard(key)
-            await trio.sleep(rebuilt_bytes * self._params.in_flight_max / self._params.bytes_per_s)
+            await trio.sleep(rebuilt_bytes * self.params.in_flight_max / self.params.bytes_per_s)
             key = self._take()
         self._lanes -= 1
 
@@ -333,26 +354,22 @@ class Healing:
         """Bytes rebuilt."""
         summary = short.summary
         key = (bytes(summary.address), bytes(summary.descriptor_hash))
+        began = trio.current_time()
         try:
             rebuilt = await self._rebuild(short)
         except (LockboxError, RemoteProtocolError) as error:
             self.repairs_failed += 1
             short.tries += 1
-            short.retry_at = trio.current_time() + self._params.sweep(short.tier)
-            seen, reason = short.seen, str(error.code)
-            log.warning(
-                "repair.failed", tier=short.tier.name, cause=seen.cause.value, margin=seen.margin, reason=reason
-            )
+            short.retry_at = trio.current_time() + self.params.sweep(short.tier)
+            why, margin, reason = short.cause.value, short.seen.margin, str(error.code)
+            log.warning("repair.failed", tier=short.tier.name, cause=why, margin=margin, reason=reason)
             if not short.held and short.tries >= LOST_TRIES_MAX:
                 self._forget(key)
             return 0
         self._forget(key)
         if rebuilt:
-            cause = short.seen.cause
-            self.repairs_done += 1
-            self.repairs_moved += cause is Cause.OUT_OF_PLACEMENT
-            self.bytes_rebuilt += rebuilt
-            margin = short.seen.margin
+            cause, margin, now = short.cause, short.seen.margin, trio.current_time()
+            self.figures.repaired(cause, margin, now - min(short.since.values()), now - began, rebuilt)
             log.info("repair.done", tier=short.tier.name, cause=cause.value, margin=margin, rebuilt_bytes=rebuilt)
         return rebuilt
 

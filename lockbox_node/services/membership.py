@@ -36,6 +36,7 @@ from lockbox_node.core.member_events import (
     TwinMet,
     Yield,
 )
+from lockbox_node.core.repair_figures import Durations
 from lockbox_node.errors import LockboxError, Superseded
 from lockbox_node.rpc.dispatch import Route
 from lockbox_node.services.announcing import Announcer, NodeState
@@ -111,6 +112,8 @@ class MembershipService:
         self.introducing = Introducing(machine, announcer, pool.dial_backs, self._believe)
         self.exchanging = Exchanging(machine, self._take_from, self._hear, complete=not bootstrap)
         self.exchanging.on_shown = self.introducing.answered
+        self._heard_at: dict[NodeId, float] = {}  # who said something, and when last
+        self.detection = Durations()  # from the last sign of life of a member until it was declared dead
         self.dropped = 0  # events that found the inbox or the channel full
         self.joined = trio.Event()  # another node was reached, or none is needed
         self.changed = trio.Event()  # set, and replaced by a new one, at each change of the members
@@ -227,6 +230,8 @@ class MembershipService:
         log.info(name, node=change.node.hex()[:8])
         if isinstance(change, MemberDead):
             self._present.discard(change.node)
+            if change.node in self._heard_at:
+                self.detection.add(trio.current_time() - self._heard_at.pop(change.node))
             self._probe_too(self._discovery.failed(change.node))
         else:
             self._pool.reset_backoff(change.node)
@@ -262,6 +267,7 @@ class MembershipService:
     def _reached(self, node: NodeId) -> None:
         """The node answered us over a connection that its certificate opened."""
         self.joined.set()
+        self._heard_at[node] = trio.current_time()
         self._probe_too(self._discovery.heard_from(node))
 
     def _probe_too(self, node: NodeId | None) -> None:
@@ -375,6 +381,7 @@ class MembershipService:
         if peer.role is not Role.NODE:
             return
         self.joined.set()
+        self._heard_at[NodeId(peer.id)] = trio.current_time()
         member = self._machine.members.get(NodeId(peer.id))
         missing = member is None or member.status is not Status.ALIVE
         if missing and peer.record is not None and self.introducing.idle(NodeId(peer.id)):

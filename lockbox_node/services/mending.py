@@ -163,7 +163,7 @@ class Mender:
         if max(found.lease_until_unix_s, found.descriptor.lease_until_unix_s) <= self._clock.now_unix_s():
             self.counts["expired"] += 1
             return 0
-        failing = self._members.failing()
+        failing = self._members.failing_at(summary.address, summary.descriptor_hash)
         told = {node: held for node, held in current_indices(found.entries).items() if node in found.strangers}
         if any(held == index and node not in failing for node, held in [*found.holders.items(), *told.items()]):
             await self._yield_to_other(summary, found)
@@ -261,7 +261,7 @@ class Mender:
         found.holders[node] = state.index
 
     async def _fetch(self, summary: StripeSummary, found: _Found, descriptor: Descriptor, index: int) -> int:
-        failing = self._members.failing()
+        failing = self._members.failing_at(summary.address, summary.descriptor_hash)
         holders = sorted(found.holders, key=lambda node: (node in failing, distance(node, summary.address)))
         wanted = Wanted(summary.address, summary.descriptor_hash, descriptor)
         have: Parts = await self._sources.fetch(wanted, {}, [(found.holders[node], node) for node in holders])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from lockbox_node.core.leaving import View, seen_by, without_us
+from lockbox_node.core.leaving import seen_by, without_us
 from lockbox_node.core.placement import Candidate, Kept, replacement
 from lockbox_node.core.repair import Health, believable, current_indices, table_with, tellable
 from lockbox_node.core.slots import tombstone_until
@@ -30,7 +30,7 @@ from lockbox_node.ports import (
     WallClock,
     settled,
 )
-from lockbox_node.services.sources import Parts, Sources, Wanted
+from lockbox_node.services.sources import Parts, Sources, Wanted, view_of
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import Address, NodeId, address_of
 from protocol.messages import NO_INDEX, FindHolders, HolderEntry, Holders, HolderTable, PutStripe, Signed
@@ -127,7 +127,7 @@ class Rebuilder:
         if job is None:
             return None
         now = replace(summary, entries=job.part.entries, index=job.part.index, corrupt=False)
-        seen = without_us(now, job.tier, self._view())
+        seen = without_us(now, job.tier, view_of(self._members, summary))
         if job.part.index not in seen.missing:
             return None
         return replace(job, seen=replace(seen, missing=(job.part.index,)))
@@ -172,12 +172,8 @@ class Rebuilder:
         except ShardCorrupt as error:
             raise OwnPartDamaged(error.message, error.hint) from None
         tier = tier_numbered(part.tier)
-        seen = seen_by(replace(summary, entries=part.entries, corrupt=False), tier, self._view())
+        seen = seen_by(replace(summary, entries=part.entries, corrupt=False), tier, view_of(self._members, summary))
         return _Job(tier, part, open_descriptor(part.descriptor), seen)
-
-    def _view(self) -> View:
-        members = self._members
-        return View(members.own, members.alive(), members.failing(), members.regions)
 
     async def _learn(self, job: _Job, nodes: Sequence[NodeId]) -> None:
         """Merge what these nodes know of the address: holder tables and tombstones. Silence is no obstacle."""

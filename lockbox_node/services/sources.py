@@ -13,6 +13,8 @@ import structlog
 import trio
 
 from lockbox_node.core.erasure import code
+from lockbox_node.core.leaving import View
+from lockbox_node.core.source_order import Speeds, source_order
 from lockbox_node.errors import LockboxError, NotEnoughShards, PeerUnreachable, ShardCorrupt
 from protocol.errors import RemoteProtocolError
 from protocol.merkle import root
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from lockbox_node.core.placement import Candidate
     from lockbox_node.core.regions import RegionTable
     from lockbox_node.core.repair import RepairParams
-    from lockbox_node.ports import Workers
+    from lockbox_node.ports import StripeSummary, Workers
     from lockbox_node.rpc.pool import Contact
     from protocol.ids import Address, DescriptorHash, NodeId
     from protocol.messages import HolderTable
@@ -69,6 +71,10 @@ class MembersView(Protocol):
         """Those of them, ourselves left out, that drain, leave or say that their store is broken."""
         ...
 
+    def failing_at(self, address: bytes, descriptor_hash: bytes) -> frozenset[NodeId]:
+        """Those, and who failed to prove to us that it still has its part of this slot identity."""
+        ...
+
     def known(self, node: NodeId) -> NodeRecord | None:
         """The record of a node, dead or alive; None when it was never heard of, or dead for too long."""
         ...
@@ -86,6 +92,12 @@ class MembersView(Protocol):
         ...
 
 
+def view_of(members: MembersView, stripe: StripeSummary) -> View:
+    """What is to be judged of one stripe by."""
+    failing = members.failing_at(stripe.address, stripe.descriptor_hash)
+    return View(members.own, members.alive(), failing, members.regions)
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """The slot identity whose shards are fetched."""
@@ -96,13 +108,14 @@ class Wanted:
 
 
 class Sources:
-    """Asks other nodes; holds no state."""
+    """Asks other nodes; remembers how fast they were."""
 
     def __init__(self, pool: Requests, members: MembersView, workers: Workers, params: RepairParams) -> None:
         self.members = members
         self.params = params
         self._pool = pool
         self._workers = workers
+        self._speeds = Speeds()
 
     async def ask(self, node: NodeId, message: Message) -> Message:
         """The reply within the time of a request. LockboxError."""
@@ -127,8 +140,9 @@ class Sources:
             log.info("repair.tell_failed", node=node.hex()[:8], reason=str(error.code))
 
     async def fetch(self, wanted: Wanted, have: Parts, sources: Sequence[tuple[int, NodeId]]) -> Parts:
-        """`have`, filled up to k verified parts from `sources` in their order. NotEnoughShards."""
+        """`have`, filled up to k verified parts from `sources`, the best first. NotEnoughShards."""
         k = wanted.descriptor.k
+        sources = source_order(sources, self.members.failing(), self._speeds, self._region_of)
         while len(have) < k:
             open_sources = [(index, node) for index, node in sources if index not in have]
             asked = open_sources[: k - len(have)]
@@ -140,13 +154,23 @@ class Sources:
                     nursery.start_soon(self.fetch_one, wanted, node, have)
         return have
 
+    def _region_of(self, node: NodeId) -> str:
+        record = self.members.alive().get(node)
+        return "" if record is None else record.region
+
     async def fetch_one(self, wanted: Wanted, node: NodeId, have: Parts) -> None:
         """What a holder serves into `have`, if it is what the owner signed."""
+        self._speeds.begins(node)
+        began, failed = trio.current_time(), True
         try:
             reply = await self.ask(node, GetShards(wanted.address, wanted.descriptor_hash, None))
+            failed = False
         except (LockboxError, RemoteProtocolError) as error:
             log.info("repair.fetch_failed", node=node.hex()[:8], reason=str(error.code))
             return
+        finally:
+            took_s = trio.current_time() - began
+            self._speeds.ended(node, self.params.request_timeout_s if failed else took_s)
         assert isinstance(reply, Shards), "the codec checked the type of the reply"
         if descriptor_hash(reply.descriptor) != wanted.descriptor_hash or reply.index >= wanted.descriptor.n:
             log.warning("repair.wrong_reply", node=node.hex()[:8])

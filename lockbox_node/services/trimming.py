@@ -16,11 +16,12 @@ import msgpack
 import structlog
 import trio
 
-from lockbox_node.core.leaving import View, is_spare, seen_by
+from lockbox_node.core.leaving import is_spare, seen_by
 from lockbox_node.core.repair import current_indices
 from lockbox_node.core.tiers import tier_numbered
 from lockbox_node.errors import LockboxError
 from lockbox_node.ports import ShardStore, StripeSummary, WallClock, settled
+from lockbox_node.services.sources import view_of
 from lockbox_node.services.yielding import Why, Yielder
 from protocol.errors import RemoteProtocolError
 
@@ -117,8 +118,8 @@ class Trimming:
         index_of, own = current_indices(summary.entries), self._members.own
         if summary.trashed or not any(index == summary.index and node != own for node, index in index_of.items()):
             return False  # as nearly all are
-        view = View(own, self._members.alive(), self._members.failing(), self._members.regions)
-        return is_spare(summary, seen_by(summary, tier_numbered(summary.tier), view), own)
+        seen = seen_by(summary, tier_numbered(summary.tier), view_of(self._members, summary))
+        return is_spare(summary, seen, own)
 
     async def _trim(self, summary: StripeSummary) -> None:
         try:

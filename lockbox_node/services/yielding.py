@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from lockbox_node.core.leaving import View, is_spare, seen_by, without_us
+from lockbox_node.core.leaving import is_spare, seen_by, without_us
 from lockbox_node.core.repair import Health, current_indices, is_named
 from lockbox_node.core.tiers import tier_numbered
 from lockbox_node.errors import LockboxError, PeerUnreachable, StoreFull
 from lockbox_node.ports import ShardStore, StripeSummary, settled
-from lockbox_node.services.sources import Parts, Wanted
+from lockbox_node.services.sources import Parts, Wanted, view_of
 from protocol.errors import RemoteProtocolError
 from protocol.messages import NO_INDEX, GetSlot, HolderTable, Slots, TellHolders
 from protocol.records import descriptor_hash, open_descriptor
@@ -121,7 +121,7 @@ class Yielder:
     def _surplus(self, summary: StripeSummary, part: StripePart, why: Why) -> Health | None:
         """The stripe, its heir the first holder of our index; None when our part has to stay."""
         tier, members = tier_numbered(summary.tier), self._members
-        view = View(members.own, members.alive(), members.failing(), members.regions)
+        view = view_of(members, summary)
         now = replace(summary, entries=part.entries, corrupt=False)
         if why is Why.DRAINED:
             gone = without_us(now, tier, view)

@@ -9,7 +9,7 @@ import pytest
 
 from lockbox_node.adapters import store_schema
 from lockbox_node.adapters.store_files import BigFiles, BigHeader, name_of
-from lockbox_node.cli.faults import corrupt
+from lockbox_node.cli.faults import corrupt, wipe
 from lockbox_node.errors import LockboxError
 
 if TYPE_CHECKING:
@@ -98,3 +98,14 @@ def test_it_works_beside_an_open_store(data: Path) -> None:
 def test_a_node_that_never_ran_is_said_to_be_empty(tmp_path: Path) -> None:
     with pytest.raises(LockboxError, match="holds no shards"):
         corrupt(tmp_path, 1.0, 1)
+
+
+def test_a_wipe_takes_all_but_who_the_node_is(data: Path) -> None:
+    kept = {"node.toml", "identity", "network"}
+    (data / "node.toml").write_text("x")
+    for name in ("identity", "network", "seen"):
+        (data / name).mkdir()
+        (data / name / "file").write_text("x")
+    wipe(data)
+    assert {path.name for path in data.iterdir()} == kept
+    assert all((data / name / "file").exists() for name in ("identity", "network"))

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMMANDS = (
-    "run", "status", "members", "resume", "software-hash", "version", "init", "ca", "scrub", "backup", "restore",
-    "drain", "verify-drain",
+    "run", "status", "members", "resume", "software-hash", "version", "init", "ca", "audit", "scrub", "backup",
+    "restore", "drain", "verify-drain",
 )  # fmt: skip
 
 

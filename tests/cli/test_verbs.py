@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,6 @@ from tests.cli.test_network import PATIENCE_S, TESTNET, until_gone, up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 class Network:
@@ -95,6 +95,21 @@ def test_stop_cont_and_restart_of_a_stopped_node(whole: Network) -> None:
     whole.json("stop", "n01")
     whole.json("restart", "n01")
     assert whole.states() == ["up"] * 3
+
+
+@pytest.mark.real
+def test_a_wiped_node_comes_back_as_itself_with_nothing_and_one_that_was_down_stays_down(whole: Network) -> None:
+    whole.json("kill", "n02")
+    ids = [whole.node(number)["id"] for number in (1, 2)]
+    stores = [Path(whole.node(number)["data"]) / "STORE" for number in (1, 2)]
+    before = stores[0].read_text()
+    assert whole.json("wipe", "n01", "n02")["nodes"] == ["n01", "n02"]
+    assert whole.states() == ["up", "down", "up"]
+    assert stores[0].read_text() != before, "another store"
+    assert not stores[1].exists()
+    whole.json("restart", "n02")
+    assert whole.states() == ["up"] * 3
+    assert [whole.node(number)["id"] for number in (1, 2)] == ids
 
 
 @pytest.mark.real
@@ -178,6 +193,7 @@ def test_corrupt_counts_what_it_changed(whole: Network) -> None:
         ("stop", "N01"),
         ("cont", ""),
         ("corrupt", "n77"),
+        ("wipe", "n01", "n77"),
         ("kill-region", "atlantis"),
         ("policy", "healing=maybe"),
         ("policy", "colour=3"),
@@ -213,3 +229,6 @@ def test_the_table_has_columns_under_their_heads_and_counts() -> None:
     for word in ("STATE", "REGION", "OPERATOR"):
         assert first[head.index(word) - 1] == second[head.index(word) - 1] == " "
     assert count == "2 nodes: 1 up, 1 stopped"
+    said["repairs"] |= {"pending": 3, "left_s": 12.4, "margin_worst": 2}
+    words = "2 nodes: 1 up, 1 stopped; the worst stripe may lose 2 more; 3 repairs wait, about 12 s"
+    assert status_lines(rows)[-1] == words

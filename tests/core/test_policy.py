@@ -17,6 +17,7 @@ def test_every_known_setting_takes_effect() -> None:
     assert ignored == []
     assert governed.under("healing", "on").repair.enabled
     assert governed.under("returning", "30").repair.return_hold_s == 30
+    assert governed.under("audit", "60").audit.period_s == 60.0
     assert not governed.measured
     assert governed.under("location", "measured").measured
     assert not governed.under("location", "measured").under("location", "claimed").measured
@@ -32,6 +33,8 @@ def test_every_known_setting_takes_effect() -> None:
         ("sweep", "-1"),
         ("guard", "inf"),
         ("returning", "-1"),
+        ("audit", "0.5"),
+        ("audit", "nan"),
         ("colour", "red"),
         ("tiers", ""),
         ("tiers", "basic,golden"),

@@ -103,7 +103,13 @@ def test_an_index_beyond_n_counts_for_nothing() -> None:
 
 
 def test_the_nearest_holder_acts_first_and_the_others_one_by_one() -> None:
-    assert [due_at(100, rank, 30) for rank in range(4)] == [130, 145, 160, 175]
+    assert [due_at(100, rank, 30, 1) for rank in range(4)] == [130, 145, 160, 175]
+
+
+@pytest.mark.parametrize("margin", [0, -1])
+def test_what_bears_no_further_loss_is_repaired_at_once_and_by_one_after_another(margin: int) -> None:
+    assert [due_at(100, rank, 30, margin) for rank in range(4)] == [100, 105, 110, 115]
+    assert due_at(100, 3, 0.5, margin) < due_at(100, 3, 30, margin), "never later than the hold-off asks"
 
 
 def test_least_margin_comes_first_then_the_higher_tier() -> None:

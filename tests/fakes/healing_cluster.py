@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import trio
 import trio.testing
@@ -25,6 +25,7 @@ from lockbox_node.errors import LockboxError, PeerUnreachable, RequestRefused
 from lockbox_node.ports import Answer, PutOutcome, SlotView, StripePart, settled
 from lockbox_node.rpc.hello import Peer
 from lockbox_node.rpc.pool import Contact
+from lockbox_node.services.audit_rounds import AuditRounds
 from lockbox_node.services.comparing import Comparing
 from lockbox_node.services.healing import Healing
 from lockbox_node.services.mending import Mender
@@ -34,12 +35,25 @@ from lockbox_node.services.sources import Sources
 from lockbox_node.services.storage import Storage
 from protocol.certificates import Role
 from protocol.errors import ErrorCode
-from protocol.ids import Address, NodeId, distance
-from protocol.messages import NO_INDEX, Holders, HolderTable, Message, PutStripe, Shards, Signed
+from protocol.ids import Address, DescriptorHash, NodeId, distance
+from protocol.messages import (
+    NO_INDEX,
+    Holders,
+    HolderTable,
+    Message,
+    Ping,
+    Pong,
+    Proof,
+    Prove,
+    PutStripe,
+    Shards,
+    Signed,
+)
 from protocol.records import (
     NodeRecord,
 )
 from simulations.journal import MemoryJournal
+from simulations.world import SeededEntropy
 from tests.fakes.granting import around, network
 from tests.fakes.memory_store import BreakingStore
 from tests.fakes.stripes import OWNER, AssetSigner, FixedClock, coded_parts, node_of
@@ -47,6 +61,8 @@ from tests.fakes.stripes import OWNER, AssetSigner, FixedClock, coded_parts, nod
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
+    from lockbox_node.core.audit_pace import AuditParams
+    from lockbox_node.rpc.connection import Connection
     from simulations.memory_store import MemoryStore
 
 T = TypeVar("T")
@@ -100,7 +116,11 @@ class Cluster:
     forged: dict[bytes, Signed] = field(default_factory=dict)  # tombstones that they show
     failing: set[bytes] = field(default_factory=set)  # say that they will not be there for long
     unwell: dict[bytes, int] = field(default_factory=dict)  # who doubts itself, and how far
-    lying: set[bytes] = field(default_factory=set)  # serve damaged shards
+    lying: set[bytes] = field(default_factory=set)  # serve damaged shards, and prove them
+    mute: set[bytes] = field(default_factory=set)  # say nothing to challenges
+    excuses: dict[bytes, ErrorCode] = field(default_factory=dict)  # refuse challenges so
+    suspected: set[bytes] = field(default_factory=set)  # membership does not hear them
+    slow_s: dict[bytes, float] = field(default_factory=dict)  # how long their way takes
     full: set[bytes] = field(default_factory=set)  # say that they have no room
     requests: list[tuple[float, bytes, Message]] = field(default_factory=list)
     regions: RegionTable = BUILT_IN
@@ -115,6 +135,7 @@ class Cluster:
         self.handlers = {node: self._handlers(node) for node in self.ids}
         self.healings: dict[NodeId, Healing] = {}
         self.menders: dict[NodeId, Mender] = {}
+        self.rounds: dict[NodeId, AuditRounds] = {}
         self.changes: dict[NodeId, trio.MemorySendChannel[MemberDead | MemberAlive]] = {}
         self.workers = InlineWorkers()
 
@@ -228,6 +249,10 @@ class View:
     def failing(self) -> frozenset[NodeId]:
         return frozenset(NodeId(node) for node in self.cluster.failing if node != self.own)
 
+    def failing_at(self, address: bytes, descriptor_hash: bytes) -> frozenset[NodeId]:
+        rounds = self.cluster.rounds.get(self.own)
+        return self.failing() | (rounds.findings.at(address, descriptor_hash) if rounds else frozenset())
+
     def known(self, node: NodeId) -> NodeRecord | None:
         return self.cluster.records.get(node)
 
@@ -244,6 +269,16 @@ class View:
             if node not in self.cluster.failing | self.cluster.full
         ]
 
+    def suspected(self, node: NodeId) -> bool:
+        return node in self.cluster.suspected | self.cluster.known_dead
+
+    def nearest_nodes(self, target: bytes, count: int) -> list[NodeId]:
+        return sorted(self.alive(), key=lambda node: distance(node, target))[:count]
+
+    async def connection(self, contact: Contact) -> Connection:
+        await trio.lowlevel.checkpoint()
+        return cast("Connection", Talk(self, contact))
+
     async def request(self, contact: Contact, message: Message) -> Message:
         cluster = self.cluster
         if self.own in cluster.down:
@@ -252,8 +287,8 @@ class View:
         cluster.under_way += 1
         cluster.most_under_way = max(cluster.most_under_way, cluster.under_way)
         try:
-            await trio.sleep(0.01)
-            if contact.node in cluster.silent:
+            await trio.sleep(cluster.slow_s.get(contact.node, 0.01))
+            if contact.node in cluster.silent or (isinstance(message, Prove) and contact.node in cluster.mute):
                 await trio.sleep_forever()
             if contact.node in cluster.down:
                 raise PeerUnreachable("it is down")
@@ -265,6 +300,10 @@ class View:
         cluster = self.cluster
         if isinstance(message, PutStripe) and node in cluster.refusing:
             raise RequestRefused("full", code=ErrorCode.STORE_FULL)
+        if isinstance(message, Prove) and node in cluster.excuses:
+            raise RequestRefused("an excuse", code=cluster.excuses[node])
+        if isinstance(message, Ping):
+            return Pong(message.nonce, 1)
         handler: Any = cluster.handlers[node][type(message)]
         try:
             reply: Message = await settled(partial(handler, message, peer_of(self.own)))
@@ -272,14 +311,33 @@ class View:
             raise RequestRefused(error.message, code=error.code) from None
         if isinstance(reply, Shards) and node in cluster.lying:
             return replace(reply, shards=[bytes(len(shard)) for shard in reply.shards])
+        if isinstance(reply, Proof) and node in cluster.lying:
+            return replace(reply, groups=[[replace(leaf, leaf=b"?") for leaf in leaves] for leaves in reply.groups])
         if isinstance(reply, Holders) and node in cluster.forged:
             return replace(reply, tombstone=cluster.forged[node])
         return reply
 
 
+@dataclass
+class Talk:
+    """A connection of one node to another."""
+
+    view: View
+    contact: Contact
+
+    async def request(self, message: Message) -> Message:
+        return await self.view.request(self.contact, message)
+
+
 def peer_of(node: bytes) -> Peer:
     """A node that asks."""
     return Peer(node, Role.NODE, "op1", "127.0.0.1", Downgrade.NONE, None, b"", 0.0)
+
+
+def on_damage(mender: Mender, healing: Healing, address: Address, descriptor_hash: DescriptorHash) -> None:
+    """As `services.rejoining` does."""
+    mender.report(address, descriptor_hash)
+    healing.sweep_soon()
 
 
 async def look(store: MemoryStore, address: Address) -> SlotView:
@@ -295,8 +353,10 @@ async def delete(store: MemoryStore, tombstone: Signed, part: StripePart) -> Non
 
 
 @asynccontextmanager
-async def running(cluster: Cluster, guard: GuardParams | None = None) -> AsyncIterator[Cluster]:
-    """Healing on every node."""
+async def running(
+    cluster: Cluster, guard: GuardParams | None = None, audit: AuditParams | None = None
+) -> AsyncIterator[Cluster]:
+    """Healing on every node, and audits if there are parameters for them."""
     async with trio.open_nursery() as nursery:
         for node in cluster.ids:
             view = View(node, cluster)
@@ -311,5 +371,11 @@ async def running(cluster: Cluster, guard: GuardParams | None = None) -> AsyncIt
             cluster.changes[node] = send
             await nursery.start(mender.run)
             await nursery.start(made.run)
+            if audit is not None:
+                store.on_corrupt = partial(on_damage, mender, made)
+                entropy, clock = SeededEntropy(len(cluster.healings)), cluster.clock
+                parts = (store, view, view, sources, entropy, clock.now_unix_s, made)
+                cluster.rounds[node] = AuditRounds(*parts, lambda: False, node[0] / 256, audit)
+                await nursery.start(cluster.rounds[node].run)
         yield cluster
         nursery.cancel_scope.cancel()

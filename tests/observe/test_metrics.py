@@ -10,14 +10,32 @@ import sys
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from lockbox_node.observe.metrics import Metrics, Observed, RepairWork, StoreWork, UpkeepWork
+from lockbox_node.core.repair import Cause
+from lockbox_node.core.repair_figures import Durations, RepairFigures
+from lockbox_node.observe.audits import AuditWork
+from lockbox_node.observe.metrics import Metrics, Observed, StoreWork, UpkeepWork
+from lockbox_node.observe.repairs import RepairWork
 from lockbox_node.observe.whereabouts import LocationWork
 from lockbox_node.ports import StoreFigures
 from lockbox_node.services.draining import DrainFigures
 from protocol.errors import ErrorCode
 
-BASE_UNITS = ("_seconds", "_bytes", "_total")
-LABELS = {"state", "certificate", "kind", "request", "outcome", "reason"}
+BASE_UNITS = ("_seconds", "_bytes", "_total", "_seconds_bucket", "_seconds_count", "_seconds_sum")
+LABELS = {"state", "certificate", "kind", "request", "outcome", "reason", "cause", "margin", "le", "verdict"}
+
+
+def repair_work() -> RepairWork:
+    figures = RepairFigures()
+    for cause, short_s, count in ((Cause.LOSS, 40.0, 7), (Cause.OUT_OF_PLACEMENT, 2.0, 5)):
+        for _ in range(count):
+            figures.repaired(cause, 0 if cause is Cause.LOSS else 4, short_s, 1.0, 100)
+    figures.sweep_begins()
+    for margin in (5, 5, 0, -2, 1, 3):
+        figures.saw(margin)
+    figures.sweep_ends()
+    detection = Durations()
+    detection.add(12.0)
+    return RepairWork(failed=13, pending=14, left_s=3.5, let_go=42, figures=figures, detection=detection)
 
 
 def observed() -> Observed:
@@ -33,10 +51,12 @@ def observed() -> Observed:
         grants=lambda: {"granted": 26, "rate_limited": 27},
         grant_uses=lambda: {"served": 28, "grant_replayed": 29},
         drain=lambda: DrainFigures(51, 52, 53, 54, 0.0, None, {"INSUFFICIENT_NODES": 55}, 0, "", None),
-        repairs=lambda: RepairWork(done=12, failed=13, pending=14, moved=41, let_go=42, trimmed=43, spare=44),
+        copies=lambda: (43, 44),
+        repairs=lambda: repair_work(),
         upkeep=lambda: UpkeepWork(True, 18, 19, 0.25, 22, 23, 1.8e9),
         certificates_left_s=lambda: {"identity": 86400.0, "operational": -1.0},
         location=lambda: LocationWork(True, False, 26, 27, 28, 29, 30, 31, {"forged": 32, "future": 33}),
+        audits=lambda: AuditWork({"held": 51, "silent": 52}, 53, 54, 55, 56, 57, 58),
     )
 
 
@@ -67,6 +87,14 @@ def test_every_number_of_the_services_is_on_the_page() -> None:
         ("lockbox_drain_stuck_parts",): 55,
         ("lockbox_certificate_expiry_seconds", "identity"): 86400,
         ("lockbox_certificate_expiry_seconds", "operational"): -1,
+        ("lockbox_audits_total", "held"): 51,
+        ("lockbox_audits_total", "silent"): 52,
+        ("lockbox_audits_skipped_total",): 53,
+        ("lockbox_audits_forgotten_total",): 54,
+        ("lockbox_audit_proof_bytes_total",): 55,
+        ("lockbox_audit_findings",): 56,
+        ("lockbox_audit_standing_blamed_nodes",): 57,
+        ("lockbox_audit_standing_excluded_nodes",): 58,
         ("lockbox_location_reports",): 26,
         ("lockbox_location_contradictions",): 27,
         ("lockbox_location_refuted",): 28,
@@ -105,10 +133,34 @@ def test_every_number_of_the_services_is_on_the_page() -> None:
         ("lockbox_grants_total", "rate_limited"): 27,
         ("lockbox_grant_uses_total", "served"): 28,
         ("lockbox_grant_uses_total", "grant_replayed"): 29,
+    }
+    assert {name: shown.get(name) for name in expected} == expected
+
+
+def test_every_number_of_healing_is_on_the_page() -> None:
+    shown = samples(Metrics(observed()).render())
+    expected = {
         ("lockbox_repairs_total", "done"): 12,
         ("lockbox_repairs_total", "failed"): 13,
         ("lockbox_repairs_pending",): 14,
-        ("lockbox_repairs_moved_total",): 41,
+        ("lockbox_repairs_moved_total",): 5,
+        ("lockbox_repairs_by_cause_total", "loss"): 7,
+        ("lockbox_repairs_by_cause_total", "drain"): 0,
+        ("lockbox_repaired_bytes_total", "loss"): 700,
+        ("lockbox_repairs_urgent_total",): 7,
+        ("lockbox_repairs_left_seconds",): 3.5,
+        ("lockbox_stripes_by_margin", "lost"): 1,
+        ("lockbox_stripes_by_margin", "none"): 1,
+        ("lockbox_stripes_by_margin", "one"): 1,
+        ("lockbox_stripes_by_margin", "few"): 1,
+        ("lockbox_stripes_by_margin", "more"): 2,
+        ("lockbox_margin_worst",): -2,
+        ("lockbox_stripe_short_duration_seconds_bucket", "3.0"): 5,
+        ("lockbox_stripe_short_duration_seconds_bucket", "60.0"): 12,
+        ("lockbox_stripe_short_duration_seconds_count",): 12,
+        ("lockbox_stripe_short_duration_seconds_sum",): 290,
+        ("lockbox_member_detection_duration_seconds_bucket", "10.0"): 0,
+        ("lockbox_member_detection_duration_seconds_count",): 1,
         ("lockbox_parts_let_go_total",): 42,
     }
     assert {name: shown.get(name) for name in expected} == expected

@@ -32,9 +32,12 @@ STATUS = {
     "id", "region", "operator", "state", "ready", "version", "software", "members", "connections", "stripes",
     "not_ready", "shards", "corrupt", "pointers", "bytes", "repairs", "certificates", "uptime_s", "trash", "scrub",
     "last_scrub", "clock", "last_backup", "restored", "digest_mismatches", "documents", "revoked", "location",
-    "state_root", "siblings", "drain",
+    "state_root", "siblings", "audits", "copies", "drain",
 }  # fmt: skip
-LABELS = {"state", "certificate", "kind", "request", "outcome"}
+LABELS = {"state", "certificate", "kind", "request", "outcome", "cause", "margin", "le", "verdict"}
+
+
+ROW = {"id", "status", "region", "location", "faults", "operator", "addresses", "state", "software"}
 
 
 @pytest.fixture
@@ -79,8 +82,9 @@ async def test_status_has_the_shape_that_people_rely_on(
     assert set(status["last_scrub"]) == {"number", "finished", "parts", "bytes", "corrupt"}
     assert status["clock"] == {"trusted": False, "why": "nobody was asked for the time yet"}
     assert status["repairs"] == {
-        "done": 0, "failed": 0, "pending": 0, "moved": 0, "let_go": 0, "trimmed": 0, "spare": 0, "enabled": True,
-        "view_trusted": True,
+        "done": 0, "failed": 0, "pending": 0, "left_s": 0.0, "moved": 0, "urgent": 0, "let_go": 0, "bytes": 0,
+        "by_cause": {"loss": 0, "drain": 0, "damage": 0, "out_of_placement": 0}, "margin_worst": None, "margins": {},
+        "short_s": None, "detection_s": None, "enabled": True, "view_trusted": True,
     }  # fmt: skip
     assert set(status["certificates"]) == {"identity_until", "operational_until"}
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", status["certificates"]["identity_until"])
@@ -121,7 +125,7 @@ async def test_members_are_listed_with_ourselves_by_id(
         nodes[1].announcer.id.hex(): "alive",
         nodes[2].announcer.id.hex(): Status.DEAD.name.lower(),
     }
-    assert set(rows[0]) == {"id", "status", "region", "location", "operator", "addresses", "state", "software"}
+    assert set(rows[0]) == ROW
     assert (await told(watch, "status"))["members"] == {"alive": 2, "suspect": 0, "dead": 1}
 
 

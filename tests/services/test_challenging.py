@@ -11,6 +11,7 @@ from lockbox_node.core.audit import Verdict, deadline_s
 from lockbox_node.errors import LockboxError, ShardCorrupt, ShardMissing
 from lockbox_node.rpc.dispatch import Route
 from lockbox_node.services.challenging import Challenger, Part, Shown
+from protocol.errors import ErrorCode
 from protocol.messages import Prove
 from simulations.world import SeededEntropy
 from tests.core.test_audit import proof_of
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tests.rpc.world import World
 
 STRIPE = make_stripe("audited", shard_bytes=9_000)
+OTHER = make_stripe("else", shard_bytes=9_000)
 INDEX, DELAY_S = 3, 0.05
 PART = Part(STRIPE.signer.address, STRIPE.parts[0].descriptor_hash, STRIPE.descriptor, INDEX)
 
@@ -75,7 +77,7 @@ async def test_an_honest_holder_shows_its_part_each_time_by_another_nonce(
     [
         (lambda _request: ShardMissing("gone", ""), Verdict.MISSING),
         (lambda _request: ShardCorrupt("rotten", ""), Verdict.CORRUPT),
-        (lambda request: proof_of(make_stripe("else", shard_bytes=9_000), INDEX, request.nonce), Verdict.CORRUPT),
+        (lambda request: proof_of(OTHER, INDEX, request.nonce), Verdict.CORRUPT),
         (lambda _request: proof_of(STRIPE, INDEX, bytes(16)), Verdict.HELD),  # every leaf of a small shard is shown
     ],
     ids=["gone", "rotten", "another stripe", "an old answer"],
@@ -87,6 +89,16 @@ async def test_what_else_a_holder_may_show(
         [shown] = await challenged(w, Holder(shows))
     assert shown.verdict is verdict
     assert shown.round_trip_s == pytest.approx(DELAY_S)
+
+
+async def test_a_refusal_is_told_from_wrong_bytes_and_from_silence(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        [rotten] = await challenged(w, Holder(lambda _request: ShardCorrupt("rotten", "")))
+        [busy] = await challenged(w, Holder(lambda _request: LockboxError("later", code=ErrorCode.BUSY)))
+        [wrong] = await challenged(w, Holder(lambda request: proof_of(OTHER, INDEX, request.nonce)))
+    assert (rotten.verdict, rotten.refused) == (Verdict.CORRUPT, ErrorCode.SHARD_CORRUPT)
+    assert (busy.verdict, busy.refused) == (Verdict.SILENT, ErrorCode.BUSY)
+    assert (wrong.verdict, wrong.refused) == (Verdict.CORRUPT, None)
 
 
 async def test_who_says_nothing_is_silent_at_the_deadline(autojump_clock: MockClock) -> None:

@@ -162,3 +162,18 @@ def test_who_is_excluded_is_no_candidate_and_failing_and_we_are_neither_to_ourse
     world.discovery.excluded = world.discovery.outvoted = lambda: {excluded, own, node_id(60)}
     assert excluded not in [one.node for one in world.discovery.candidates()]
     assert world.discovery.failing() == {excluded}
+
+
+def test_who_failed_to_prove_a_part_is_failing_for_that_slot_alone(world: World) -> None:
+    slot = (b"address", b"descriptor hash")
+    world.discovery.unproven = lambda *asked: frozenset({node_id(4)}) if asked == slot else frozenset()
+    assert world.discovery.failing_at(*slot) == {node_id(4)}
+    assert world.discovery.failing_at(b"address", b"another") == world.discovery.failing() == set()
+    assert node_id(4) in [one.node for one in world.discovery.candidates()]
+
+
+def test_who_is_not_heard_is_suspected_and_we_never_are(world: World) -> None:
+    world.machine.handle(StateHeard(MemberState(node_id(3), 1, int(Status.SUSPECT))), 0.0)
+    world.bury(4)
+    suspected = {number for number in range(1, 13) if world.discovery.suspected(node_id(number))}
+    assert suspected == {3, 4, 12}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 
 import pytest
@@ -10,9 +11,10 @@ import trio.testing
 
 from lockbox_node.core.member_events import MemberAlive
 from lockbox_node.core.placement import is_legal
-from lockbox_node.core.repair import GuardParams, RepairParams
-from lockbox_node.core.tiers import STANDARD
+from lockbox_node.core.repair import Cause, GuardParams, RepairParams
+from lockbox_node.core.tiers import BASIC, STANDARD
 from lockbox_node.ports import settled
+from protocol.messages import PutStripe
 from tests.fakes.healing_cluster import Cluster, running
 from tests.fakes.stripes import DAY_S, NOW_UNIX_S
 
@@ -35,7 +37,7 @@ async def test_a_dead_holder_is_replaced_by_the_steward_after_the_hold_off(
         assert 4 <= when - start < 6
         assert cluster.sum("repairs_done") == 1
         assert cluster.sum("repairs_failed") == 0
-        assert cluster.healings[steward].bytes_rebuilt == 600
+        assert cluster.healings[steward].figures.bytes_rebuilt == {Cause.LOSS: 600}
 
 
 async def test_the_next_holder_acts_when_the_steward_does_not(autojump_clock: trio.testing.MockClock) -> None:
@@ -289,3 +291,47 @@ async def test_a_lane_does_not_take_what_a_sweep_under_way_found_whole(
         healing.sweep_soon()
         await trio.sleep(600)
         assert healing.pending == 0
+
+
+async def test_a_region_that_is_back_within_the_hold_off_moves_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster()) as cluster:
+        part = await cluster.lock("a")
+        holders = cluster.nearest_first(part)
+        region = Counter(cluster.candidate(node).region for node in holders).most_common(1)[0][0]
+        away = [node for node in cluster.ids if cluster.candidate(node).region == region]
+        assert 2 <= len(set(away) & set(holders)) <= STANDARD.shards_per_region_max
+        cluster.notice(*away)
+        await trio.sleep(2)
+        cluster.come_back(*away)
+        await trio.sleep(60)
+        assert cluster.puts() == []
+        assert cluster.sum("pending") == 0
+
+
+async def test_a_node_that_flaps_costs_one_move(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster()) as cluster:
+        part = await cluster.lock("a")
+        flapping = cluster.nearest_first(part)[4]
+        for _ in range(6):
+            cluster.notice(flapping)
+            await trio.sleep(12)
+            cluster.come_back(flapping)
+            await trio.sleep(9)
+        assert len(cluster.puts()) == 1
+
+
+async def test_what_bears_no_further_loss_is_repaired_without_a_hold_off_and_all_else_waits(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running(Cluster()) as cluster:
+        basic, standard = await cluster.lock("a", BASIC), await cluster.lock("b")
+        lost = cluster.nearest_first(basic)[1:3]
+        start = trio.current_time()
+        cluster.kill(*lost)
+        await trio.sleep(20)
+        when = {message.descriptor: at - start for at, _, message in cluster.requests if isinstance(message, PutStripe)}
+        assert when[basic.descriptor] < 1
+        assert all(at >= 4 for descriptor, at in when.items() if descriptor != basic.descriptor)
+        assert cluster.sum("repairs_failed") == 0
+        assert len(await cluster.holders(basic, cluster.nearest_first(basic)[0])) == BASIC.n
+        assert len(await cluster.holders(standard, cluster.nearest_first(standard)[0])) >= STANDARD.n

@@ -57,6 +57,20 @@ async def test_too_few_honest_sources_are_said(autojump_clock: trio.testing.Mock
         )
 
 
+async def test_who_refused_or_said_nothing_is_asked_last_the_next_time(autojump_clock: trio.testing.MockClock) -> None:
+    cluster = Cluster()
+    part = await cluster.lock("a")
+    first, second, third, *_ = nodes = cluster.nearest_first(part)
+    index_of = {entry.node: entry.index for entry in part.entries}
+    sources = sources_of(cluster, cluster.ids.index(first))
+    order = [(index_of[node], node) for node in nodes[1:]]
+    cluster.down |= {second, third}
+    assert len(await sources.fetch(wanted_of(part), {}, order)) == 5
+    cluster.requests.clear()
+    assert len(await sources.fetch(wanted_of(part), {}, order)) == 5
+    assert sum(isinstance(message, GetShards) for _, _, message in cluster.requests) == 5, "nobody was asked in vain"
+
+
 async def test_parts_of_another_stripe_do_not_rebuild(autojump_clock: trio.testing.MockClock) -> None:
     cluster = Cluster()
     part, other = await cluster.lock("a"), await cluster.lock("b")

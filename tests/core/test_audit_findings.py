@@ -1,0 +1,92 @@
+"""What makes a finding, what ends it, when it is asked again, and what bounds them."""
+
+from __future__ import annotations
+
+from lockbox_node.core.audit import Verdict
+from lockbox_node.core.audit_findings import Findings, Turn
+from lockbox_node.core.audit_pace import AuditParams
+from protocol.ids import NodeId
+from tests.fakes.stripes import bytes_of, node_of
+
+PARAMS = AuditParams(retry_s=10, again_s=60, silent_max=3, findings_max=8)
+SLOT = (bytes_of("address"), bytes_of("descriptor"))
+WARD, OTHER = NodeId(node_of(1)), NodeId(node_of(2))
+KEY = (*SLOT, WARD)
+
+
+def test_a_loss_that_is_shown_counts_at_once_and_until_the_part_is_shown() -> None:
+    for verdict in (Verdict.MISSING, Verdict.CORRUPT):
+        findings = Findings(PARAMS)
+        assert findings.take(KEY, verdict, 0.0) is Turn.FOUND
+        assert findings.at(*SLOT) == {WARD}
+        assert findings.take(KEY, verdict, 10.0) is Turn.NONE
+        assert findings.take(KEY, Verdict.HELD, 20.0) is Turn.ENDED
+        assert findings.at(*SLOT) == frozenset()
+        assert (len(findings), findings.waiting) == (0, 0)
+
+
+def test_silence_counts_the_third_time_in_a_row() -> None:
+    findings = Findings(PARAMS)
+    assert [findings.take(KEY, Verdict.SILENT, now) for now in (0.0, 10.0)] == [Turn.NONE] * 2
+    assert (len(findings), findings.waiting) == (0, 1)
+    assert findings.take(KEY, Verdict.SILENT, 30.0) is Turn.FOUND
+    assert findings.at(*SLOT) == {WARD}
+
+
+def test_a_word_in_between_ends_a_row_of_silence() -> None:
+    findings = Findings(PARAMS)
+    for now in (0.0, 10.0):
+        findings.take(KEY, Verdict.SILENT, now)
+    assert findings.take(KEY, Verdict.HELD, 20.0) is Turn.NONE
+    assert findings.take(KEY, Verdict.SILENT, 30.0) is Turn.NONE
+    assert findings.at(*SLOT) == frozenset()
+
+
+def test_what_is_held_from_the_start_leaves_no_trace() -> None:
+    findings = Findings(PARAMS)
+    assert findings.take(KEY, Verdict.HELD, 0.0) is Turn.NONE
+    assert findings.waiting == 0
+    assert findings.forget(KEY) is Turn.NONE
+
+
+def test_who_failed_is_asked_again_later_and_later_and_once_each_time() -> None:
+    findings = Findings(PARAMS)
+    findings.take(KEY, Verdict.MISSING, 0.0)
+    assert findings.next_at() == 10.0
+    assert findings.due(9.9, 10) == []
+    assert findings.due(10.0, 10) == [KEY]
+    assert findings.due(10.0, 10) == []
+    findings.take(KEY, Verdict.MISSING, 11.0)
+    assert findings.next_at() == 31.0
+    findings.forget(KEY)
+    assert findings.next_at() == float("inf")
+
+
+def test_of_one_node_one_part_is_asked_about_at_a_time_so_that_silence_stops_nothing_else() -> None:
+    findings = Findings(PARAMS)
+    for number, ward in enumerate((WARD, WARD, OTHER)):
+        findings.take((bytes_of(number), SLOT[1], ward), Verdict.SILENT, float(number))
+    assert findings.due(100.0, 10) == [(bytes_of(0), SLOT[1], WARD), (bytes_of(2), SLOT[1], OTHER)]
+    assert findings.due(100.0, 10) == [(bytes_of(1), SLOT[1], WARD)]
+    assert len(findings.due(200.0, 1)) == 1
+
+
+def test_two_holders_of_one_stripe_are_told_apart() -> None:
+    findings = Findings(PARAMS)
+    findings.take(KEY, Verdict.MISSING, 0.0)
+    findings.take((*SLOT, OTHER), Verdict.CORRUPT, 0.0)
+    assert findings.at(*SLOT) == {WARD, OTHER}
+    assert len(findings) == 2
+    findings.take(KEY, Verdict.HELD, 1.0)
+    assert findings.at(*SLOT) == {OTHER}
+
+
+def test_there_is_a_limit_and_one_node_takes_a_quarter_of_it_at_most() -> None:
+    findings = Findings(PARAMS)
+    turns = [findings.take((bytes_of(number), SLOT[1], WARD), Verdict.MISSING, 0.0) for number in range(5)]
+    assert turns == [Turn.FOUND, Turn.FOUND, Turn.OVERFLOW, Turn.OVERFLOW, Turn.OVERFLOW]
+    for number in range(20):
+        findings.take((bytes_of(number), SLOT[1], NodeId(node_of(number))), Verdict.MISSING, 0.0)
+    assert findings.waiting == PARAMS.findings_max
+    assert findings.take((bytes_of(0), SLOT[1], WARD), Verdict.HELD, 1.0) is Turn.ENDED
+    assert findings.take((bytes_of(9), SLOT[1], WARD), Verdict.MISSING, 1.0) is Turn.FOUND
