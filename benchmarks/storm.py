@@ -202,7 +202,7 @@ class Storm:
             short = [held for held in list(self.assets) if not await self._is_whole(held, ours)]
             if not short:
                 return True
-            await trio.sleep(1.0)
+            await trio.sleep(5.0)  # holders prove a part to one person 30 times a minute, and there are two hands
         return False
 
     async def _is_whole(self, held: Held, excused: set[str]) -> bool:

@@ -94,32 +94,30 @@ class Node:
         self.announcer = Announcer(identity, root, standing, ports.clock, free)
         self.machine = Membership(own, config.membership, Random(rng.getrandbits(64)))
         self.discovery = discovery = Discovery(self.announcer, self.machine, RoutingTable(own, config.routing))
-        self.guard = Guard(config.guard)
-        self.dispatcher = Dispatcher(config.admission)
+        self.guard, self.dispatcher = Guard(config.guard), Dispatcher(config.admission)
         self.pool = Pool(ports.network, self.announcer, self.dispatcher)
-        chance = Random(rng.getrandbits(64))
-        self.rejoining = Rejoining(ports.store, self.pool, discovery, ports.workers, ports.clock, config, chance)
+        given = (ports.store, self.pool, discovery, ports.workers, ports.clock, config)
+        self.rejoining = Rejoining(*given, Random(rng.getrandbits(64)))
         self.lookups = Lookups(self.pool, root, own, ports.clock.now_unix_s, config.lookup)
         approach = Approaching(self.lookups, discovery, lambda: self.membership).approach
         near, learn = discovery.nearest_contacts, self.rejoining.lessons.take
         self.pointers = PointerSpreader(own, self.pool, near, ports.store, learn, config.storage, approach)
-        changes_send, changes = trio.open_memory_channel[MemberDead | MemberAlive](CHANGES_MAX)
         bootstrap = [host_port(peer, "node.bootstrap") for peer in config.node.bootstrap]
+        changes_send, changes = trio.open_memory_channel[MemberDead | MemberAlive](CHANGES_MAX)
         parts, now_unix_s = (self.machine, self.announcer, discovery, self.pool), ports.clock.now_unix_s
-        told = (changes_send, now_unix_s, self.pointers.on_joined)
-        self.membership = MembershipService(*parts, bootstrap, *told, remembered)
+        told = (changes_send, now_unix_s, self.pointers.on_joined, remembered)
+        self.membership = MembershipService(*parts, bootstrap, *told)
         nearest, nearest_nodes, on_stored = discovery.nearest, discovery.nearest_nodes, self.pointers.on_stored
         around = around_of(discovery, lambda: self.dispatcher.rules)
         self.granting = Granting(identity, root, around, ports.clock, ports.journal)
         kept = (ports.store, own, ports.clock, nearest, nearest_nodes, on_stored, self.granting.redeeming)
         self.storage = Storage(*kept, config.storage, self.rejoining.unconfirmed)
         self.comparing = Comparing(ports.store, own, ports.clock, nearest_nodes, self.rejoining, config.storage)
-        rebuilder, mender = self.rejoining.rebuilder, self.rejoining.mender
-        self.healing = Healing(ports.store, discovery, rebuilder, mender, config.repair, self.guard, changes)
-        self.rejoining.repair_with(self.healing)
+        self.healing = Healing(ports.store, discovery, *self.rejoining.menders, config.repair, self.guard, changes)
+        self.draining = self.rejoining.repair_with(self.healing, self.membership.set_state, identity)
         judging = (ports.store, self.pool, discovery, self.rejoining.tell, ports.entropy, now_unix_s, self.healing)
         self.rounds = AuditRounds(*judging, self.rejoining.unconfirmed, rng.random(), config.audit)
-        ports.store.on_broken = self._on_broken
+        ports.store.on_broken, self.storage.closed = self._on_broken, lambda: self.draining.active
         self.upkeep = Upkeep(ports.store, self.pool, ports.clock, config, Random(rng.getrandbits(64)))
         self.pool.on_lost, self.pool.on_same = self.membership.connection_lost, self.membership.met_same
         self.measuring = Measuring(*parts[1:], now_unix_s, ports.entropy, Random(bytes(instance)), config.measuring)
@@ -189,7 +187,7 @@ class Node:
         async with trio.open_nursery() as attempt:
             attempt.start_soon(self._cut_by_stop, attempt.cancel_scope)
             await infrastructure.start(self.membership.run)
-            self.membership.set_state(NodeState.DRAINING if self.store.broken else NodeState.ACTIVE)
+            self.membership.set_state(self.draining.state)
             attempt.cancel_scope.cancel()
 
     async def _cut_by_stop(self, scope: trio.CancelScope) -> None:

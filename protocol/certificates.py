@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 
+from protocol.drains import DrainReceipt
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.grants import Grant
 from protocol.ids import SALT_BYTES, client_id_of, network_id_of, node_id_of
@@ -189,6 +190,20 @@ def verify_statement(root: NetworkRoot, signed: Signed) -> tuple[Statement, Peer
         raise _refused("a statement of possession from a time at which its chain was not valid")
     check_signature(signed, Statement, identity.leaf_public_key)
     return statement, identity
+
+
+def verify_drain(root: NetworkRoot, signed: Signed) -> DrainReceipt:
+    """A drain receipt, when its chain is its node's, was good at its end, and signed it. RemoteProtocolError."""
+    receipt = parse(signed, DrainReceipt)
+    identity = verify_chain(root, receipt.chain)
+    if identity.role is not Role.NODE or identity.id != receipt.node:
+        raise _refused("a drain receipt that its own chain does not bear out")
+    if not identity.not_before_unix_s - CLOCKS_APART_S <= receipt.ended_unix_s <= identity.not_after_unix_s:
+        raise _refused("a drain receipt from a time at which its chain was not valid")
+    if receipt.began_unix_s > receipt.ended_unix_s:
+        raise RemoteProtocolError("a drain receipt that ends before it begins")
+    check_signature(signed, DrainReceipt, identity.leaf_public_key)
+    return receipt
 
 
 def spki_of(certificate: x509.Certificate) -> bytes:

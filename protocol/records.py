@@ -14,6 +14,7 @@ import nacl.bindings
 import nacl.exceptions
 from msgspec import Meta
 
+from protocol.drains import DrainReceipt
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.grants import Grant, GrantRequest
 from protocol.ids import Address, DescriptorHash, NodeId, ShardId, address_of
@@ -138,6 +139,7 @@ DOMAINS: dict[type[Message], bytes] = {
     AuditRequest: b"lockbox/1 audit request\0",
     Statement: b"lockbox/1 possession\0",
     Seal: b"lockbox/1 certificate seal\0",
+    DrainReceipt: b"lockbox/1 drain receipt\0",
 }
 
 

@@ -110,7 +110,7 @@ def _members(node: Node) -> Iterator[Bound]:
 
 def _work(node: Node) -> Iterator[Bound]:
     healing, pointers, storage = node.healing, node.pointers, node.storage
-    repair, limits = healing._params, pointers._params
+    repair, limits = healing.params, pointers._params
     yield Bound("short stripes remembered", len(healing._short) - healing._lost, repair.short_max)
     yield Bound("lost parts remembered", healing._lost, repair.lost_max)
     yield Bound("repairs at once", healing._lanes, repair.in_flight_max)

@@ -25,12 +25,14 @@ LARGE = 4_000_000  # of a file that takes two stripes of several groups at Basic
 SIZES = (100, 5_000, 100_000)  # of assets: inside a manifest, one small stripe, several groups
 
 
-def quick_healing(hold_off_s: float = 20.0, sweep_s: float = 30.0, quiet_s: float = 60.0) -> Config:
-    """A config whose repairs wait for seconds, not for minutes, so that a short run sees them."""
+def quick_healing(
+    hold_off_s: float = 20.0, sweep_s: float = 30.0, quiet_s: float = 60.0, return_hold_s: float = 60.0
+) -> Config:
+    """A config whose repairs wait for seconds, not for minutes or a day, so that a short run sees them."""
     config = Config()
     return replace(
         config,
-        repair=replace(config.repair, hold_off_s=hold_off_s, sweep_s=sweep_s),
+        repair=replace(config.repair, hold_off_s=hold_off_s, sweep_s=sweep_s, return_hold_s=return_hold_s),
         guard=GuardParams(quiet_s=quiet_s),
     )
 

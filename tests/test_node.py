@@ -152,6 +152,29 @@ async def test_a_store_that_breaks_while_the_node_joins_is_announced_too(town: T
         assert node.announcer.record.state == NodeState.DRAINING
 
 
+async def test_a_drain_is_announced_and_outlives_a_stop_which_is_none_itself(
+    town: Town, autojump_clock: MockClock
+) -> None:
+    first, second = town.node(1), town.node(2, [1])
+    async with running(first):
+        async with running(second):
+            await second.draining.begin()
+            await trio.sleep(2)
+            assert first.discovery.failing() == {second.announcer.id}
+        store = second.store
+        assert isinstance(store, BreakingStore)
+        again = town.node(2, [1], store=store, epoch=2)
+        async with running(again):
+            await trio.sleep(2)
+            assert again.announcer.record.state == NodeState.DRAINING
+            assert await again.draining.end()
+            await trio.sleep(2)
+            assert first.discovery.failing() == set()
+        third = town.node(2, [1], store=store, epoch=3)
+        async with running(third):
+            assert third.announcer.record.state == NodeState.ACTIVE
+
+
 async def test_a_newcomer_makes_the_pointers_be_told_again(town: Town, autojump_clock: MockClock) -> None:
     first, second = town.node(1), town.node(2, [1])
     async with running(first):

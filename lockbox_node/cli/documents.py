@@ -175,7 +175,9 @@ def _change_regions(directory: Path, as_json: bool, change: Callable[[RegionTabl
 @json_option
 @reporting
 def policy(directory: Path, settings: tuple[str, ...], as_json: bool) -> None:
-    """Set what all nodes go by: healing=on|off, hold-off=S, sweep=S, guard=S, audit=S. KEY= takes one away.
+    """Set what all nodes go by: healing=on|off, hold-off=S, sweep=S, returning=S, guard=S, audit=S.
+
+    KEY= takes one away.
 
     Example: lockbox-node ca policy --dir ca hold-off=60 guard=120
     """

@@ -28,6 +28,10 @@ main.add_later("ca", "lockbox_node.cli.documents", "ca", "Make a network, sign i
 _BACKUPS = "lockbox_node.cli.backups"
 main.add_later("backup", _BACKUPS, "backup", "Back up the running node, all of it or what changed.")
 main.add_later("restore", _BACKUPS, "restore", "Make a node of a backup, in a new directory.")
+_DRAINS = "lockbox_node.cli.drains"
+main.add_later("drain", _DRAINS, "drain", "Hand over everything that the running node holds.")
+main.add_later("resume", _DRAINS, "resume", "Have the node take part again: trust its view, end a drain.")
+main.add_later("verify-drain", _DRAINS, "verify_drain", "Check the receipt of a drain; no node is asked.")
 main.add_later("init", _AUTHORITY, "node_init", "Make the files of a new node.")
 main.add_later("report", "lockbox_node.cli.report", "report", "What if a region, operator or release vanished now.")
 main.add_later("audit", "lockbox_node.cli.audits", "audit", "Have other holders prove their parts, now.")
@@ -81,6 +85,7 @@ def status(config_path: Path, as_json: bool) -> None:
         f"audits      {_audit_words(said['audits'])}",
         f"clock       {'trusted' if said['clock']['trusted'] else 'not trusted: ' + said['clock']['why']}",
         f"repairs     {_repair_words(repairs)}",
+        *_drain_lines(said["drain"]),
         f"backup      {_backup_words(said['last_backup'])}",
         *_restored_lines(said["restored"]),
         f"documents   {', '.join(f'{kind} {version}' for kind, version in said['documents'].items()) or 'none yet'}",
@@ -100,6 +105,14 @@ def _location_lines(said: dict[str, Any], region: str) -> list[str]:
         ]
         lines.append(f"            {region} is contradicted by {', '.join(by)}")
     return lines
+
+
+def _drain_lines(said: dict[str, Any] | None) -> list[str]:
+    if said is None:
+        return []
+    from lockbox_node.cli.drains import drain_words
+
+    return [f"drain       {drain_words(said)}"]
 
 
 def _restored_lines(found: dict[str, int] | None) -> list[str]:
@@ -160,19 +173,6 @@ def members(config_path: Path, as_json: bool) -> None:
         for row in said["members"]
     ]
     emit(as_json, said, "\n".join(lines))
-
-
-@main.command()
-@config_option
-@json_option
-@reporting
-def resume(config_path: Path, as_json: bool) -> None:
-    """Trust the view of the network again. Repair goes on then.
-
-    Example: lockbox-node resume --config /var/lib/lockbox/node.toml
-    """
-    said = ask_node(config_path, "resume")
-    emit(as_json, said, "the view of the network is trusted" if said["view_trusted"] else "the view is still doubted")
 
 
 @main.command(name="software-hash")

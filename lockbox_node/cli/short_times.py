@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 HOLD_OFF_S = 3.0
 SWEEP_S = 10.0
+RETURN_S = 30.0
 GUARD_S = 10.0
 LOOK_S = 10.0  # at the clocks
 PINGS_PER_S = 20.0  # that measure, where places are measured: all of 20 nodes within 2 minutes
@@ -28,7 +29,7 @@ def shortened(config: Config, *, measured: bool) -> Config:
     """`config` with these times. `measured`: the network excludes those whose place is refuted."""
     config = replace(
         config,
-        repair=replace(config.repair, hold_off_s=HOLD_OFF_S, sweep_s=SWEEP_S),
+        repair=replace(config.repair, hold_off_s=HOLD_OFF_S, sweep_s=SWEEP_S, return_hold_s=RETURN_S),
         reconcile=replace(config.reconcile, first_s=COMPARE_FIRST_S, every_s=COMPARE_S),
         guard=replace(config.guard, quiet_s=GUARD_S),
         leases=replace(config.leases, look_every_s=LOOK_S),

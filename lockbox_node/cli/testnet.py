@@ -200,7 +200,7 @@ def corrupt(names: tuple[str, ...], share: float, seed: int, directory: Path, as
 @_JSON
 @reporting
 def policy(settings: tuple[str, ...], directory: Path, as_json: bool) -> None:
-    """Change what all nodes go by. There are healing=on|off, hold-off=S, sweep=S, guard=S and audit=S.
+    """Change what all nodes go by. There are healing=on|off, hold-off=S, sweep=S, returning=S, guard=S and audit=S.
 
     Example: lockbox-testnet policy healing=off --dir /tmp/net
     """

@@ -2,8 +2,9 @@
 
 Verifiers bound how often an honest client asks; who has every grant of every candidate is bounded here. A quorum of q
 of V verifiers, each with its own limit, lets floor(5V/q) unlocks through in a window, so that is what a holder serves.
-A proof of a small part is the part, so proofs to who shows the asset key's claim are as rare as a verifier's grants.
-Nothing but admitted requests is remembered; guests have their own room. All times are passed in.
+A proof of a small part is the part, so proofs to who shows the asset key's claim are bound too, wide enough for an
+owner who looks again every two seconds. Nothing but admitted requests is remembered; guests have their
+own room. All times are passed in.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 WINDOW_S = 60.0
 ATTEMPTS_MAX = 5  # of one (requester, address) that a verifier grants within a window
-PROOFS_MAX = 5  # that a holder gives to the claim of an asset key
+PROOFS_MAX = 30  # that a holder gives to the claim of an asset key
 SIBLING_PROOFS_MAX = 60  # that it gives to a node which its table names
 PROVED_MAX = 2**15  # (requester, address) of which proofs are remembered; each is of a part that is held here
 PROVED_SHARE_MAX = 2**13  # of one requester

@@ -1,9 +1,9 @@
 """What a network's policy may set, and who goes by it.
 
-Nodes: `healing`, `hold-off`, `sweep`, `guard`, `audit`, `client-quota`, which override what the node is configured
-with, and `client-requests` and `client-bytes`, what one client may ask and move in a second at one node (guests no
-more). Clients and nodes: `tiers`, those on offer (what stands is kept, whatever its tier), and `location`. The
-authority: `ids-per-operator`, how many node ids it gives to one operator. Whoever signs a policy is told of a wrong
+Nodes: `healing`, `hold-off`, `sweep`, `returning`, `guard`, `audit`, `client-quota`, which override what the node is
+configured with, and `client-requests` and `client-bytes`, what one client may ask and move in a second at one node
+(guests no more). Clients and nodes: `tiers`, those on offer (what stands is kept, whatever its tier), and `location`.
+The authority: `ids-per-operator`, how many node ids it gives to one operator. Whoever signs a policy is told of a wrong
 word (ConfigError); a setting that cannot be used is ignored by who obeys, since a later version may know more. Source:
 DESIGN, sections 3, 6 and 9.
 """
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 KNOWN = (
-    "healing=on|off, hold-off=S, sweep=S, guard=S, audit=S, location=claimed|measured, client-quota=BYTES, "
-    "tiers=NAME,..., client-requests=N, client-bytes=N, ids-per-operator=N"
+    "healing=on|off, hold-off=S, sweep=S, returning=S, guard=S, audit=S, location=claimed|measured, "
+    "client-quota=BYTES, tiers=NAME,..., client-requests=N, client-bytes=N, ids-per-operator=N"
 )
 IDS_MAX = 20_000  # as many as there can be members
 QUOTA_MAX = 10**15  # bytes that one client may keep at one node
@@ -58,6 +58,8 @@ class Governed:
                 return replace(self, repair=replace(repair, hold_off_s=_seconds(key, value)))
             case "sweep":
                 return replace(self, repair=replace(repair, sweep_s=_seconds(key, value)))
+            case "returning":
+                return replace(self, repair=replace(repair, return_hold_s=_seconds(key, value)))
             case "location" if value in ("claimed", "measured"):
                 return replace(self, measured=value == "measured")
             case "guard":

@@ -65,6 +65,7 @@ class RepairParams:
     lost_max: int = 10_000  # of our own parts that are gone, remembered at once; siblings tell of the others again
     lost_hold_s: float = 5.0  # what a sibling believes to be here may still be on its way
     holders_tried_max: int = 3  # new holders tried for one shard index
+    return_hold_s: float = 24 * 3600.0  # a copy that is one too many, of a holder that was away, stays for so long
 
     def __post_init__(self) -> None:
         for name in ("in_flight_max", "short_max", "lost_max", "holders_tried_max"):
@@ -73,6 +74,8 @@ class RepairParams:
         for name in ("bytes_per_s", "request_timeout_s", "learn_timeout_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"repair.{name} must be above 0")
+        if not 0 <= self.return_hold_s < math.inf:
+            raise ConfigError("repair.return_hold_s must not be negative")
         if not 0 <= self.lost_hold_s < math.inf:
             raise ConfigError("repair.lost_hold_s must not be negative")
         if self.hold_off_s is not None and not 0 <= self.hold_off_s < math.inf:

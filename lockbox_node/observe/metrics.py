@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lockbox_node.observe.repairs import RepairWork
     from lockbox_node.observe.whereabouts import LocationWork
     from lockbox_node.ports import StoreFigures
+    from lockbox_node.services.draining import DrainFigures
 
 K = TypeVar("K")
 
@@ -67,8 +68,10 @@ class Observed:
     requests: Callable[[], Mapping[tuple[str, str], int]]  # (request type, "served" | "refused") -> count
     grants: Callable[[], Mapping[str, int]]  # as a verifier: "granted", or the code of the refusal -> count
     grant_uses: Callable[[], Mapping[str, int]]  # as a holder: "served", or the code of the refusal -> count
-    statements: Callable[[], Mapping[str, int]]  # as a verifier: "stated", verdicts, or the code of the refusal -> count
+    statements: Callable[[], Mapping[str, int]]  # as a verifier: "stated", verdicts, refusals -> count
     repairs: Callable[[], RepairWork]
+    drain: Callable[[], DrainFigures | None]  # None = the node is not being drained
+    copies: Callable[[], tuple[int, int]]  # copies too many: that were dropped since the start, that stay for now
     upkeep: Callable[[], UpkeepWork]
     certificates_left_s: Callable[[], Mapping[str, float]]  # "identity", "operational" -> seconds until expiry
     location: Callable[[], LocationWork]
@@ -101,6 +104,8 @@ class _Collector:
         yield from _node_families(self._observed)
         yield from _store_families(self._observed)
         yield from _work_families(self._observed)
+        yield from _copy_families(*self._observed.copies())
+        yield from _drain_families(self._observed.drain())
         yield from _upkeep_families(self._observed.upkeep())
         yield from _location_families(self._observed.location())
         yield from _audit_families(self._observed.audits())
@@ -164,6 +169,30 @@ def _work_families(observed: Observed) -> Iterator[Metric]:
     yield CounterMetricFamily("lockbox_gets", "Stripes read and verified.", work.gets)
     yield CounterMetricFamily("lockbox_corrupt_found", "Shards found not to match their id.", work.corrupt_found)
     yield from repair_families(observed.repairs())
+
+
+def _copy_families(trimmed: int, spare: int) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily
+
+    text = "Copies too many, of holders that were away, that were dropped here."
+    yield CounterMetricFamily("lockbox_parts_trimmed", text, trimmed)
+    yield _gauge("lockbox_parts_spare", "Copies too many that are kept here for now.", spare)
+
+
+def _drain_families(drain: DrainFigures | None) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily
+
+    yield _gauge("lockbox_draining", "1 while the node is being drained, or was.", drain is not None)
+    parts, shard_bytes, parts_left, bytes_left, stuck = 0, 0, 0, 0, 0
+    if drain is not None:
+        parts, shard_bytes, stuck = drain.parts, drain.shard_bytes, sum(drain.stuck.values())
+        parts_left, bytes_left = drain.parts_left, drain.bytes_left
+    shown = "that other holders showed before they were dropped here."
+    yield CounterMetricFamily("lockbox_drain_parts", f"Parts {shown}", parts)
+    yield CounterMetricFamily("lockbox_drain_bytes", f"Bytes of parts {shown}", shard_bytes)
+    yield _gauge("lockbox_drain_left_parts", "Parts that a drain has not handed over yet.", parts_left)
+    yield _gauge("lockbox_drain_left_bytes", "Bytes that a drain has not handed over yet.", bytes_left)
+    yield _gauge("lockbox_drain_stuck_parts", "Of them, those that nobody took at the last try.", stuck)
 
 
 def _upkeep_families(work: UpkeepWork) -> Iterator[Metric]:

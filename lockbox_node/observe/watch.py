@@ -22,6 +22,7 @@ from lockbox_node.core.state_root import state_root
 from lockbox_node.errors import LockboxError, UsageError
 from lockbox_node.observe.audits import audit_verb, audit_work, audits_said
 from lockbox_node.observe.backups import last_backup
+from lockbox_node.observe.drains import DrainVerbs, drain_said
 from lockbox_node.observe.metrics import Metrics, Observed, StoreWork, UpkeepWork
 from lockbox_node.observe.repairs import repair_work, repairs_said
 from lockbox_node.observe.reporting import Reporting
@@ -66,6 +67,7 @@ class Watch:
         self._now_unix_s = now_unix_s
         self._started = trio.current_time()
         self._version = _version()
+        self._drains = DrainVerbs(node)
         self._metrics = Metrics(self._observed())
         view, trusted = node.discovery, lambda: node.guard.trusted
         self._reporting = Reporting(node.store, view, node.machine, trusted, now_unix_s, self._level_of)
@@ -76,7 +78,8 @@ class Watch:
             "status": self._status,
             "members": self._members,
             "healing": self._healing,
-            "resume": self._resume,
+            "drain": self._drains.drain,
+            "resume": self._drains.resume,
             "scrub": self._scrub,
             "audit": partial(audit_verb, self._node.rounds),
             "report": self._reporting.report,
@@ -148,6 +151,8 @@ class Watch:
             "audits": audits_said(node.rounds),
             "clock": {"trusted": node.upkeep.leases.trusted, "why": node.upkeep.leases.reason},
             "repairs": repairs_said(node.healing, node.membership.detection, view_trusted=node.guard.trusted),
+            "copies": dict(zip(("trimmed", "spare"), self._copies(), strict=True)),
+            "drain": drain_said(node.draining.figures),
             "certificates": {
                 "identity_until": _iso(self._identity.identity_not_after_unix_s),
                 "operational_until": _iso(self._identity.leaf_not_after_unix_s),
@@ -193,10 +198,6 @@ class Watch:
             self._node.healing.pause()
         return {"enabled": self._node.healing.enabled}
 
-    async def _resume(self, _request: dict[str, Any]) -> object:
-        self._node.guard.resume()
-        return {"view_trusted": self._node.guard.trusted}
-
     async def _scrub(self, request: dict[str, Any]) -> object:
         """`action`: start, pause, resume or progress; the answer says where the scrub stands then."""
         scrub = self._node.upkeep.scrub
@@ -217,7 +218,7 @@ class Watch:
         return level_word(self._node.measuring.judgement, node)
 
     async def _await_members(self, request: dict[str, Any]) -> object:
-        """Return when `nodes` (full ids, hex) are all alive and active in our view; we are always among them."""
+        """Return when `nodes` (full ids, hex) are all alive in our view and serve; we are always among them."""
         wanted = _ids(request.get("nodes"))
         limit_s = AWAIT_TIMEOUT_S + AWAIT_PER_NODE_S * len(wanted)
         with trio.move_on_after(limit_s):
@@ -227,7 +228,7 @@ class Watch:
         missing = self._missing(wanted)
         if missing:
             raise LockboxError(
-                f"{missing} of {len(wanted)} nodes are not alive and active here after {limit_s:.0f} s",
+                f"{missing} of {len(wanted)} nodes are not alive and serving here after {limit_s:.0f} s",
                 "look at `members` and at their logs",
             )
         return {"alive": len(wanted)}
@@ -257,7 +258,12 @@ class Watch:
 
     def _missing(self, wanted: set[NodeId]) -> int:
         alive = self._node.discovery.alive()
-        return sum(node not in alive or alive[node].state != NodeState.ACTIVE for node in wanted)
+        serving = (NodeState.ACTIVE, NodeState.DRAINING)
+        return sum(node not in alive or alive[node].state not in serving for node in wanted)
+
+    def _copies(self) -> tuple[int, int]:
+        trimming = self._node.rejoining.trimming
+        return (0, 0) if trimming is None else (trimming.trimmed, trimming.spare)
 
     def _store_work(self) -> StoreWork:
         counts = self._node.storage.counts
@@ -290,6 +296,8 @@ class Watch:
             grant_uses=lambda: _lowered(node.granting.redeeming.counts),
             statements=lambda: _lowered(node.auditing.counts),
             repairs=lambda: repair_work(node.healing, node.membership.detection),
+            copies=self._copies,
+            drain=lambda: node.draining.figures,
             upkeep=self._upkeep_work,
             certificates_left_s=self._certificates_left_s,
             location=lambda: location_work(node.measuring),

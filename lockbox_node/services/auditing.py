@@ -19,12 +19,12 @@ import trio
 
 from lockbox_node.core.admission import SlidingLog
 from lockbox_node.core.grants import require_near, target_of
+from lockbox_node.core.paces import ATTEMPTS_MAX, WINDOW_S
 from lockbox_node.core.possession import Asked, Sight, asked, finding_of, places_of, require_leave, sight_of
 from lockbox_node.core.spent import AUDITED_HERE, Use, use_of
 from lockbox_node.errors import LockboxError
 from lockbox_node.rpc.dispatch import Route
 from lockbox_node.services.challenging import Challenger, Part
-from lockbox_node.services.granting import ATTEMPTS_MAX, WINDOW_S
 from lockbox_node.services.redeeming import recalled
 from protocol.certificates import Role
 from protocol.errors import ErrorCode, RemoteProtocolError

@@ -91,7 +91,7 @@ class Healing:
         self._rebuilder = rebuilder
         self._mender = mender
         self._yielder = Yielder(store, mender)
-        self._params = params
+        self.params = params
         self._guard = guard
         self._changes = changes
         self._enabled = params.enabled
@@ -122,7 +122,7 @@ class Healing:
     @property
     def left_s(self) -> float:
         """About how long what waits will take."""
-        return self.figures.left_s(self.pending, self._params.in_flight_max, self._params.bytes_per_s)
+        return self.figures.left_s(self.pending, self.params.in_flight_max, self.params.bytes_per_s)
 
     @property
     def enabled(self) -> bool:
@@ -151,9 +151,9 @@ class Healing:
 
     def obey(self, params: RepairParams) -> None:
         """Work by these from now on. Of the operator's word and a change of `enabled` the later one counts."""
-        if params.enabled != self._params.enabled:
+        if params.enabled != self.params.enabled:
             self._enabled = params.enabled
-        self._params = params
+        self.params = params
         if self._next_sweep < math.inf:
             self._next_sweep = min(self._next_sweep, trio.current_time() + self._sweep_interval(TIERS))
         self._wake()
@@ -176,7 +176,7 @@ class Healing:
         key = (table.address, table.descriptor_hash)
         index = current_indices(table.entries).get(self._members.own)
         tier = next((tier for tier in TIERS if index is not None and index < tier.n), None)
-        if index is None or tier is None or key in self._short or self._lost >= self._params.lost_max:
+        if index is None or tier is None or key in self._short or self._lost >= self.params.lost_max:
             return
         address, descriptor_hash = Address(table.address), DescriptorHash(table.descriptor_hash)
         summary = StripeSummary(
@@ -184,7 +184,7 @@ class Healing:
         )
         now, seen = trio.current_time(), self._seen(summary, tier)
         since = dict.fromkeys(seen.missing, now)
-        self._short[key] = _Short(summary, tier, seen, since, now + self._params.lost_hold_s, False)
+        self._short[key] = _Short(summary, tier, seen, since, now + self.params.lost_hold_s, False)
         self._lost += 1
         self._wake()
 
@@ -274,7 +274,7 @@ class Healing:
         self._next_sweep = min(self._next_sweep, now + self._sweep_interval(tuple(tiers.values()) or TIERS))
 
     def _sweep_interval(self, tiers: tuple[Tier, ...]) -> float:
-        return min(self._params.sweep(tier) for tier in tiers)
+        return min(self.params.sweep(tier) for tier in tiers)
 
     def _judge(self, summary: StripeSummary, now: float) -> bool:
         """Whether there is something to do about the stripe."""
@@ -294,7 +294,7 @@ class Healing:
         if known is not None:
             known.summary, known.seen = summary, seen
             known.since = {index: known.since.get(index, now) for index in waiting}
-        elif len(self._short) - self._lost < self._params.short_max:
+        elif len(self._short) - self._lost < self.params.short_max:
             self._short[key] = _Short(summary, tier, seen, dict.fromkeys(waiting, now))
         return True
 
@@ -316,14 +316,14 @@ class Healing:
         due = [
             (key, one)
             for key, one in self._short.items()
-            if key not in self._in_flight and one.due_at(self._params) <= now
+            if key not in self._in_flight and one.due_at(self.params) <= now
         ]
         # What is held comes first: what is said to be gone here rests on the word of one member.
         due.sort(
             key=lambda item: (not item[1].held, urgency(item[1].summary, item[1].tier, item[1].seen)), reverse=True
         )
         self._ready = [key for key, _ in due]
-        while self._lanes < self._params.in_flight_max:
+        while self._lanes < self.params.in_flight_max:
             key = self._take()
             if key is None:
                 return
@@ -346,7 +346,7 @@ class Healing:
         while key is not None:
             rebuilt_bytes = await self._repair(self._short[key])
             self._in_flight.discard(key)
-            await trio.sleep(rebuilt_bytes * self._params.in_flight_max / self._params.bytes_per_s)
+            await trio.sleep(rebuilt_bytes * self.params.in_flight_max / self.params.bytes_per_s)
             key = self._take()
         self._lanes -= 1
 
@@ -360,7 +360,7 @@ class Healing:
         except (LockboxError, RemoteProtocolError) as error:
             self.repairs_failed += 1
             short.tries += 1
-            short.retry_at = trio.current_time() + self._params.sweep(short.tier)
+            short.retry_at = trio.current_time() + self.params.sweep(short.tier)
             why, margin, reason = short.cause.value, short.seen.margin, str(error.code)
             log.warning("repair.failed", tier=short.tier.name, cause=why, margin=margin, reason=reason)
             if not short.held and short.tries >= LOST_TRIES_MAX:

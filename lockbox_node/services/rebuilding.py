@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from lockbox_node.core.displaced import placed
+from lockbox_node.core.leaving import seen_by, without_us
 from lockbox_node.core.placement import Candidate, Kept, replacement
-from lockbox_node.core.repair import Health, believable, current_indices, health, table_with, tellable
+from lockbox_node.core.repair import Health, believable, current_indices, table_with, tellable
 from lockbox_node.core.slots import tombstone_until
 from lockbox_node.core.tiers import Tier, tier_numbered
 from lockbox_node.errors import LockboxError, RequestRefused, ShardCorrupt, ShardMissing
@@ -30,7 +30,7 @@ from lockbox_node.ports import (
     WallClock,
     settled,
 )
-from lockbox_node.services.sources import Parts, Sources, Wanted
+from lockbox_node.services.sources import Parts, Sources, Wanted, view_of
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import Address, NodeId, address_of
 from protocol.messages import NO_INDEX, FindHolders, HolderEntry, Holders, HolderTable, PutStripe, Signed
@@ -65,12 +65,14 @@ class _Job:
 class _Placing:
     """Where one repair may place: `taken` = who holds an index now, `kept` = who stores one besides.
 
-    `busy` are asked no more, `added` are the new holders.
+    `busy` are asked no more, `added` are the new holders. `hollow` say that they hold nothing: they lost their part, or
+    never had it. If they have one after all, they refuse.
     """
 
     taken: dict[int, Candidate]
     kept: list[Kept]
     busy: set[NodeId]
+    hollow: set[NodeId]
     added: dict[int, NodeId] = field(default_factory=dict)
 
 
@@ -103,15 +105,40 @@ class Rebuilder:
         await self._hand_over(job, rebuilt)
         return max(1, job.descriptor.shard_bytes * len(job.descriptor.groups) * len(rebuilt))
 
+    async def hand_over(self, summary: StripeSummary) -> int:
+        """Bring our own index, whole here, to another holder, since we are leaving; bytes handed over.
+
+        0 when somebody has it already, or the stripe is gone. Nothing is rebuilt, nothing dropped here. Raises
+        OwnPartDamaged, and LockboxError when nobody takes it.
+        """
+        job = await self._leaving(summary)
+        if job is not None:
+            self._require_place(job)
+            await self._learn(job, [node for _, node in job.seen.sources()])
+            job = await self._leaving(summary)
+        if job is None:
+            return 0
+        await self._hand_over(job, {job.part.index: list(job.part.shards)})
+        return max(1, job.descriptor.shard_bytes * len(job.descriptor.groups))
+
+    async def _leaving(self, summary: StripeSummary) -> _Job | None:
+        """The stripe without us, its only missing index ours; None when another live holder has that."""
+        job = await self._open(summary, outdated=True)  # a newer version here may be an update that was cut off
+        if job is None:
+            return None
+        now = replace(summary, entries=job.part.entries, index=job.part.index, corrupt=False)
+        seen = without_us(now, job.tier, view_of(self._members, summary))
+        if job.part.index not in seen.missing:
+            return None
+        return replace(job, seen=replace(seen, missing=(job.part.index,)))
+
     def _require_place(self, job: _Job) -> None:
         """LockboxError when no index could be placed now: nothing is fetched for nothing."""
         going = self._placing(job)
-        candidates = [one for one in self._members.candidates() if one.node not in going.busy]
-        address, regions = job.part.address, self._members.regions
         failure: LockboxError | None = None
         for index in job.seen.missing:
             try:
-                replacement(job.tier, address, candidates, going.taken, index, going.kept, regions)
+                self._next_holder(job, index, going)
             except LockboxError as error:
                 failure = error
             else:
@@ -133,10 +160,10 @@ class Rebuilder:
             moved |= await self._sources.rebuild(job.descriptor, have, lost)
         return {index: moved[index] for index in job.seen.missing}
 
-    async def _open(self, summary: StripeSummary) -> _Job | None:
-        """The stripe as it stands now, with our own shards if they are good; None when it is gone or outdated."""
+    async def _open(self, summary: StripeSummary, *, outdated: bool = False) -> _Job | None:
+        """The stripe as it stands now, with our own shards if they are good; None when it is gone, or `outdated`."""
         view: SlotView = await settled(lambda answer: self._store.look(summary.address, answer))
-        if any(part.version > summary.version for part in view.parts):
+        if not outdated and any(part.version > summary.version for part in view.parts):
             return None
         try:
             part = await settled(partial(self._store.get, summary.address, summary.descriptor_hash))
@@ -144,11 +171,8 @@ class Rebuilder:
             return None
         except ShardCorrupt as error:
             raise OwnPartDamaged(error.message, error.hint) from None
-        tier, view_of = tier_numbered(part.tier), self._members
-        now = replace(summary, entries=part.entries, corrupt=False)
-        failing = view_of.failing_at(summary.address, summary.descriptor_hash)
-        seen = health(now, tier, view_of.alive(), view_of.own, failing)
-        seen = placed(seen, tier, summary.address, view_of.own, view_of.alive(), view_of.regions)
+        tier = tier_numbered(part.tier)
+        seen = seen_by(replace(summary, entries=part.entries, corrupt=False), tier, view_of(self._members, summary))
         return _Job(tier, part, open_descriptor(part.descriptor), seen)
 
     async def _learn(self, job: _Job, nodes: Sequence[NodeId]) -> None:
@@ -200,18 +224,27 @@ class Rebuilder:
         known = ((index, self._members.known(node)) for node, index in index_of.items() if node not in counted)
         kept = [(index, _candidate(record)) for index, record in known if record is not None and index < job.tier.n]
         busy = {node for _, node in job.seen.sources()} | {self._members.own}
-        busy |= {node for node, index in index_of.items() if index == NO_INDEX}
-        return _Placing(taken, kept, busy)
+        hollow = {node for node, index in index_of.items() if index == NO_INDEX}
+        return _Placing(taken, kept, busy, hollow)
+
+    def _next_holder(self, job: _Job, index: int, going: _Placing) -> Candidate:
+        """The best candidate that was not asked yet, the hollow ones only when nobody else is left. LockboxError."""
+        open_ones = [one for one in self._members.candidates() if one.node not in going.busy]
+        better = [one for one in open_ones if one.node not in going.hollow]
+        regions = self._members.regions
+        try:
+            return replacement(job.tier, job.part.address, better, going.taken, index, going.kept, regions)
+        except LockboxError:
+            if len(better) == len(open_ones):
+                raise
+        return replacement(job.tier, job.part.address, open_ones, going.taken, index, going.kept, regions)
 
     async def _place_one(self, job: _Job, index: int, shards: list[bytes], going: _Placing) -> Candidate:
         """Hand index `index` to the best candidate that takes it; those who do not are not asked again."""
         failure: LockboxError | None = None
         for _ in range(self._params.holders_tried_max):
-            candidates = [one for one in self._members.candidates() if one.node not in going.busy]
             try:
-                holder = replacement(
-                    job.tier, job.part.address, candidates, going.taken, index, going.kept, self._members.regions
-                )
+                holder = self._next_holder(job, index, going)
             except LockboxError as error:
                 raise failure or error from None
             node = NodeId(holder.node)

@@ -1,7 +1,8 @@
 """How a holder that lost, missed or kept something wrong comes right again: what is told and learned, wired together.
 
 `Mender` brings own parts back, `Lessons` takes in what others know better, `Reconciler` compares with the siblings, so
-that either finds out. They share one way of asking (`Sources`), which the rebuilder of others' parts uses too.
+that either finds out, `Trimming` gives up a copy that is one too many, `Draining` all of them. They share one way of
+asking (`Sources`), which the rebuilder of others' parts uses too.
 """
 
 from __future__ import annotations
@@ -12,19 +13,24 @@ import structlog
 import trio
 
 from lockbox_node.errors import LockboxError
+from lockbox_node.services.draining import Draining
 from lockbox_node.services.lessons import Lessons
 from lockbox_node.services.mending import Mender
 from lockbox_node.services.rebuilding import Rebuilder
 from lockbox_node.services.reconciling import Reconciler
 from lockbox_node.services.sources import MembersView, Requests, Sources
+from lockbox_node.services.trimming import Trimming
+from lockbox_node.services.yielding import Yielder
 from protocol.errors import RemoteProtocolError
 from protocol.messages import TellHolders, Told
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
     from lockbox_node.config import Config
     from lockbox_node.ports import ShardStore, WallClock, Workers
+    from lockbox_node.services.announcing import NodeState, Operational
     from lockbox_node.services.healing import Healing
     from protocol.ids import Address, DescriptorHash, NodeId
     from protocol.messages import HolderTable
@@ -46,6 +52,9 @@ class Rejoining:
         rng: Random,
     ) -> None:
         self._store = store
+        self._clock = clock
+        self.trimming: Trimming | None = None  # once there is somebody to repair with
+        self._draining: Draining | None = None
         self._healing: Healing | None = None
         sources = Sources(pool, members, workers, config.repair)
         self.lessons = Lessons(store, sources, clock)
@@ -53,11 +62,24 @@ class Rejoining:
         self.rebuilder = Rebuilder(store, sources, clock)
         self.reconciler = Reconciler(store, sources, self.lessons, self.mender, config.reconcile, rng)
 
-    def repair_with(self, healing: Healing) -> None:
-        """What is found damaged or missing here goes to `healing`, which says when it is mended."""
+    @property
+    def menders(self) -> tuple[Rebuilder, Mender]:
+        """Those who bring back what others lost, and what we did."""
+        return self.rebuilder, self.mender
+
+    def repair_with(self, healing: Healing, announce: Callable[[NodeState], None], identity: Operational) -> Draining:
+        """What is found damaged or missing here goes to `healing`, which says when it is mended.
+
+        Returns what empties this node, when the operator wants that; `announce` makes our state known.
+        """
         self._healing = healing
+        yielder = Yielder(self._store, self.mender)
+        self.trimming = Trimming(self._store, yielder, self.mender.sources.members, self._clock, healing)
         self._store.on_corrupt = self._on_corrupt
         self._store.on_lost = self._on_lost
+        params = self.mender.sources.params
+        self._draining = Draining(self._store, self, healing, announce, identity, self._clock, params)
+        return self._draining
 
     def _on_corrupt(self, address: Address, descriptor_hash: DescriptorHash) -> None:
         self.mender.report(address, descriptor_hash)
@@ -101,4 +123,7 @@ class Rejoining:
             await nursery.start(self.lessons.run)
             await nursery.start(self.mender.run)
             await nursery.start(self.reconciler.run)
+            if self.trimming is not None and self._draining is not None:
+                await nursery.start(self.trimming.run)
+                await nursery.start(self._draining.run)
             task_status.started()

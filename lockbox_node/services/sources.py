@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from lockbox_node.core.erasure import code
+from lockbox_node.core.leaving import View
 from lockbox_node.core.source_order import Speeds, source_order
 from lockbox_node.errors import LockboxError, NotEnoughShards, PeerUnreachable, ShardCorrupt
 from protocol.errors import RemoteProtocolError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from lockbox_node.core.placement import Candidate
     from lockbox_node.core.regions import RegionTable
     from lockbox_node.core.repair import RepairParams
-    from lockbox_node.ports import Workers
+    from lockbox_node.ports import StripeSummary, Workers
     from lockbox_node.rpc.pool import Contact
     from protocol.ids import Address, DescriptorHash, NodeId
     from protocol.messages import HolderTable
@@ -89,6 +90,12 @@ class MembersView(Protocol):
     def candidates(self) -> list[Candidate]:
         """Where shards may be placed now."""
         ...
+
+
+def view_of(members: MembersView, stripe: StripeSummary) -> View:
+    """What is to be judged of one stripe by."""
+    failing = members.failing_at(stripe.address, stripe.descriptor_hash)
+    return View(members.own, members.alive(), failing, members.regions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from lockbox_node.core.policy import Governed
 from lockbox_node.core.slots import tombstone_until
 from lockbox_node.core.storage_params import StorageParams
 from lockbox_node.core.tiers import Tier, tier_numbered
-from lockbox_node.errors import LockboxError, RequestRefused, ShardCorrupt, ShardMissing
+from lockbox_node.errors import LockboxError, RequestRefused, ShardCorrupt, ShardMissing, StoreFull
 from lockbox_node.ports import Answer, Owner, PutOutcome, ShardStore, SlotView, StripePart, WallClock
 from lockbox_node.rpc.dispatch import Route
 from lockbox_node.services.claims import is_claimed
@@ -90,6 +90,7 @@ class Storage:
         self._redeeming = redeeming
         self._params = params or StorageParams()
         self._unconfirmed = unconfirmed
+        self.closed: Callable[[], bool] = lambda: False  # whether nothing new is taken: the node is being drained
         self.governed = Governed()  # what the policy says, of tiers and quotas
         self._verified: OrderedDict[tuple[bytes, bytes], Descriptor] = OrderedDict()
 
@@ -108,6 +109,8 @@ class Storage:
     # Put
 
     def _put_stripe(self, request: PutStripe, peer: Peer, answer: Answer[Message]) -> None:
+        if self.closed():
+            raise StoreFull("this node is being drained and takes nothing new", "take another node")
         part, replaces = self._check(request)
         if peer.role is not Role.NODE and part.shards:  # without shards it may be a wallet's mark, of whatever tier
             self.governed.check_offer(tier_numbered(part.tier))

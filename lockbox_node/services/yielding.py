@@ -1,4 +1,4 @@
-"""Lets go of a part of our own that stands out of place, once another holder has its index.
+"""Lets go of a part of our own once another holder has its index: it stands out of place, is one too many, or we drain.
 
 In this order, so that a part is never dropped on hearsay, nor by two holders that trust each other's copy: we say that
 we hold nothing, and the other holder takes that in; it shows the very shards that the owner signed; our table still
@@ -10,18 +10,19 @@ verification, healing.
 from __future__ import annotations
 
 from dataclasses import replace
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 import trio
 
-from lockbox_node.core.displaced import placed
-from lockbox_node.core.repair import Health, current_indices, health, is_named
+from lockbox_node.core.leaving import is_spare, seen_by, without_us
+from lockbox_node.core.repair import Health, current_indices, is_named
 from lockbox_node.core.tiers import tier_numbered
 from lockbox_node.errors import LockboxError, PeerUnreachable, StoreFull
 from lockbox_node.ports import ShardStore, StripeSummary, settled
-from lockbox_node.services.sources import Parts, Wanted
+from lockbox_node.services.sources import Parts, Wanted, view_of
 from protocol.errors import RemoteProtocolError
 from protocol.messages import NO_INDEX, GetSlot, HolderTable, Slots, TellHolders
 from protocol.records import descriptor_hash, open_descriptor
@@ -34,6 +35,14 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
+class Why(Enum):
+    """Why a part should go, and what must be seen of the stripe before."""
+
+    OUT_OF_PLACE = "it stands where the rules do not allow it, and every index stands elsewhere"
+    SPARE = "another holder of its index stands better, and every index is in place"
+    DRAINED = "the node is being drained; the others are no better or worse off for that"
+
+
 class Yielder:
     """Holds no state; `mender` speaks for us, in the order in which things become true."""
 
@@ -43,13 +52,14 @@ class Yielder:
         self._sources = mender.sources
         self._members = mender.sources.members
 
-    async def let_go(self, summary: StripeSummary) -> bool:
+    async def let_go(self, summary: StripeSummary, why: Why = Why.OUT_OF_PLACE) -> bool:
         """Whether our part was dropped; False when it is not surplus any more. LockboxError: not now."""
         part = await self._part(summary)
-        seen = None if part is None else self._seen(summary, part)
-        if part is None or seen is None or not seen.surplus:
+        seen = None if part is None else self._surplus(summary, part, why)
+        if part is None or seen is None:
             return False
-        await self._require_siblings(summary, seen)
+        if why is not Why.DRAINED:
+            await self._require_siblings(summary, seen)
         heir = seen.live[summary.index][0]
         try:
             await self._require_proof(part, summary, heir)
@@ -57,7 +67,7 @@ class Yielder:
             failure = error
         else:
             await settled(partial(self._store.drop, summary.address, summary.descriptor_hash))
-            log.info("repair.let_go", tier=tier_numbered(summary.tier).name, heir=heir.hex()[:8])
+            log.info("repair.let_go", tier=tier_numbered(summary.tier).name, why=why.name.lower(), heir=heir.hex()[:8])
             return True
         await self._mender.say(summary, (await self._part(summary) or part).entries, summary.index)
         raise failure
@@ -108,9 +118,14 @@ class Yielder:
         view: SlotView = await settled(partial(self._store.look, summary.address))
         return next((part for part in view.parts if part.descriptor_hash == summary.descriptor_hash), None)
 
-    def _seen(self, summary: StripeSummary, part: StripePart) -> Health:
+    def _surplus(self, summary: StripeSummary, part: StripePart, why: Why) -> Health | None:
+        """The stripe, its heir the first holder of our index; None when our part has to stay."""
         tier, members = tier_numbered(summary.tier), self._members
+        view = view_of(members, summary)
         now = replace(summary, entries=part.entries, corrupt=False)
-        failing = members.failing_at(summary.address, summary.descriptor_hash)
-        seen = health(now, tier, members.alive(), members.own, failing)
-        return placed(seen, tier, summary.address, members.own, members.alive(), members.regions)
+        if why is Why.DRAINED:
+            gone = without_us(now, tier, view)
+            return gone if gone.live.get(summary.index) else None
+        seen = seen_by(now, tier, view)
+        wanted = seen.surplus if why is Why.OUT_OF_PLACE else is_spare(now, seen, members.own)
+        return seen if wanted else None

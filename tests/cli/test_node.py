@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "run", "status", "members", "resume", "software-hash", "version", "init", "ca", "audit", "scrub", "backup",
-    "restore",
+    "restore", "drain", "verify-drain",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from lockbox_node.client.lock import lock
 from lockbox_node.client.source import BytesSource
 from lockbox_node.client.verify import verify
 from lockbox_node.core.audit import Verdict
+from lockbox_node.core.paces import PROOFS_MAX
 from lockbox_node.core.tiers import STANDARD, TIERS, Tier
 from lockbox_node.errors import AssetNotFound, ExitCode, LockboxError
 from protocol.errors import ErrorCode
@@ -45,13 +46,13 @@ async def test_an_asset_with_every_part_proved_is_healthy(vault: Vault, tier: Ti
     assert verified.margin.regions >= tier.regions_lost_max
 
 
-async def test_every_holder_is_asked_once_and_the_sixth_time_within_a_minute_is_refused_as_such(
+async def test_every_holder_is_asked_once_and_too_often_within_a_minute_is_refused_as_such(
     cluster: Cluster, vault: Vault
 ) -> None:
     asset = await locked(vault)
-    for _ in range(5):
+    for _ in range(PROOFS_MAX):
         assert (await verify(vault, asset)).state == "healthy"
-    assert {node.asked["Prove"] for node in holders(cluster, asset)} == {5}
+    assert {node.asked["Prove"] for node in holders(cluster, asset)} == {PROOFS_MAX}
     began = trio.current_time()
     with pytest.raises(LockboxError) as refused:
         await verify(vault, asset)

@@ -44,19 +44,19 @@ def test_what_an_earlier_life_served_counts_whatever_its_tier(tier: Tier) -> Non
     assert [one.shards(use(), tier, 10.0) for _ in range(9)].count(0.0) == unlocks_max(tier) - 4
 
 
-def test_proofs_for_a_claim_are_as_rare_as_grants_and_siblings_have_their_own_bound() -> None:
+def test_proofs_for_a_claim_and_for_siblings_have_their_bounds() -> None:
     one = Paces()
-    assert proofs(one, 9) == 5
-    assert proofs(one, 9, YOU) == 5
+    assert proofs(one, 99) == 30
+    assert proofs(one, 99, YOU) == 30
     assert proofs(one, 99, claimed=False) == 60
     assert proofs(one, 9, at=59.9) == 0
-    assert proofs(one, 9, at=60.0) == 5
+    assert proofs(one, 99, at=60.0) == 30
     assert one.proof(OTHER, ME, 60.0, claimed=True, guest=False) == 0
 
 
 def test_a_refusal_says_when_to_come_again() -> None:
     one = Paces()
-    proofs(one, 5)
+    proofs(one, 30)
     wait_s = one.proof(ADDRESS, ME, 12.0, claimed=True, guest=False)
     assert wait_s == 48
     assert one.proof(ADDRESS, ME, 12.0 + wait_s, claimed=True, guest=False) == 0
@@ -73,5 +73,5 @@ def test_guests_crowd_out_guests_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_shards_and_proofs_are_counted_apart() -> None:
     one = Paces()
-    assert proofs(one, 9) == 5
+    assert proofs(one, 99) == 30
     assert one.shards(use(), STANDARD, 0.0) == 0

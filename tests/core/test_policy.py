@@ -16,6 +16,7 @@ def test_every_known_setting_takes_effect() -> None:
     assert (repair.enabled, repair.hold_off_s, repair.sweep_s, governed.guard.quiet_s) == (False, 1.5, 2.0, 0.0)
     assert ignored == []
     assert governed.under("healing", "on").repair.enabled
+    assert governed.under("returning", "30").repair.return_hold_s == 30
     assert governed.under("audit", "60").audit.period_s == 60.0
     assert not governed.measured
     assert governed.under("location", "measured").measured
@@ -31,6 +32,7 @@ def test_every_known_setting_takes_effect() -> None:
         ("sweep", "nan"),
         ("sweep", "-1"),
         ("guard", "inf"),
+        ("returning", "-1"),
         ("audit", "0.5"),
         ("audit", "nan"),
         ("colour", "red"),

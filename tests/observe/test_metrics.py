@@ -17,6 +17,7 @@ from lockbox_node.observe.metrics import Metrics, Observed, StoreWork, UpkeepWor
 from lockbox_node.observe.repairs import RepairWork
 from lockbox_node.observe.whereabouts import LocationWork
 from lockbox_node.ports import StoreFigures
+from lockbox_node.services.draining import DrainFigures
 from protocol.errors import ErrorCode
 
 BASE_UNITS = ("_seconds", "_bytes", "_total", "_seconds_bucket", "_seconds_count", "_seconds_sum")
@@ -50,6 +51,8 @@ def observed() -> Observed:
         grants=lambda: {"granted": 26, "rate_limited": 27},
         grant_uses=lambda: {"served": 28, "grant_replayed": 29},
         statements=lambda: {"stated": 35, "silent": 36},
+        drain=lambda: DrainFigures(51, 52, 53, 54, 0.0, None, {"INSUFFICIENT_NODES": 55}, 0, "", None),
+        copies=lambda: (43, 44),
         repairs=lambda: repair_work(),
         upkeep=lambda: UpkeepWork(True, 18, 19, 0.25, 22, 23, 1.8e9),
         certificates_left_s=lambda: {"identity": 86400.0, "operational": -1.0},
@@ -75,6 +78,14 @@ def test_every_number_of_the_services_is_on_the_page() -> None:
         ("lockbox_members", "suspect"): 1,
         ("lockbox_members", "dead"): 2,
         ("lockbox_connections",): 17,
+        ("lockbox_parts_trimmed_total",): 43,
+        ("lockbox_parts_spare",): 44,
+        ("lockbox_draining",): 1,
+        ("lockbox_drain_parts_total",): 51,
+        ("lockbox_drain_bytes_total",): 52,
+        ("lockbox_drain_left_parts",): 53,
+        ("lockbox_drain_left_bytes",): 54,
+        ("lockbox_drain_stuck_parts",): 55,
         ("lockbox_certificate_expiry_seconds", "identity"): 86400,
         ("lockbox_certificate_expiry_seconds", "operational"): -1,
         ("lockbox_audits_total", "held"): 51,

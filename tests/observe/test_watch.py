@@ -32,7 +32,7 @@ STATUS = {
     "id", "region", "operator", "state", "ready", "version", "software", "members", "connections", "stripes",
     "not_ready", "shards", "corrupt", "pointers", "bytes", "repairs", "certificates", "uptime_s", "trash", "scrub",
     "last_scrub", "clock", "last_backup", "restored", "digest_mismatches", "documents", "revoked", "location",
-    "state_root", "siblings", "audits",
+    "state_root", "siblings", "audits", "copies", "drain",
 }  # fmt: skip
 LABELS = {"state", "certificate", "kind", "request", "outcome", "cause", "margin", "le", "verdict"}
 
@@ -141,7 +141,8 @@ async def test_healing_is_paused_and_resumed_by_the_operators_word(
     for wrong in ({}, {"enabled": "yes"}, {"enabled": 1}):
         with pytest.raises(UsageError):
             await told(watch, "healing", **wrong)
-    assert await told(watch, "resume") == {"view_trusted": True}
+    assert await told(watch, "resume") == {"view_trusted": True, "drain_ended": False, "draining": False}
+    assert (await told(watch, "status"))["drain"] is None
 
 
 async def test_a_restored_node_is_not_ready_until_it_has_asked_and_says_what_it_found(
@@ -216,6 +217,15 @@ async def test_await_members_hears_of_our_own_change(
     watch = watch_of(town, node)
     nursery.start_soon(node.run)
     assert await told(watch, "await-members", nodes=[node.announcer.id.hex()]) == {"alive": 1}
+    assert trio.current_time() < 1
+
+
+async def test_await_members_counts_who_is_being_drained(
+    town: Town, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    node = await started(town, nursery)
+    await node.draining.begin()
+    assert await told(watch_of(town, node), "await-members", nodes=[node.announcer.id.hex()]) == {"alive": 1}
     assert trio.current_time() < 1
 
 

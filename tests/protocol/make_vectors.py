@@ -141,6 +141,7 @@ def records() -> object:
         "AccessClaim": (samples.access_claim(), samples.signed_claim(), "asset"),
         "GrantRequest": (samples.grant_request(), samples.signed_wish(), "asset"),
         "Grant": (samples.grant(), samples.signed_grant(), "node leaf"),
+        "DrainReceipt": (samples.drain_receipt(), samples.signed_drain(), "node leaf"),
         "Renewal": (samples.renewal(), samples.signed_renewal(), "asset"),
         "Tombstone": (samples.tombstone(), samples.signed_tombstone(), "asset"),
         "Vantage": (samples.vantage(), samples.signed_vantage(), "node leaf"),

@@ -21,6 +21,7 @@ from protocol.documents import (
     sign_document,
     version_of,
 )
+from protocol.drains import DrainReceipt
 from protocol.grants import Grant, GrantRequest
 from protocol.ids import address_of
 from protocol.issuing import (
@@ -240,6 +241,16 @@ def grant() -> Grant:
 def signed_grant() -> Signed:
     """That grant, signed by the node's operational key."""
     return sign(grant(), ed("node leaf"))
+
+
+def drain_receipt() -> DrainReceipt:
+    """What the node `node` signs when it was drained."""
+    return DrainReceipt(node_record().node, NOW_UNIX_S - 600, NOW_UNIX_S, 1200, 5_000_000, node_chain())
+
+
+def signed_drain() -> Signed:
+    """That receipt, signed by the node's operational key."""
+    return sign(drain_receipt(), ed("node leaf"))
 
 
 def tombstone() -> Tombstone:

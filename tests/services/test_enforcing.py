@@ -276,14 +276,14 @@ async def test_a_policy_is_in_force_until_another_is_and_the_configuration_holds
         for node in (first, second):
             assert node.dispatcher.allowances._requests == 7.0
             assert not node.healing.active
-            assert (node.healing._params.hold_off_s, node.guard._params.quiet_s) == (2.0, 1.0)
+            assert (node.healing.params.hold_off_s, node.guard._params.quiet_s) == (2.0, 1.0)
             assert node.rounds.params.period_s == 60.0
             assert node.storage.governed.tiers == (ELITE,)
         second.documents.take([policy(town, 2, guard="1")])
         await trio.sleep(5)
         for node in (first, second):
             assert node.healing.active
-            assert (node.healing._params.hold_off_s, node.guard._params.quiet_s) == (9.0, 1.0)
+            assert (node.healing.params.hold_off_s, node.guard._params.quiet_s) == (9.0, 1.0)
             assert node.rounds.params == Config().audit
             assert node.storage.governed.tiers == TIERS
             assert node.dispatcher.allowances._requests is None

@@ -12,9 +12,13 @@ from lockbox_node.core.placement import is_legal, neighbourhood, replacement
 from lockbox_node.core.regions import BUILT_IN
 from lockbox_node.core.repair import GuardParams, RepairParams
 from lockbox_node.core.tiers import BASIC, ELITE, STANDARD, Tier
+from lockbox_node.ports import Merged, settled
 from protocol.ids import NodeId
 from protocol.messages import (
+    NO_INDEX,
     GetShards,
+    HolderEntry,
+    HolderTable,
     Signed,
 )
 from tests.fakes.healing_cluster import Cluster, delete, look, running
@@ -181,3 +185,38 @@ async def test_what_nobody_can_take_is_not_fetched_again_and_again(autojump_cloc
         cluster.kill(cluster.nearest_first(part)[3])
         await trio.sleep(200)
         assert not [message for _, _, message in cluster.requests if isinstance(message, GetShards)]
+
+
+async def test_who_was_named_for_a_part_that_it_never_stored_may_be_given_another(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running(Cluster()) as cluster:
+        part = await cluster.lock("a", BASIC)
+        holders = cluster.nearest_first(part)
+        steward, dead = holders[0], holders[3]
+        spare = _next_place(cluster, part, dead)
+        cluster.full |= set(cluster.ids) - {*holders, spare}  # a small network: nobody else has room
+        named = [HolderEntry((await cluster.part_at(holders[1], part)).index, spare, 1)]
+        for node in holders:
+            await told(cluster, node, part, named)
+        await cluster.menders[spare].say(_table(part, named), [*part.entries, *named], NO_INDEX)
+        cluster.kill(dead)
+        await trio.sleep(30)
+        assert len(await cluster.holders(part, steward)) == BASIC.n
+        assert spare in await stored(cluster, part)
+
+
+def _next_place(cluster: Cluster, part: StripePart, leaving: NodeId) -> NodeId:
+    """Where the part of `leaving` goes when it is gone."""
+    taken = {entry.index: cluster.candidate(entry.node) for entry in part.entries if entry.node != leaving}
+    index = next(entry.index for entry in part.entries if entry.node == leaving)
+    others = [cluster.candidate(node) for node in cluster.ids if node not in cluster.nearest_first(part)]
+    return NodeId(replacement(BASIC, part.address, others, taken, index).node)
+
+
+def _table(part: StripePart, lines: list[HolderEntry]) -> HolderTable:
+    return HolderTable(part.address, part.version, part.descriptor_hash, lines)
+
+
+async def told(cluster: Cluster, node: NodeId, part: StripePart, lines: list[HolderEntry]) -> None:
+    _: Merged = await settled(lambda answer: cluster.stores[node].merge((), [_table(part, lines)], answer))

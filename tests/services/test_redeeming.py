@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from lockbox_node.core.paces import PROOFS_MAX, SIBLING_PROOFS_MAX
 from lockbox_node.errors import LockboxError
 from lockbox_node.services.redeeming import Redeeming
 from protocol.errors import ErrorCode
@@ -117,17 +118,17 @@ def test_who_is_refused_for_its_pace_may_use_the_same_request_later(bench: Bench
     assert isinstance(bench.ask(get(stripe, request, grants(request))), Shards)
 
 
-def test_proofs_for_the_asset_keys_claim_have_the_pace_of_grants(bench: Bench, stripe: Stripe) -> None:
+def test_proofs_for_the_asset_keys_claim_and_for_siblings_have_a_pace(bench: Bench, stripe: Stripe) -> None:
     claim = stripe.signer.access(NUMBERS[Prove], CLIENT.id)
     request = Prove(stripe.signer.address, stripe.parts[0].descriptor_hash, bytes(32), claim)
-    for _ in range(5):
+    for _ in range(PROOFS_MAX):
         assert isinstance(bench.ask(request), Proof)
     with pytest.raises(LockboxError) as refused:
         bench.ask(request)
     assert (refused.value.code, refused.value.retry_after_s) == (ErrorCode.RATE_LIMITED, 60)
     assert bench.redeeming.counts == {"RATE_LIMITED": 1}
     bare = msgspec.structs.replace(request, access=None)
-    for _ in range(60):
+    for _ in range(SIBLING_PROOFS_MAX):
         assert isinstance(bench.ask(bare, HOLDER), Proof)
     assert bench.refused(bare, HOLDER) is ErrorCode.RATE_LIMITED
     bench.now = 60.0

@@ -68,6 +68,17 @@ def test_the_policy_says_how_much_a_client_may_keep_and_leaves_nodes_alone(bench
     assert bench.ask(put_of(make_stripe(2))) == Stored([])
 
 
+def test_who_is_being_drained_takes_nothing_new_and_serves_what_it_has(bench: Bench) -> None:
+    stripe = make_stripe(1)
+    bench.ask(put_of(stripe))
+    bench.storage.closed = lambda: True
+    assert bench.refused(put_of(make_stripe(2))) is ErrorCode.STORE_FULL
+    assert bench.refused(put_of(make_stripe(2)), HOLDER) is ErrorCode.STORE_FULL
+    assert isinstance(bench.ask(get_of(stripe)), Shards)
+    bench.storage.closed = lambda: False
+    assert bench.ask(put_of(make_stripe(2))) == Stored([])
+
+
 def test_siblings_come_back_with_the_answer(bench: Bench) -> None:
     one, two = (make_stripe(1, salt=salt) for salt in (1, 2))
     bench.ask(put_of(one))
