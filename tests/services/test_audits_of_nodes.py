@@ -6,12 +6,14 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 
 from lockbox_node.core.audit import Verdict
 from lockbox_node.core.audit_pace import AuditParams
 from lockbox_node.errors import LockboxError
 from lockbox_node.ports import settled
+from lockbox_node.services.reconciling import RESTORED
 from protocol.errors import ErrorCode
 from simulations.identities import NOW_UNIX_S
 from tests.fakes.hamlet import QUICK, Hamlet
@@ -106,3 +108,14 @@ async def test_what_one_hides_from_its_judge_is_rebuilt_elsewhere_and_it_is_give
             judge.rounds.standings.denied(node, Verdict.CORRUPT, trio.current_time())
         assert node not in [one.node for one in judge.discovery.candidates()]
         assert node not in judge.discovery.failing(), "what it keeps is read and stays"
+
+
+async def test_who_may_hold_what_is_stale_or_lost_its_disk_judges_nobody(autojump_clock: MockClock) -> None:
+    hamlet = audited()
+    await settled(partial(hamlet.stores[1].note, RESTORED, b"\x80"))
+    async with hamlet.running(1, 2, 3):
+        assert [hamlet.nodes[number].rounds.word for number in (1, 2)] == ["paused", "on"]
+        hamlet.stores[2].fail("a disk that failed")
+        assert hamlet.nodes[2].rounds.word == "paused"
+        with pytest.raises(LockboxError):
+            hamlet.nodes[1].rounds.start_now()
