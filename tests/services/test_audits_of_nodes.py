@@ -92,12 +92,12 @@ async def test_a_judge_that_missed_a_deletion_hears_of_it_from_its_ward(autojump
 async def test_what_one_hides_from_its_judge_is_rebuilt_elsewhere_and_it_is_given_nothing_new(
     autojump_clock: MockClock,
 ) -> None:
-    hamlet = audited()
+    hamlet = Hamlet(13, replace(CONFIG, repair=replace(CONFIG.repair, hold_off_s=4.0)))
     hamlet.stores[4] = Hiding(CONFIG.store, hamlet.town.clock)
     parts = stripe_of(hamlet)
     await hamlet.keep(parts)
     async with hamlet.running():
-        await trio.sleep(2 * PERIOD_S + 30 * 6 + 20)  # the hold-off of the last rank
+        await trio.sleep(PERIOD_S + 3 * 10 + 4 * 6)  # a round, three times silent, the hold-off of the last rank
         others = [number for number in hamlet.nodes if number not in HOLDERS]
         held = [part.index for number in others for part in (await hamlet.look(number, parts[0].address)).parts]
         assert held == [3]
