@@ -11,10 +11,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lockbox_node.core.repair import Cause
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from lockbox_node.core.repair import Cause
 
 SHORT_S = (1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)  # upper bounds of the buckets
 
@@ -45,7 +45,7 @@ class RepairFigures:
     """One per node."""
 
     done: Counter[Cause] = field(default_factory=Counter)
-    urgent: int = 0  # of the done, those of stripes that bore no further loss
+    urgent: int = 0  # of others' shards that were brought back, those of stripes that bore no further loss
     bytes_rebuilt: Counter[Cause] = field(default_factory=Counter)
     short: Durations = field(default_factory=Durations)  # from when a stripe was found short to when it was whole
     margins: Mapping[int, int] = field(default_factory=dict)  # margin -> stripes, by the last whole sweep
@@ -72,7 +72,7 @@ class RepairFigures:
     def repaired(self, cause: Cause, margin: int, short_s: float, work_s: float, rebuilt_bytes: int) -> None:
         """A stripe is whole again that was short for `short_s`, of which it was worked on for `work_s`."""
         self.done[cause] += 1
-        self.urgent += margin <= 0
+        self.urgent += margin <= 0 and cause is not Cause.DAMAGE
         self.bytes_rebuilt[cause] += rebuilt_bytes
         self.short.add(short_s)
         self._work_s += work_s

@@ -43,6 +43,8 @@ def test_repairs_are_told_apart_by_cause() -> None:
     assert figures.bytes_rebuilt == {Cause.LOSS: 1500, Cause.OUT_OF_PLACEMENT: 10}
     assert figures.short.sum_s == 38.0
     assert figures.urgent == 1
+    figures.repaired(Cause.DAMAGE, 0, 1.0, 0.1, 10)
+    assert figures.urgent == 1, "what is our own is mended at once anyhow"
 
 
 def test_what_is_left_takes_as_long_as_what_was_done_or_as_the_rate_allows() -> None:

@@ -35,7 +35,7 @@ def test_a_failure_is_told_behind_the_events_that_led_to_it() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["earthquake"], 2, "USAGE: no scenario is named 'earthquake'; there are burn,"),
+        (["earthquake"], 2, "USAGE: no scenario is named 'earthquake'; there are audited,"),
         ([], 2, "USAGE: the following arguments are required: SCENARIO"),
         (["steady", "--nodes", "9"], 5, "INSUFFICIENT_NODES: --nodes 9 cannot hold"),
         (["steady", "--nodes", "1001"], 2, "USAGE: --nodes 1001 are too many"),
