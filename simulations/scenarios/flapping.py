@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FLAPPING = 2
 PAUSE_S = 20.0  # of a person
-SOON_S, LATE_S = 2.0, 60.0
+SOON_S, LATE_S = 2.0, 45.0  # the shortest hold-off is 60 s: of what a wallet keeps for itself, at Premium
 AGREE_S = 120.0
 ENDINGS = ("stop", "kill", "power")
 
