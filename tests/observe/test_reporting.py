@@ -11,13 +11,14 @@ from lockbox_node.core.regions import spread_regions
 from lockbox_node.core.tiers import STANDARD
 from lockbox_node.observe.reporting import PAGE, Reporting
 from lockbox_node.ports import settled
+from protocol.ids import NodeId
+from tests.fakes.healing_cluster import NODES as CLUSTER_NODES
 from tests.fakes.healing_cluster import Cluster, View
-from tests.fakes.stripes import NOW_UNIX_S, make_stripe
+from tests.fakes.stripes import NOW_UNIX_S, make_stripe, node_of
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
-    from protocol.ids import NodeId
 
 KEYS = {
     "node", "region", "operator", "made", "view_trusted", "members", "stripes", "tiers", "margins", "lost", "short",
@@ -32,7 +33,7 @@ class NoMembers:
     members: dict[NodeId, Any] = {}  # noqa: RUF012
 
 
-NODES = Cluster().ids
+NODES = [NodeId(node_of(number)) for number in range(CLUSTER_NODES)]
 
 
 def level(node: NodeId) -> str:
