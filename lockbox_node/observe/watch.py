@@ -150,7 +150,7 @@ class Watch:
             **scrub_said(node.upkeep.scrub),
             "audits": audits_said(node.rounds),
             "clock": {"trusted": node.upkeep.leases.trusted, "why": node.upkeep.leases.reason},
-            "repairs": repairs_said(node.healing, node.membership.detection, view_trusted=node.guard.trusted),
+            "repairs": repairs_said(node.healing, node.membership.detection.durations, view_trusted=node.guard.trusted),
             "copies": dict(zip(("trimmed", "spare"), self._copies(), strict=True)),
             "drain": drain_said(node.draining.figures),
             "certificates": {
@@ -295,7 +295,7 @@ class Watch:
             grants=lambda: _lowered(node.granting.counts),
             grant_uses=lambda: _lowered(node.granting.redeeming.counts),
             statements=lambda: _lowered(node.auditing.counts),
-            repairs=lambda: repair_work(node.healing, node.membership.detection),
+            repairs=lambda: repair_work(node.healing, node.membership.detection.durations),
             copies=self._copies,
             drain=lambda: node.draining.figures,
             upkeep=self._upkeep_work,

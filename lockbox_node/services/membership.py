@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, assert_never
 import structlog
 import trio
 
+from lockbox_node.core.detection import Detection
 from lockbox_node.core.member_events import (
     Action,
     Barred,
@@ -36,7 +37,6 @@ from lockbox_node.core.member_events import (
     TwinMet,
     Yield,
 )
-from lockbox_node.core.repair_figures import Durations
 from lockbox_node.errors import LockboxError, Superseded
 from lockbox_node.rpc.dispatch import Route
 from lockbox_node.services.announcing import Announcer, NodeState
@@ -112,8 +112,8 @@ class MembershipService:
         self.introducing = Introducing(machine, announcer, pool.dial_backs, self._believe)
         self.exchanging = Exchanging(machine, self._take_from, self._hear, complete=not bootstrap)
         self.exchanging.on_shown = self.introducing.answered
-        self._heard_at: dict[NodeId, float] = {}  # who said something, and when last
-        self.detection = Durations()  # from the last sign of life of a member until it was declared dead
+        self.detection = Detection()
+        self._barred: frozenset[NodeId] = frozenset()
         self.dropped = 0  # events that found the inbox or the channel full
         self.joined = trio.Event()  # another node was reached, or none is needed
         self.changed = trio.Event()  # set, and replaced by a new one, at each change of the members
@@ -169,6 +169,7 @@ class MembershipService:
 
     def bar(self, nodes: frozenset[NodeId]) -> None:
         """These nodes, and no others, are revoked."""
+        self._barred = nodes
         self._feed(Barred(nodes))
 
     def renew_record(self) -> None:
@@ -230,8 +231,7 @@ class MembershipService:
         log.info(name, node=change.node.hex()[:8])
         if isinstance(change, MemberDead):
             self._present.discard(change.node)
-            if change.node in self._heard_at:
-                self.detection.add(trio.current_time() - self._heard_at.pop(change.node))
+            self.detection.declared_dead(change.node, trio.current_time(), expected=self._is_expected(change.node))
             self._probe_too(self._discovery.failed(change.node))
         else:
             self._pool.reset_backoff(change.node)
@@ -244,6 +244,15 @@ class MembershipService:
             self._changes.send_nowait(change)
         except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
             self.dropped += 1
+
+    def _note_life(self, node: NodeId) -> None:
+        if node in self._machine.neighbours():
+            self.detection.heard(node, trio.current_time())
+
+    def _is_expected(self, node: NodeId) -> bool:
+        """Whether a death is none: it said that it leaves, or it is barred."""
+        member = self._machine.members.get(node)
+        return member is None or member.record.state == NodeState.LEAVING or node in self._barred
 
     def _tell_changed(self) -> None:
         self.changed.set()
@@ -267,7 +276,7 @@ class MembershipService:
     def _reached(self, node: NodeId) -> None:
         """The node answered us over a connection that its certificate opened."""
         self.joined.set()
-        self._heard_at[node] = trio.current_time()
+        self._note_life(node)
         self._probe_too(self._discovery.heard_from(node))
 
     def _probe_too(self, node: NodeId | None) -> None:
@@ -381,7 +390,7 @@ class MembershipService:
         if peer.role is not Role.NODE:
             return
         self.joined.set()
-        self._heard_at[NodeId(peer.id)] = trio.current_time()
+        self._note_life(NodeId(peer.id))
         member = self._machine.members.get(NodeId(peer.id))
         missing = member is None or member.status is not Status.ALIVE
         if missing and peer.record is not None and self.introducing.idle(NodeId(peer.id)):

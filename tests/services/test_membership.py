@@ -289,3 +289,18 @@ async def test_the_record_is_signed_anew_before_it_grows_old(
     await trio.sleep(120)
     assert member.announcer.record.sequence > first
     assert member.machine.known()[0].incarnation == member.announcer.record.sequence
+
+
+async def test_how_long_a_death_took_to_be_noticed_is_counted(
+    town: Town, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    members = [Member(town, 1), *(Member(town, number, [1]) for number in (2, 3, 4))]
+    for member in members:
+        await nursery.start(member.run)
+    await trio.sleep(40)
+    first, _second, third, _fourth = members
+    town.cut(2)
+    await trio.sleep(30)
+    counted = [sum(one.service.detection.durations.counts) for one in (first, third)]
+    assert counted == [1, 1]
+    assert 5 < first.service.detection.durations.sum_s < 20
