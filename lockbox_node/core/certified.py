@@ -1,9 +1,9 @@
 """What a possession certificate proves: every signature in it checked again, and the votes on every index counted.
 
 Pure: the bytes of a file and the root of a network are all that is needed, so that a stranger's machine can do it. An
-index is held when a quorum of verifiers saw some node hold it. What no file can show: whether a signer was revoked
-later, whether it was near enough to be asked, and whether a whole quorum lied. Source: SPEC.md, Possession
-certificates.
+index is held when verifiers of a quorum of operators saw some node hold it: who runs two nodes has one voice. What no
+file can show: whether a signer was revoked later, whether it was near enough to be asked, and whether a whole quorum
+lied. Source: SPEC.md, Possession certificates.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class IndexVotes:
     """One shard index: who saw it held. Regions, location and software are those of the nodes that held it."""
 
     index: int
-    held_by: int  # verifiers that saw it held
-    verifiers: int  # that looked at it
+    held_by: int  # operators whose verifiers saw it held
+    verifiers: int  # operators whose verifiers looked at it
     round_trip_us: int  # the worst of those that showed it
     nodes: tuple[bytes, ...]
     regions: tuple[str, ...]
@@ -165,20 +165,20 @@ def require_quorum(audit: Asked, witnesses: Sequence[Witness]) -> None:
 
 def votes(audit: Asked, witnesses: Sequence[Witness]) -> tuple[IndexVotes, ...]:
     """The votes on every index from 0 to n - 1; on those that no place names there are none."""
-    said: dict[int, list[tuple[bytes, Finding]]] = defaultdict(list)
+    said: dict[int, list[tuple[str, Finding]]] = defaultdict(list)
     for one in witnesses:
         for finding in one.statement.findings:
-            said[finding.index].append((one.signer.id, finding))
+            said[finding.index].append((one.signer.operator, finding))
     return tuple(_votes(index, said[index]) for index in range(audit.tier.n))
 
 
-def _votes(index: int, said: Sequence[tuple[bytes, Finding]]) -> IndexVotes:
+def _votes(index: int, said: Sequence[tuple[str, Finding]]) -> IndexVotes:
     findings = [finding for _, finding in said if finding.verdict == HELD]
     failing = Counter((finding.node, finding.verdict) for _, finding in said if finding.verdict != HELD)
     return IndexVotes(
         index,
-        len({signer for signer, finding in said if finding.verdict == HELD}),
-        len({signer for signer, _ in said}),
+        len({operator for operator, finding in said if finding.verdict == HELD}),
+        len({operator for operator, _ in said}),
         max((finding.round_trip_us for finding in findings), default=0),
         tuple(sorted({finding.node for finding in findings})),
         tuple(sorted({finding.region for finding in findings})),

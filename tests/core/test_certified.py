@@ -58,6 +58,17 @@ def test_an_index_that_no_quorum_saw_held_is_not(verdict: Verdict) -> None:
     assert not any(votes.failing for votes in found.stripes[0].votes if votes.index != 3)
 
 
+def test_two_nodes_of_one_operator_have_one_voice() -> None:
+    paper = Paper(STANDARD)
+    audit = paper.audit()
+    gone = dict.fromkeys(range(STANDARD.n), Verdict.MISSING)
+    evil = [statement_by(network().node(number, operator="evil"), audit) for number in (970, 971)]
+    honest = [statement_by(verifier(number), audit, gone) for number in range(3)]
+    found = proven(paper.stated(*evil, *honest))
+    assert (found.whole, found.stripes[0].held) == (False, 0)
+    assert (found.stripes[0].votes[0].held_by, found.stripes[0].votes[0].verifiers) == (1, 4)
+
+
 def test_one_liar_neither_takes_an_index_away_nor_gives_one() -> None:
     paper = Paper(STANDARD)
     audit = paper.audit()
