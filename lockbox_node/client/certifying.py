@@ -23,6 +23,7 @@ from lockbox_node.core.certified import Examined, examined, votes
 from lockbox_node.core.derivation import access
 from lockbox_node.core.grants import is_quorum, target_of
 from lockbox_node.core.manifest import open_slots, plan_of
+from lockbox_node.core.paces import WINDOW_S
 from lockbox_node.core.possession import Witness, asked, witnessed
 from lockbox_node.errors import ExitCode, LockboxError, PeerUnreachable
 from protocol.errors import ErrorCode, RemoteProtocolError
@@ -193,6 +194,7 @@ class _Inquiry:
         self._replies: Replies[_Asked] = Replies()
         self._found: list[tuple[Witness, Signed]] = []
         self._refusals: list[LockboxError] = []
+        self._owed = 0  # verifiers that say "too often" and are not replaced yet
 
     async def statements(self) -> list[Signed]:
         """Those of as many verifiers as the tier has, and of a quorum at least, of distinct operators; else why not."""
@@ -224,9 +226,19 @@ class _Inquiry:
     def _settled(self) -> bool:
         """A quorum, and no index is in doubt only because one that was asked holds it, and so says nothing of it."""
         counted = votes(self._audit, [witness for witness, _ in self._found])
-        quorum, most = self._tier.quorum, min(self._tier.verifiers, len(self._found))
+        operators = _operators(witness for witness, _ in self._found)
+        quorum, most = self._tier.quorum, min(self._tier.verifiers, operators)
         doubtful = [one for one in counted if one.held_by < quorum and 0 < one.verifiers < most]
         return self._enough and not doubtful
+
+    @property
+    def _is_limit(self) -> bool:
+        """Whether "too often" is believed: all that the tier names say so, and nobody states anything. Some may lie."""
+        return not self._found and len(self._limited) >= self._tier.verifiers
+
+    @property
+    def _limited(self) -> list[LockboxError]:
+        return [error for error in self._refusals if error.code is ErrorCode.RATE_LIMITED]
 
     def _ask(self, count: int) -> None:
         vault = self._vault
@@ -244,13 +256,15 @@ class _Inquiry:
 
     def _hedge(self) -> None:
         now = trio.current_time()
+        if self._owed and self._found:  # it cannot be the asset's limit
+            self._ask(self._owed)
+            self._owed = 0
         for one in self._pending:
             if one.late_at <= now:
                 one.late_at = float("inf")
                 self._ask(1)
                 return
-        limited = any(error.code is ErrorCode.RATE_LIMITED for error in self._refusals)
-        if not self._pending and not limited and not self._settled:
+        if not self._pending and not self._is_limit and not self._settled:
             self._ask(1)  # several of one operator, or one of them is a holder: somebody else is needed
 
     def _judge(self, one: _Asked, outcome: Outcome) -> None:
@@ -266,7 +280,11 @@ class _Inquiry:
             assert isinstance(outcome, LockboxError)
             refusal = outcome
         self._refusals.append(refusal)
-        if refusal.code is not ErrorCode.RATE_LIMITED and one.late_at < float("inf"):
+        if one.late_at == float("inf"):
+            return
+        if refusal.code is ErrorCode.RATE_LIMITED:
+            self._owed += 1
+        else:
             self._ask(1)
 
     def _take(self, member: Member, signed: Signed) -> LockboxError | None:
@@ -281,9 +299,10 @@ class _Inquiry:
         return None
 
     def _too_few(self) -> LockboxError:
-        limited = [error for error in self._refusals if error.code is ErrorCode.RATE_LIMITED]
-        if limited:
-            return min(limited, key=lambda refusal: refusal.retry_after_s)
+        if self._limited:
+            refusal = min(self._limited, key=lambda refusal: refusal.retry_after_s)
+            refusal.retry_after_s = min(refusal.retry_after_s, WINDOW_S)
+            return refusal
         operators = _operators(witness for witness, _ in self._found)
         error = PeerUnreachable(
             f"{len(self._found)} verifiers of {operators} operators state what they saw; {self._tier.name} needs "

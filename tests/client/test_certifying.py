@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from lockbox_node.client.certifying import CertifyResult, certify
+from lockbox_node.client.granting import verifiers_near
 from lockbox_node.core.certified import examined
 from lockbox_node.core.contradictions import contradictions, predecessors
 from lockbox_node.core.tiers import BASIC, ELITE, STANDARD, TIERS, Tier
@@ -253,3 +254,20 @@ async def test_an_asset_that_nobody_knows_is_not_certified(vault: Vault) -> None
     asset = await locked(vault)
     with pytest.raises(AssetNotFound):
         await certify(vault, msgspec.structs.replace(asset, index=77))
+
+
+@pytest.mark.parametrize("liars", [1, 2])
+async def test_verifiers_that_say_too_often_and_lie_are_replaced(cluster: Cluster, vault: Vault, liars: int) -> None:
+    asset = await locked(vault)
+    holding = {node.id for node in cluster.holding(asset.address)}
+    too_often = LockboxError("too often", code=ErrorCode.RATE_LIMITED)
+    too_often.retry_after_s = 10_000.0
+    verifiers = [cluster.nodes[one.node] for one in verifiers_near(vault, asset.address, holding)]
+    for node in verifiers[:liars]:
+        node.refuse[AskAudit] = too_often
+    assert (await certify(vault, asset)).examined.whole
+    for node in cluster.nodes.values():
+        node.refuse[AskAudit] = too_often
+    with pytest.raises(LockboxError) as refused:
+        await certify(vault, asset)
+    assert (refused.value.code, refused.value.retry_after_s) == (ErrorCode.RATE_LIMITED, 60.0)
