@@ -118,6 +118,6 @@ def _work(node: Node) -> Iterator[Bound]:
     yield Bound("tables being told", pointers._in_flight, limits.spread_posts_max)
     yield Bound("lessons that wait", len(node.rejoining.lessons._waiting), LESSONS_MAX)
     yield Bound("damage to report", len(node.rejoining.mender._reports), REPORTS_MAX)
-    yield Bound("audits at once", node.auditing._under_way, AUDITS_MAX)
+    yield Bound("audits at once", node.auditing.under_way, AUDITS_MAX)
     yield Bound("last statements remembered", len(node.auditing._heads), HEADS_MAX)
     yield Bound("descriptors remembered", len(storage._verified), storage._params.verified_descriptors_max)

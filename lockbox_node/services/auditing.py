@@ -25,7 +25,7 @@ from lockbox_node.core.spent import AUDITED_HERE, Use, use_of
 from lockbox_node.errors import LockboxError
 from lockbox_node.rpc.dispatch import Route
 from lockbox_node.services.challenging import Challenger, Part
-from lockbox_node.services.redeeming import recalled
+from lockbox_node.services.redeeming import lately, recalled
 from protocol.certificates import Role
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import NodeId
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from protocol.records import NodeRecord
 
 AUDITS_MAX = 8  # at a time
+AUDITS_SHARE = 4  # of one requester at a time, or of all guests together: everybody may be one
+CHALLENGES_SHARE = 8  # of one audit at a time
 CHALLENGES_MAX = 32  # at a time: each may bring 1 MiB of leaves
 BUSY_S = 1.0  # then who was sent away may ask again
 HEADS_MAX = 4096  # addresses whose last statement is remembered
@@ -55,6 +57,7 @@ RATED_MAX = 2**14  # (requester, asset) pairs whose rate is kept
 RATED_SHARE_MAX = 2**10  # of one requester
 REQUESTS_MAX = 600  # of one requester within WINDOW_S, whatever the asset: keys are cheap, and each asks 40 others
 REQUESTERS_MAX = 2**12
+ALL, GUESTS = b"all", b"guests"  # whom audits are counted for, beside each requester
 Approach = Callable[[bytes], Awaitable[object]]
 """Makes sure that whoever is nearest to an address is known."""
 
@@ -120,7 +123,10 @@ class Auditing:
         self._spent = recalled(journal, AUDITED_HERE, clock.now_unix_s())
         self._rates = SlidingLog(ATTEMPTS_MAX, WINDOW_S, RATED_MAX, RATED_SHARE_MAX)
         self._requesters = SlidingLog(REQUESTS_MAX, WINDOW_S, REQUESTERS_MAX, 1)
-        self._under_way = 0
+        for use, asked_at in lately(journal, AUDITED_HERE, clock.now_unix_s(), trio.current_time()):
+            self._rates.take(use.pair, use.owner, asked_at)
+            self._requesters.take(use.owner, use.owner, asked_at)
+        self._under_way = Counter[bytes]()  # by whom they are asked for; GUESTS for all guests
         self._challenges = trio.CapacityLimiter(CHALLENGES_MAX)
         self._heads: OrderedDict[bytes, bytes] = OrderedDict()  # address -> digest of our last statement about it
         self._number = 0
@@ -135,11 +141,13 @@ class Auditing:
         except (LockboxError, RemoteProtocolError) as refusal:
             self.counts[refusal.code.value] += 1
             raise
-        self._under_way += 1
+        askers = _askers(peer)
+        self._under_way.update(askers)
         try:
             findings = await self._looked(audit, request)
         finally:
-            self._under_way -= 1
+            self._under_way.subtract(askers)
+            self._under_way += Counter()  # drops who has none
         self.counts["stated"] += 1
         return self._stated(audit, findings)
 
@@ -153,12 +161,23 @@ class Auditing:
         require_near(around.own, target_of(audit.address), around)
         use = use_of(AUDITED_HERE, audit.request, peer.rate_key, now_unix_s, guest=peer.role is Role.GUEST)
         self._spent.require_new(use, now_unix_s)
-        if self._under_way >= AUDITS_MAX:
-            raise _later(ErrorCode.BUSY, "as many audits as this node can do are under way", BUSY_S)
+        self._require_room(peer)
         self._require_rate(use)
         self._spent.add(use)
         self._journal.append(use.packed())
         return audit
+
+    @property
+    def under_way(self) -> int:
+        """Audits at work now."""
+        return self._under_way[ALL]
+
+    def _require_room(self, peer: Peer) -> None:
+        by_whom = self._under_way
+        if by_whom[peer.rate_key] >= AUDITS_SHARE or (peer.role is Role.GUEST and by_whom[GUESTS] >= AUDITS_SHARE):
+            raise _later(ErrorCode.BUSY, "as many audits as one may ask for at a time are under way", BUSY_S)
+        if by_whom[ALL] >= AUDITS_MAX:
+            raise _later(ErrorCode.BUSY, "as many audits as this node can do are under way", BUSY_S)
 
     def _require_rate(self, use: Use) -> None:
         wait_s = self._rates.take(use.pair, use.owner, trio.current_time())
@@ -175,10 +194,11 @@ class Auditing:
         await self._approach(audit.address)  # who holds it is far from us
         places = places_of(audit, self._identity.node_id)
         found: dict[Place, Finding] = {}
+        share = trio.CapacityLimiter(CHALLENGES_SHARE)
 
         async def look(place: Place) -> None:
             part = Part(audit.address, audit.descriptor_hash, audit.descriptor, place.index, request.access)
-            async with self._challenges:
+            async with share, self._challenges:
                 shown = await self._challenger.challenge(NodeId(place.node), part)
             self.counts[shown.verdict.value] += 1
             sight = self._sights.of(place.node, self._clock.now_unix_s())
@@ -228,6 +248,10 @@ def auditing_of(
     challenger = Challenger(pool, discovery.contact, machine.probing.round_trip_s, ports.entropy)
     sights = Sights(discovery.own, discovery.known, *view)
     return Auditing(identity, life, around, ports.clock, ports.journal, challenger, sights, approach)
+
+
+def _askers(peer: Peer) -> list[bytes]:
+    return [ALL, peer.rate_key, *([GUESTS] if peer.role is Role.GUEST else [])]
 
 
 def _later(code: ErrorCode, why: str, wait_s: float) -> LockboxError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from lockbox_node.core.admission import Downgrade
 from lockbox_node.core.contradictions import contradictions
 from lockbox_node.core.documents import Rules
 from lockbox_node.core.location import NOTHING_KNOWN
+from lockbox_node.core.paces import ATTEMPTS_MAX, WINDOW_S
 from lockbox_node.core.possession import Witness, asked, witnessed
 from lockbox_node.errors import LockboxError, ShardCorrupt, ShardMissing
 from lockbox_node.rpc.dispatch import Route
@@ -31,7 +32,7 @@ from simulations.journal import MemoryJournal
 from simulations.world import SeededEntropy
 from tests.core.test_audit import proof_of
 from tests.fakes.granting import around, network, verifier
-from tests.fakes.holder_bench import CLIENT, GUEST
+from tests.fakes.holder_bench import CLIENT, GUEST, peer_of
 from tests.fakes.possession import leave_for, request_of, stripe_of
 from tests.fakes.stripes import AssetSigner, FixedClock, bytes_of
 from tests.rpc.world import world
@@ -285,19 +286,46 @@ async def test_more_audits_than_it_can_do_are_put_off_and_use_nothing_up(
 ) -> None:
     for holder in bench.holders:
         holder.shows = lambda _request: None
-    requests = [bench.request(stripe_of(number)) for number in range(auditing.AUDITS_MAX + 1)]
-    said: list[Signed | ErrorCode] = []
-
-    async def ask(request: AskAudit) -> None:
-        said.append(await bench.ask(request))
-
-    async with trio.open_nursery() as nursery:
-        for request in requests:
-            nursery.start_soon(ask, request)
+    peers = [peer_of(Role.CLIENT, bytes_of("client", number)) for number in range(auditing.AUDITS_MAX + 1)]
+    requests = [(bench.request(stripe_of(number), peer), peer) for number, peer in enumerate(peers)]
+    said = await asked_at_once(bench, requests)
     assert said.count(ErrorCode.BUSY) == 1
     assert sum(isinstance(one, Signed) for one in said) == auditing.AUDITS_MAX
-    turned_away = [request for request in requests if await bench.ask(request) is not ErrorCode.GRANT_REPLAYED]
+    turned_away = [one for one in requests if await bench.ask(*one) is not ErrorCode.GRANT_REPLAYED]
     assert len(turned_away) == 1
+
+
+async def asked_at_once(bench: Bench, requests: list[tuple[AskAudit, Peer]]) -> list[Signed | ErrorCode]:
+    said: list[Signed | ErrorCode] = []
+
+    async def ask(request: AskAudit, peer: Peer) -> None:
+        said.append(await bench.ask(request, peer))
+
+    async with trio.open_nursery() as nursery:
+        for request, peer in requests:
+            nursery.start_soon(ask, request, peer)
+    return said
+
+
+async def test_neither_one_client_nor_all_guests_together_take_every_place(
+    bench: Bench, autojump_clock: MockClock
+) -> None:
+    for holder in bench.holders:
+        holder.shows = lambda _request: None
+    guests = [replace(GUEST, host=f"10.0.0.{number}") for number in range(auditing.AUDITS_MAX)]
+    for peers in ([CLIENT] * auditing.AUDITS_MAX, guests):
+        requests = [(bench.request(stripe_of(bench.nonces), peer), peer) for peer in peers]
+        said = await asked_at_once(bench, requests)
+        assert said.count(ErrorCode.BUSY) == auditing.AUDITS_MAX - auditing.AUDITS_SHARE
+    assert bench.service.under_way == 0
+    assert len(bench.service._under_way) == 0
+
+
+async def test_a_restart_forgets_no_rate(bench: Bench) -> None:
+    for _ in range(ATTEMPTS_MAX):
+        await bench.witness()
+    bench.restart()
+    assert await bench.ask() is ErrorCode.RATE_LIMITED
 
 
 async def test_a_client_that_leaves_takes_its_audit_with_it(bench: Bench, autojump_clock: MockClock) -> None:
@@ -332,6 +360,7 @@ async def test_an_honest_verifier_never_contradicts_itself(bench: Bench) -> None
             for stripe in [stripe_of("asset")] * 2 + [stripe_of("another"), stripe_of("third")]:
                 nursery.start_soon(ask, stripe)
         bench.holders[len(said) % HOLDERS].shows = lambda _request: ShardMissing("gone", "")
+        bench.clock.now += WINDOW_S + 1
         bench.restart()
     assert len(said) == 12
     assert contradictions(said) == []
