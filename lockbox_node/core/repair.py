@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lockbox_node.core.tiers import Tier
 
 
-URGENT_S = 10.0  # twice what lies between two holders' turns when nothing waits: one must see what the other did
+URGENT_S = 15.0  # hold-off of what bears no further loss: longer than the deaths of one event lie apart
 
 
 class Stripe(Protocol):
@@ -214,10 +214,8 @@ def believable(entries: Iterable[HolderEntry], said_by: bytes) -> list[HolderEnt
 
 
 def due_at(short_since: float, rank: int, hold_off_s: float, margin: int) -> float:
-    """When the holder of `rank` acts on a stripe that is short since then: at once when no shard more may be lost."""
-    if margin <= 0:
-        return short_since + min(hold_off_s, URGENT_S) * rank / 2
-    return short_since + hold_off_s * (1 + rank / 2)
+    """When the holder of `rank` acts on a stripe that is short since then: soon, when no shard more may be lost."""
+    return short_since + (min(hold_off_s, URGENT_S) if margin <= 0 else hold_off_s) * (1 + rank / 2)
 
 
 def urgency(stripe: Stripe, tier: Tier, seen: Health) -> tuple[int, int, bytes]:

@@ -89,7 +89,7 @@ def repair_families(work: RepairWork) -> Iterator[Metric]:
     moved = "Repairs of stripes that were whole, but out of place."
     yield CounterMetricFamily("lockbox_repairs_moved", moved, figures.done[Cause.OUT_OF_PLACEMENT])
     yield CounterMetricFamily("lockbox_parts_let_go", "Parts out of place that were dropped here.", work.let_go)
-    urgent = "Repairs of stripes that bore no further loss: begun without a hold-off."
+    urgent = "Repairs of stripes that bore no further loss."
     yield CounterMetricFamily("lockbox_repairs_urgent", urgent, figures.urgent)
     yield GaugeMetricFamily("lockbox_repairs_pending", "Repairs that wait or run.", work.pending)
     yield GaugeMetricFamily("lockbox_repairs_left_seconds", "About how long they will take.", work.left_s)

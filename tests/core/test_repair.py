@@ -107,9 +107,10 @@ def test_the_nearest_holder_acts_first_and_the_others_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("margin", [0, -1])
-def test_what_bears_no_further_loss_is_repaired_at_once_and_by_one_after_another(margin: int) -> None:
-    assert [due_at(100, rank, 30, margin) for rank in range(4)] == [100, 105, 110, 115]
-    assert due_at(100, 3, 0.5, margin) < due_at(100, 3, 30, margin), "never later than the hold-off asks"
+def test_what_bears_no_further_loss_waits_only_for_the_guard_and_for_those_before(margin: int) -> None:
+    assert [due_at(100, rank, 30, margin) for rank in range(4)] == [115, 122.5, 130, 137.5]
+    assert due_at(100, 0, 300, margin) == 115
+    assert due_at(100, 0, 3, margin) == 103, "never later than the hold-off asks"
 
 
 def test_least_margin_comes_first_then_the_higher_tier() -> None:
