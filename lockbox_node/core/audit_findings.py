@@ -3,7 +3,8 @@
 Who says itself that it lost a part, or shows wrong bytes, is found at once; who shows nothing only when it did so
 several times. A finding ends when the holder shows the part: a false alarm costs at most one copy too many. It makes
 the part count as missing (services.healing) and, where the holder denies it, costs standing (core.audit_standing).
-Bounded, and for each node too, so that one that lost everything does not crowd out what others did.
+Bounded, and for each node too, so that one that lost everything does not crowd out what others did. Once another holder
+has the index a finding is settled: asked about once a period, and no longer in the way of others; as many are kept.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from protocol.ids import NodeId
 
 NODE_SHARE = 4  # one node takes at most this part of the room
+RETRY_SHARE = 0.5  # of the audits, at most: for those that failed
 
 Slot = tuple[bytes, bytes]
 """Address and descriptor hash."""
@@ -43,6 +45,7 @@ class Finding:
     ask_at: float
     times: int = 0
     found: bool = False
+    settled: bool = False  # another holder has the index
 
 
 class Findings:
@@ -52,7 +55,8 @@ class Findings:
         self._params = params
         self._findings: dict[Key, Finding] = {}
         self._found: dict[Slot, frozenset[NodeId]] = {}
-        self._of_node: dict[NodeId, int] = {}
+        self._of_node: dict[NodeId, int] = {}  # those that are not settled
+        self._settled: dict[Key, None] = {}  # the oldest first
 
     def __len__(self) -> int:
         """Those that count."""
@@ -80,10 +84,10 @@ class Findings:
             if not self._has_room(key[2]):
                 return Turn.OVERFLOW
             finding = self._findings[key] = Finding(verdict, now, now)
-            self._of_node[key[2]] = self._of_node.get(key[2], 0) + 1
+            self._count(key[2], 1)
         finding.times += 1
         finding.verdict = verdict
-        finding.ask_at = now + self._params.retry_after_s(finding.times)
+        finding.ask_at = now + self._rest_s(finding)
         if finding.found or (verdict is Verdict.SILENT and finding.times < self._params.silent_max):
             return Turn.NONE
         finding.found = True
@@ -95,9 +99,10 @@ class Findings:
         finding = self._findings.pop(key, None)
         if finding is None:
             return Turn.NONE
-        self._of_node[key[2]] -= 1
-        if not self._of_node[key[2]]:
-            del self._of_node[key[2]]
+        if finding.settled:
+            del self._settled[key]
+        else:
+            self._count(key[2], -1)
         if not finding.found:
             return Turn.NONE
         left = self.at(*key[:2]) - {key[2]}
@@ -107,6 +112,27 @@ class Findings:
             del self._found[key[:2]]
         return Turn.ENDED
 
+    def settle(self, key: Key, now: float) -> bool:
+        """Another holder that failed nothing has the index now; whether that was news, so that nobody need be asked."""
+        finding = self._findings.get(key)
+        if finding is None or not finding.found or finding.settled:
+            return False
+        self._count(key[2], -1)
+        finding.settled = True
+        finding.ask_at = now + self._rest_s(finding)
+        self._settled[key] = None
+        if len(self._settled) > self._params.findings_max:
+            self.forget(next(iter(self._settled)))
+        return True
+
+    def unsettle(self, key: Key) -> None:
+        """That holder is gone, or failed as well: the finding matters again, if there is room."""
+        finding = self._findings.get(key)
+        if finding is not None and finding.settled and self._has_room(key[2]):
+            finding.settled = False
+            del self._settled[key]
+            self._count(key[2], 1)
+
     def due(self, now: float, most: int) -> list[Key]:
         """Up to `most` that are to be asked again now, the longest waiting first, one of each node: each once."""
         due: dict[NodeId, Key] = {}
@@ -115,13 +141,33 @@ class Findings:
                 break
             due.setdefault(key[2], key)
         for key in due.values():
-            self._findings[key].ask_at = now + self._params.again_s  # unless an answer comes before
+            self._findings[key].ask_at = now + max(
+                self._params.again_s, self._rest_s(self._findings[key])
+            )  # unless an answer comes before
         return list(due.values())
 
     def next_at(self) -> float:
         """When the next one is due; infinite when none is."""
         return min((finding.ask_at for finding in self._findings.values()), default=float("inf"))
 
+    @property
+    def _open(self) -> int:
+        return len(self._findings) - len(self._settled)
+
+    def _count(self, node: NodeId, step: int) -> None:
+        self._of_node[node] = self._of_node.get(node, 0) + step
+        if not self._of_node[node]:
+            del self._of_node[node]
+
+    def _rest_s(self, finding: Finding) -> float:
+        """Until it is asked about again; those that count take half of the questions that the budget allows."""
+        if finding.settled:
+            return self._params.period_s
+        rest_s = self._params.retry_after_s(max(1, finding.times))
+        if not finding.found:
+            return rest_s
+        return max(rest_s, self._open / (RETRY_SHARE * self._params.audits_per_s))
+
     def _has_room(self, node: NodeId) -> bool:
         most = self._params.findings_max
-        return len(self._findings) < most and self._of_node.get(node, 0) < max(1, most // NODE_SHARE)
+        return self._open < most and self._of_node.get(node, 0) < max(1, most // NODE_SHARE)

@@ -277,11 +277,17 @@ class AuditRounds:
         """Ask a ward that failed once more; no more when it need not hold the part any longer."""
         *slot, ward = key
         part = await self._part((slot[0], slot[1]))
-        index = None if part is None else self._holders(part).get(ward)
-        if part is None or index is None:
+        holders = {} if part is None else self._holders(part)
+        if part is None or ward not in holders:
             self.findings.forget(key)
-        elif not self._siblings.suspected(ward):
-            await self._judge(part, ward, index)
+            return
+        failed = self.findings.at(*slot)
+        if not any(index == holders[ward] and node not in failed for node, index in holders.items()):
+            self.findings.unsettle(key)
+        elif self.findings.settle(key, trio.current_time()):
+            return
+        if not self._siblings.suspected(ward):
+            await self._judge(part, ward, holders[ward])
 
     async def _part(self, slot: Slot) -> StripePart | None:
         """What we hold of a slot identity, without its shards; None when nothing that is still leased."""

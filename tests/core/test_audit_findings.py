@@ -90,3 +90,58 @@ def test_there_is_a_limit_and_one_node_takes_a_quarter_of_it_at_most() -> None:
     assert findings.waiting == PARAMS.findings_max
     assert findings.take((bytes_of(0), SLOT[1], WARD), Verdict.HELD, 1.0) is Turn.ENDED
     assert findings.take((bytes_of(9), SLOT[1], WARD), Verdict.MISSING, 1.0) is Turn.FOUND
+
+
+def test_what_stands_elsewhere_is_asked_about_once_a_period_and_makes_room() -> None:
+    findings = Findings(PARAMS)
+    keys = [(bytes_of(number), SLOT[1], WARD) for number in range(4)]
+    for key in keys[:2]:
+        assert findings.take(key, Verdict.MISSING, 0.0) is Turn.FOUND
+    assert findings.take(keys[2], Verdict.MISSING, 0.0) is Turn.OVERFLOW
+    assert findings.settle(keys[0], 5.0)
+    assert not findings.settle(keys[0], 6.0)
+    assert findings.at(*keys[0][:2]) == {WARD}
+    assert findings.due(5.0 + PARAMS.period_s - 1, 10) == [keys[1]]
+    assert findings.take(keys[2], Verdict.MISSING, 10.0) is Turn.FOUND
+    assert findings.take(keys[3], Verdict.MISSING, 10.0) is Turn.OVERFLOW
+    findings.unsettle(keys[0])
+    assert findings.take(keys[0], Verdict.HELD, 11.0) is Turn.ENDED
+    assert findings.take(keys[3], Verdict.MISSING, 11.0) is Turn.OVERFLOW
+
+
+def test_of_those_that_stand_elsewhere_the_oldest_goes() -> None:
+    findings = Findings(PARAMS)
+    for number in range(20):
+        key = (bytes_of(number), SLOT[1], WARD)
+        assert findings.take(key, Verdict.MISSING, 0.0) is Turn.FOUND
+        assert findings.settle(key, 0.0)
+    assert len(findings) == findings.waiting == PARAMS.findings_max
+    assert findings.at(bytes_of(11), SLOT[1]) == frozenset()
+    assert findings.at(bytes_of(12), SLOT[1]) == {WARD}
+
+
+def test_a_finding_matters_again_when_the_other_holder_is_gone() -> None:
+    findings = Findings(PARAMS)
+    findings.take(KEY, Verdict.MISSING, 0.0)
+    findings.settle(KEY, 0.0)
+    assert findings.due(PARAMS.period_s, 10) == [KEY]
+    findings.unsettle(KEY)
+    findings.take(KEY, Verdict.MISSING, PARAMS.period_s)
+    assert findings.next_at() == PARAMS.period_s + 20.0
+
+
+def test_only_what_counts_can_be_settled() -> None:
+    findings = Findings(PARAMS)
+    findings.take(KEY, Verdict.SILENT, 0.0)
+    assert not findings.settle(KEY, 0.0)
+    assert not findings.settle((*SLOT, OTHER), 0.0)
+    findings.unsettle((*SLOT, OTHER))
+    assert findings.waiting == 1
+
+
+def test_those_that_failed_are_asked_with_half_of_the_budget() -> None:
+    findings = Findings(AuditParams(audits_per_s=0.01))
+    for number in range(3):
+        findings.take((bytes_of(number), SLOT[1], NodeId(node_of(number))), Verdict.MISSING, 0.0)
+    assert len(findings.due(100.0, 10)) == 3
+    assert findings.next_at() == 100.0 + 3 / 0.005

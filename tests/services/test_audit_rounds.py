@@ -6,67 +6,21 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import pytest
 import trio
 import trio.testing
 
 from lockbox_node.core.audit import Verdict
-from lockbox_node.core.audit_pace import AuditParams
-from lockbox_node.core.repair import current_indices, line_of
+from lockbox_node.core.repair import line_of
 from lockbox_node.errors import LockboxError
 from lockbox_node.ports import settled
 from protocol.errors import ErrorCode
 from protocol.ids import NodeId
-from protocol.messages import HolderTable, Prove, TellHolders
+from protocol.messages import HolderTable, TellHolders
+from tests.fakes.audits import AUDIT, PERIOD_S, ROUND_S, challenges, faults_of, found, said, until, whole_without
 from tests.fakes.healing_cluster import Cluster, View, running
 from tests.fakes.stripes import DAY_S
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lockbox_node.ports import StripePart
-
-PERIOD_S = 100.0
-AUDIT = AuditParams(period_s=PERIOD_S, first_s=0.0, audits_per_s=50, retry_s=2, again_s=8)
-ROUND_S = PERIOD_S + 3  # a whole round, and the answers to it
-
-
-def said(cluster: Cluster) -> Counter[Verdict]:
-    """All verdicts of all judges."""
-    return sum((rounds.counts for rounds in cluster.rounds.values()), Counter())
-
-
-def faults_of(cluster: Cluster, node: NodeId) -> float:
-    """What all judges together hold against a node."""
-    return sum(rounds.standings.faults(node, trio.current_time()) for rounds in cluster.rounds.values())
-
-
-def found(cluster: Cluster) -> int:
-    """Findings that stand."""
-    return sum(len(rounds.findings) for rounds in cluster.rounds.values())
-
-
-def challenges(cluster: Cluster) -> list[tuple[float, bytes]]:
-    """When, and by whom."""
-    return [(when, asker) for when, asker, message in cluster.requests if isinstance(message, Prove)]
-
-
-async def until(reached: Callable[[], bool]) -> None:
-    """Look every 0.1 s, for at most three rounds."""
-    with trio.fail_after(3 * ROUND_S):
-        while not reached():  # noqa: ASYNC110  # nobody tells
-            await trio.sleep(0.1)
-
-
-async def whole_without(cluster: Cluster, part: StripePart, ward: NodeId) -> bool:
-    """Whether every index stands, whole, at somebody other than the ward, by the table of a holder."""
-    steward = next(node for node in cluster.nearest_first(part) if node != ward)
-    table = (await cluster.part_at(steward, part)).entries
-    others = [(node, index) for node, index in current_indices(table).items() if node != ward]
-    assert all([(await cluster.part_at(node, part)).index == index for node, index in others])
-    return {index for _, index in others} == set(range(10))
 
 
 async def test_every_honest_holder_is_asked_once_in_a_period_each_by_another(
