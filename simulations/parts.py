@@ -10,7 +10,7 @@ import bisect
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lockbox_node.core.repair import is_named
+from lockbox_node.core.repair import is_named, possible
 from lockbox_node.core.slots import (
     TOMBSTONE_MARGIN_S,
     Ruling,
@@ -23,6 +23,7 @@ from lockbox_node.core.slots import (
     refusal_of,
     store_full,
 )
+from lockbox_node.core.tiers import tier_numbered
 from lockbox_node.errors import ShardCorrupt, ShardMissing
 from lockbox_node.ports import (
     Checked,
@@ -375,6 +376,7 @@ class MemoryParts:
     def merge_into(self, kept: Kept, entries: Sequence[HolderEntry], *, first: bool = False) -> None:
         """Merge told lines into a held part."""
         old = kept.part.entries
+        entries = possible(entries, tier_numbered(kept.part.tier).n)
         kept.part = replace(kept.part, entries=merge_entries(entries, old) if first else merge_entries(old, entries))
 
     def delete(self, tombstone: Signed, address: Address, version: int, until_unix_s: int) -> None:

@@ -40,6 +40,7 @@ from lockbox_node.adapters.store_rows import (
     unpack_signed,
     verified_head,
 )
+from lockbox_node.core.repair import possible
 from lockbox_node.core.slots import (
     Ruling,
     Standing,
@@ -50,6 +51,7 @@ from lockbox_node.core.slots import (
     refusal_of,
     store_full,
 )
+from lockbox_node.core.tiers import tier_numbered
 from lockbox_node.errors import LockboxError, RequestRefused, ShardMissing
 from lockbox_node.ports import Merged, PutOutcome, StripePart, WallClock
 from protocol.errors import ErrorCode
@@ -286,7 +288,7 @@ class Changes:
             )
 
     def _merge_into(self, row: PartRow, entries: Sequence[HolderEntry], *, first: bool = False) -> None:
-        old = row.entries
+        old, entries = row.entries, possible(entries, tier_numbered(row.tier).n)
         merged = merge_entries(entries, old) if first else merge_entries(old, entries)
         if merged == old:
             return

@@ -149,7 +149,7 @@ def health(
     A node keeps one index of a stripe: of several lines about it the highest sequence counts. `failing` are members
     that drain, leave or lost their disk.
     """
-    index_of = current_indices(stripe.entries)
+    index_of = current_indices(possible(stripe.entries, tier.n))
     index_of[own] = stripe.index
     nearest = sorted(
         (node for node in index_of if node == own or node in members), key=lambda node: distance(node, stripe.address)
@@ -164,6 +164,11 @@ def health(
     missing = tuple(index for index in range(tier.n) if index not in live)
     staying = [node for node in nearest if node == own or node not in failing]
     return Health(live, missing, len(live) - tier.k, staying.index(own), going)
+
+
+def possible(entries: Iterable[HolderEntry], n: int) -> list[HolderEntry]:
+    """The lines that can be true of a stripe of `n` shards: any other would only overrule what was said of its node."""
+    return [entry for entry in entries if entry.index < n or entry.index == NO_INDEX]
 
 
 def current_indices(entries: Iterable[HolderEntry]) -> dict[NodeId, int]:

@@ -22,7 +22,7 @@ from lockbox_node.core.audit_draw import day_of, drawer_of, point_of, ring_of
 from lockbox_node.core.audit_findings import Findings, Key, Slot, Turn
 from lockbox_node.core.audit_pace import END, KEY_BYTES, AuditParams, Walk
 from lockbox_node.core.audit_standing import Standings
-from lockbox_node.core.repair import current_indices, tellable
+from lockbox_node.core.repair import current_indices, possible, tellable
 from lockbox_node.core.tiers import tier_numbered
 from lockbox_node.errors import LockboxError
 from lockbox_node.ports import ShardStore, SlotView, StripePart, StripeSummary, settled
@@ -296,9 +296,11 @@ class AuditRounds:
         return None if part is None or part.lease_until_unix_s <= self._now_unix_s() else part
 
     def _holders(self, part: StripePart) -> dict[NodeId, int]:
-        """The live ones by our table, each with its index."""
+        """The live ones by our table, each with its index; of ourselves we know better than any table."""
         alive, n = self._siblings.alive(), tier_numbered(part.tier).n
-        return {node: index for node, index in current_indices(part.entries).items() if index < n and node in alive}
+        index_of = current_indices(possible(part.entries, n))
+        index_of[self._siblings.own] = part.index
+        return {node: index for node, index in index_of.items() if index < n and node in alive}
 
     def _ward(self, part: StripePart, holders: Mapping[NodeId, int]) -> NodeId | None:
         day = day_of(self._now_unix_s(), self._params.period_s)

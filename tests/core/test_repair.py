@@ -19,6 +19,7 @@ from lockbox_node.core.repair import (
     is_named,
     last_index,
     line_of,
+    possible,
     siblings_of,
     table_with,
     tellable,
@@ -324,3 +325,8 @@ def test_the_newest_line_says_whether_a_table_names_a_node() -> None:
     assert back.sequence == 6
     assert is_named([*entries, back], node_id(1))
     assert siblings_of([*entries, back], node_id(2)) == [node_id(1)]
+
+
+def test_a_line_with_an_index_that_the_stripe_has_not_overrules_nothing() -> None:
+    lines = [HolderEntry(4, bytes([1] * 32), 3), HolderEntry(NO_INDEX, bytes([2] * 32), 1)]
+    assert possible([*lines, HolderEntry(10, bytes([1] * 32), 9), HolderEntry(254, bytes([3] * 32), 9)], 10) == lines

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import trio.testing
 
+from lockbox_node.core.audit import Verdict
 from protocol.ids import NodeId
-from tests.fakes.audits import AUDIT, ROUND_S, whole_without
-from tests.fakes.healing_cluster import Cluster, running
+from protocol.messages import SEQUENCE_MAX, HolderEntry, HolderTable, TellHolders
+from tests.fakes.audits import AUDIT, ROUND_S, challenges, found, said, whole_without
+from tests.fakes.healing_cluster import Cluster, View, running
+
+if TYPE_CHECKING:
+    from lockbox_node.ports import StripePart
+
+
+async def told(view: View, node: NodeId, part: StripePart, lines: list[HolderEntry]) -> None:
+    """One member tells another lines about a stripe."""
+    contact = view.contact(node)
+    assert contact is not None
+    table = HolderTable(part.address, part.version, part.descriptor_hash, lines)
+    await view.request(contact, TellHolders([table], None))
 
 
 async def test_what_is_replaced_makes_room_for_the_rest_that_a_mute_node_lost(
@@ -24,3 +38,28 @@ async def test_what_is_replaced_makes_room_for_the_rest_that_a_mute_node_lost(
         assert sum(rounds.overflow for rounds in cluster.rounds.values()) >= 1
         left = [part for part in lost if not await whole_without(cluster, part, ward)]
         assert left == []
+
+
+async def test_no_line_about_a_judge_keeps_it_from_judging(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster(), audit=AUDIT) as cluster:
+        part = await cluster.lock("a")
+        view = View(NodeId(part.entries[0].node), cluster)
+        for entry in part.entries[1:]:
+            line = HolderEntry(200, entry.node, SEQUENCE_MAX)
+            await told(view, NodeId(entry.node), part, [line])
+            assert line not in (await cluster.part_at(NodeId(entry.node), part)).entries
+        await trio.sleep(2 * ROUND_S)
+        assert {asker for _, asker in challenges(cluster)} == {entry.node for entry in part.entries}
+        assert (found(cluster), cluster.puts()) == (0, [])
+
+
+async def test_no_line_about_a_ward_keeps_it_from_being_judged(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster(), audit=AUDIT) as cluster:
+        part = await cluster.lock("a")
+        liar, ward = NodeId(part.entries[0].node), NodeId(part.entries[4].node)
+        for entry in part.entries:
+            await told(View(liar, cluster), NodeId(entry.node), part, [HolderEntry(200, ward, SEQUENCE_MAX)])
+        cluster.mute.add(ward)
+        await trio.sleep(2 * ROUND_S)
+        assert said(cluster)[Verdict.SILENT] >= 3
+        assert await whole_without(cluster, part, ward)
