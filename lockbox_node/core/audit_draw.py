@@ -1,9 +1,9 @@
-"""Who audits whom: the holders of a stripe form a ring that is shuffled anew each day, and each audits the next.
+"""Who audits whom: the indices of a stripe form a ring that is shuffled anew each day, and each audits the next.
 
-A day's drawer is the live node nearest to a point that address and day name, and holds nothing of the stripe; the hash
-of its operational leaf, whose key is random and made anew every 24 h, shuffles the ring. So nobody chooses its judge,
-and every holder can compute who was drawn. Of a ring each holder is judged once. What colluding drawers can do:
-docs/decisions/0020-audit-rounds.md.
+Whoever holds an index judges those who are said to hold the next one. Indices, not nodes: made-up lines in a holder
+table add wards to an index, and never come between it and its judge. A day's drawer, the live node nearest to a point
+that address and day name, shuffles the ring with nothing but its node id: it has no choice, and all who see the same
+members compute one ring, all day long. What colluders can do: docs/decisions/0020-audit-rounds.md.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from protocol.ids import distance
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Container, Iterable, Mapping
 
     from protocol.ids import NodeId
 
@@ -30,32 +32,33 @@ def point_of(address: bytes, day: int) -> bytes:
     return hashlib.sha256(_POINT + address + day.to_bytes(8, "big")).digest()
 
 
-def drawer_of(nearest: Iterable[NodeId], holders: Collection[NodeId]) -> NodeId | None:
-    """The first of the live nodes nearest to the point that is not judged itself; None when all of them are."""
-    return next((node for node in nearest if node not in holders), None)
-
-
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """The holders of one stripe in the order of one day."""
+    """The indices of one stripe that somebody holds, in the order of one day."""
 
-    nodes: tuple[NodeId, ...]
+    indices: tuple[int, ...]
 
-    def ward_of(self, judge: NodeId) -> NodeId | None:
-        """Whom a holder audits; None when it is alone, or not among them."""
+    def ward_of(self, judge: int) -> int | None:
+        """Which index the holder of one audits; None when it is alone, or nobody's."""
         return self._beside(judge, 1)
 
-    def judge_of(self, ward: NodeId) -> NodeId | None:
-        """Who audits a holder; None when it is alone, or not among them."""
+    def judge_of(self, ward: int) -> int | None:
+        """Which index's holder audits one; None when it is alone, or nobody's."""
         return self._beside(ward, -1)
 
-    def _beside(self, node: NodeId, step: int) -> NodeId | None:
-        if len(self.nodes) < 2 or node not in self.nodes:
+    def _beside(self, index: int, step: int) -> int | None:
+        if len(self.indices) < 2 or index not in self.indices:
             return None
-        return self.nodes[(self.nodes.index(node) + step) % len(self.nodes)]
+        return self.indices[(self.indices.index(index) + step) % len(self.indices)]
 
 
-def ring_of(address: bytes, day: int, leaf: bytes, holders: Iterable[NodeId]) -> Ring:
-    """The ring of a day. `leaf`: DER of the drawer's operational leaf, empty where nobody could draw."""
-    seed = hashlib.sha256(_RING + address + day.to_bytes(8, "big") + leaf).digest()
-    return Ring(tuple(sorted(set(holders), key=lambda node: hashlib.sha256(seed + node).digest())))
+def ring_of(address: bytes, day: int, drawer: bytes, indices: Iterable[int]) -> Ring:
+    """The ring of a day. `drawer`: the node id of the live node nearest to its point."""
+    seed = hashlib.sha256(_RING + address + day.to_bytes(8, "big") + drawer).digest()
+    return Ring(tuple(sorted(set(indices), key=lambda index: hashlib.sha256(seed + bytes([index])).digest())))
+
+
+def asked_first(holders: Mapping[NodeId, int], index: int, address: bytes, failed: Container[NodeId]) -> list[NodeId]:
+    """The holders of an index in the order in which they are asked, nearest first; those that failed are left out."""
+    named = [node for node, held in holders.items() if held == index and node not in failed]
+    return sorted(named, key=lambda node: distance(node, address))

@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from lockbox_node.core.audit import Verdict, proof_bytes
-from lockbox_node.core.audit_draw import day_of, drawer_of, point_of, ring_of
+from lockbox_node.core.audit_draw import asked_first, day_of, point_of, ring_of
 from lockbox_node.core.audit_findings import Findings, Key, Slot, Turn
 from lockbox_node.core.audit_pace import END, KEY_BYTES, AuditParams, Walk
 from lockbox_node.core.audit_standing import Standings
@@ -46,6 +46,7 @@ PAUSED_S = 5.0
 PING_S = 5.0  # for who showed nothing to answer a ping
 ROUND_TRIP_MAX_S = 5.0  # longer ones give no more time
 PATIENCE_S = 1.0  # of round trip, allowed more each time that a ward was silent
+WARDS_MAX = 4  # of one index, asked in turn until one holds it
 SLOW_MAX = 4096  # wards whose slowness is remembered
 
 log = structlog.get_logger()
@@ -258,20 +259,21 @@ class AuditRounds:
     # One audit
 
     async def _audit(self, summary: StripeSummary, asked_for: Pass | None) -> None:
-        """Have the ward of one of our stripes show its part."""
+        """Have a holder of the index that we audit show its part; the next one, if it cannot."""
         if summary.trashed:
             return
         part = await self._part((summary.address, summary.descriptor_hash))
         if part is None:
             return
-        holders = self._holders(part)
-        ward = self._ward(part, holders)
-        if ward is None or self._siblings.suspected(ward):
+        wards = [ward for ward in self._wards(part) if not self._siblings.suspected(ward)]
+        if not wards:
             self.skipped += 1
-            return
-        verdict = await self._judge(part, ward, holders[ward])
-        if asked_for is not None:
-            asked_for.counts[verdict] += 1
+        for ward in wards[:WARDS_MAX]:
+            verdict = await self._judge(part, ward, self._holders(part)[ward])
+            if asked_for is not None:
+                asked_for.counts[verdict] += 1
+            if verdict is Verdict.HELD:
+                return
 
     async def _audit_again(self, key: Key) -> None:
         """Ask a ward that failed once more; no more when it need not hold the part any longer."""
@@ -302,12 +304,14 @@ class AuditRounds:
         index_of[self._siblings.own] = part.index
         return {node: index for node, index in index_of.items() if index < n and node in alive}
 
-    def _ward(self, part: StripePart, holders: Mapping[NodeId, int]) -> NodeId | None:
+    def _wards(self, part: StripePart) -> list[NodeId]:
+        """Who is said to hold the index that we audit today; who failed is asked again by itself."""
+        holders, address = self._holders(part), part.address
         day = day_of(self._now_unix_s(), self._params.period_s)
-        nearest = self._siblings.nearest_nodes(point_of(part.address, day), len(holders) + 1)
-        drawer = drawer_of(nearest, holders)
-        leaf = b"" if drawer is None else self._siblings.alive()[drawer].chain[0]
-        return ring_of(part.address, day, leaf, holders).ward_of(self._siblings.own)
+        (drawer,) = self._siblings.nearest_nodes(point_of(address, day), 1)
+        index = ring_of(address, day, drawer, holders.values()).ward_of(part.index)
+        failed = self.findings.at(address, part.descriptor_hash)
+        return [] if index is None else asked_first(holders, index, address, failed)
 
     async def _judge(self, part: StripePart, ward: NodeId, index: int) -> Verdict:
         descriptor = open_descriptor(part.descriptor)

@@ -63,3 +63,21 @@ async def test_no_line_about_a_ward_keeps_it_from_being_judged(autojump_clock: t
         await trio.sleep(2 * ROUND_S)
         assert said(cluster)[Verdict.SILENT] >= 3
         assert await whole_without(cluster, part, ward)
+
+
+async def test_made_up_holders_do_not_come_between_a_ward_and_its_judge(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running(Cluster(), audit=AUDIT) as cluster:
+        part = await cluster.lock("a")
+        holders = {entry.node for entry in part.entries}
+        liar, ward = NodeId(part.entries[0].node), NodeId(part.entries[4].node)
+        strangers = [node for node in cluster.ids if node not in holders]
+        lines = [HolderEntry(number % 10, node, 1) for number, node in enumerate(strangers)]
+        cluster.mute.add(ward)
+        for entry in part.entries:
+            await told(View(liar, cluster), NodeId(entry.node), part, lines)
+        await trio.sleep(ROUND_S + 20)
+        assert said(cluster)[Verdict.SILENT] >= 3
+        assert {asker for _, asker in challenges(cluster)} >= holders - {ward}
+        assert any(ward in rounds.findings.at(part.address, part.descriptor_hash) for rounds in cluster.rounds.values())

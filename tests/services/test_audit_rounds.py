@@ -47,8 +47,8 @@ async def test_another_day_draws_other_judges(autojump_clock: trio.testing.MockC
         wards = []
         for day in range(2):
             cluster.clock.now += day * PERIOD_S
-            holders = {NodeId(entry.node): entry.index for entry in part.entries}
-            wards.append([cluster.rounds[node]._ward(part, holders) for node in holders])
+            holders = [NodeId(entry.node) for entry in part.entries]
+            wards.append([cluster.rounds[node]._wards(await cluster.part_at(node, part)) for node in holders])
         assert wards[0] != wards[1]
 
 
@@ -96,7 +96,7 @@ async def test_who_lies_again_and_again_is_given_nothing_new_by_those_who_saw_it
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with running(Cluster(), audit=AUDIT) as cluster:
-        parts = [await cluster.lock(seed) for seed in range(12)]
+        parts = [await cluster.lock(seed) for seed in range(24)]
         ward = NodeId(Counter(entry.node for part in parts for entry in part.entries).most_common(1)[0][0])
         cluster.lying.add(ward)
         await trio.sleep(3 * ROUND_S)
