@@ -44,6 +44,7 @@ class Finding:
     since: float
     ask_at: float
     times: int = 0
+    postponed: int = 0  # times that it was not asked, since the members did not hear it
     found: bool = False
     settled: bool = False  # another holder has the index
 
@@ -93,6 +94,23 @@ class Findings:
         finding.found = True
         self._found[key[:2]] = self.at(*key[:2]) | {key[2]}
         return Turn.FOUND
+
+    def postpone(self, key: Key, now: float, jitter: float) -> bool:
+        """The members do not hear this ward: whether it is asked later instead; too often, and it is asked now.
+
+        `jitter`, 0 to 1: nobody who knows when a ward was due knows when it is asked.
+        """
+        finding = self._findings.get(key)
+        if finding is None:
+            if not self._has_room(key[2]):
+                return True
+            finding = self._findings[key] = Finding(Verdict.SILENT, now, now)
+            self._count(key[2], 1)
+        if finding.postponed >= self._params.silent_max:
+            return False
+        finding.postponed += 1
+        finding.ask_at = now + self._params.retry_s * (0.5 + jitter)
+        return True
 
     def forget(self, key: Key) -> Turn:
         """The holder showed the part, or it is none now."""

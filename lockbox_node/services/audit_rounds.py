@@ -27,9 +27,10 @@ from lockbox_node.core.tiers import tier_numbered
 from lockbox_node.errors import LockboxError
 from lockbox_node.ports import ShardStore, SlotView, StripePart, StripeSummary, settled
 from lockbox_node.services.challenging import Challenger, Connections, Part, Shown
+from lockbox_node.services.patience import Patience
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import ID_BYTES, Address, NodeId
-from protocol.messages import HolderTable, Ping
+from protocol.messages import HolderTable
 from protocol.records import open_descriptor
 
 if TYPE_CHECKING:
@@ -43,11 +44,7 @@ PAGE = 64  # parts looked up at once
 REST_MIN_S, REST_MAX_S = 1.0, 60.0  # between two looks at what is due
 LOOKS_MIN = 8  # in a period: what was put meanwhile may be due sooner
 PAUSED_S = 5.0
-PING_S = 5.0  # for who showed nothing to answer a ping
-ROUND_TRIP_MAX_S = 5.0  # longer ones give no more time
-PATIENCE_S = 1.0  # of round trip, allowed more each time that a ward was silent
 WARDS_MAX = 4  # of one index, asked in turn until one holds it
-SLOW_MAX = 4096  # wards whose slowness is remembered
 
 log = structlog.get_logger()
 
@@ -119,11 +116,11 @@ class AuditRounds:
         params: AuditParams,
     ) -> None:
         """`unconfirmed`: whether we may hold what is stale; `start`, 0 to 1: where on the round to begin."""
-        self._store, self._pool, self._siblings, self._tell = store, pool, siblings, tell
+        self._store, self._siblings, self._tell = store, siblings, tell
         self._entropy, self._now_unix_s, self._params = entropy, now_unix_s, params
         self._healing, self._unconfirmed, self._start = healing, unconfirmed, start
-        self._slow: dict[NodeId, float] = {}  # wards that were silent -> the round trip that they are allowed next
-        self._challenger = Challenger(pool, siblings.contact, lambda node: self._slow.get(node, 0.0), entropy)
+        self._patience = Patience(pool, siblings.contact, entropy)
+        self._challenger = Challenger(pool, siblings.contact, self._patience.round_trip_s, entropy)
         self._lanes = trio.CapacityLimiter(params.in_flight_max)
         self._next_at = 0.0
         self._told = trio.Event()
@@ -265,10 +262,11 @@ class AuditRounds:
         part = await self._part((summary.address, summary.descriptor_hash))
         if part is None:
             return
-        wards = [ward for ward in self._wards(part) if not self._siblings.suspected(ward)]
-        if not wards:
-            self.skipped += 1
+        wards = self._wards(part)
+        self.skipped += not wards
         for ward in wards[:WARDS_MAX]:
+            if self._postponed((part.address, part.descriptor_hash, ward)):
+                continue
             verdict = await self._judge(part, ward, self._holders(part)[ward])
             if asked_for is not None:
                 asked_for.counts[verdict] += 1
@@ -288,8 +286,19 @@ class AuditRounds:
             self.findings.unsettle(key)
         elif self.findings.settle(key, trio.current_time()):
             return
-        if not self._siblings.suspected(ward):
+        if not self._postponed(key):
             await self._judge(part, ward, holders[ward])
+
+    def _postponed(self, key: Key) -> bool:
+        """Whether a ward that the members do not hear is asked later: one word of suspicion exempts nobody."""
+        if not self._siblings.suspected(key[2]):
+            return False
+        self._entropy.fill(drawn := bytearray(1))
+        if not self.findings.postpone(key, trio.current_time(), drawn[0] / 256):
+            return False
+        self.skipped += 1
+        self._told.set()
+        return True
 
     async def _part(self, slot: Slot) -> StripePart | None:
         """What we hold of a slot identity, without its shards; None when nothing that is still leased."""
@@ -351,34 +360,13 @@ class AuditRounds:
         self.counts[shown.verdict] += 1
         match shown.verdict:
             case Verdict.SILENT:
-                return shown, await self._answers(ward) and shown.refused is None
+                return shown, await self._patience.answers(ward) and shown.refused is None
             case Verdict.CORRUPT:
                 return shown, shown.refused is None
             case Verdict.HELD:
                 self.proof_bytes += proof_bytes(descriptor)
-                self._slow.pop(ward, None)
+                self._patience.forget(ward)
         return shown, False
-
-    async def _answers(self, node: NodeId) -> bool:
-        """Whether a node that showed nothing answers a ping; how long that takes gives it time the next time."""
-        contact = self._siblings.contact(node)
-        if contact is None:
-            return False
-        self._entropy.fill(drawn := bytearray(8))
-        with trio.move_on_after(PING_S):
-            try:
-                connection = await self._pool.connection(contact)
-                began = trio.current_time()
-                await connection.request(Ping(int.from_bytes(drawn, "big") >> 1))
-            except (LockboxError, RemoteProtocolError):
-                return False
-            round_trip_s = trio.current_time() - began
-            while len(self._slow) >= SLOW_MAX:
-                del self._slow[next(iter(self._slow))]
-            allowed_s = max(round_trip_s, self._slow.get(node, 0.0)) + PATIENCE_S
-            self._slow[node] = min(ROUND_TRIP_MAX_S, allowed_s)
-            return True
-        return False
 
     async def _paced(self, asked_bytes: int) -> None:
         """Wait until the budgets allow a question for so many bytes."""

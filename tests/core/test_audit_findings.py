@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from lockbox_node.core.audit import Verdict
 from lockbox_node.core.audit_findings import Findings, Turn
 from lockbox_node.core.audit_pace import AuditParams
@@ -145,3 +147,24 @@ def test_those_that_failed_are_asked_with_half_of_the_budget() -> None:
         findings.take((bytes_of(number), SLOT[1], NodeId(node_of(number))), Verdict.MISSING, 0.0)
     assert len(findings.due(100.0, 10)) == 3
     assert findings.next_at() == 100.0 + 3 / 0.005
+
+
+def test_who_is_not_heard_is_asked_later_and_after_several_times_all_the_same() -> None:
+    findings = Findings(PARAMS)
+    assert findings.postpone(KEY, 0.0, 0.0)
+    assert findings.next_at() == 5.0
+    assert findings.postpone(KEY, 5.0, 0.9)
+    assert findings.next_at() == pytest.approx(19.0)
+    assert findings.postpone(KEY, 19.0, 0.5)
+    assert not findings.postpone(KEY, 30.0, 0.5)
+    assert findings.take(KEY, Verdict.SILENT, 30.0) is Turn.NONE
+    assert not findings.postpone(KEY, 40.0, 0.5)
+    assert findings.take(KEY, Verdict.HELD, 40.0) is Turn.NONE
+    assert findings.waiting == 0
+    assert findings.postpone(KEY, 50.0, 0.5)
+
+
+def test_postponed_wards_take_no_more_room_than_others() -> None:
+    findings = Findings(PARAMS)
+    assert all(findings.postpone((bytes_of(number), SLOT[1], WARD), 0.0, 0.5) for number in range(5))
+    assert findings.waiting == 2

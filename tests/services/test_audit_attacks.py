@@ -81,3 +81,26 @@ async def test_made_up_holders_do_not_come_between_a_ward_and_its_judge(
         assert said(cluster)[Verdict.SILENT] >= 3
         assert {asker for _, asker in challenges(cluster)} >= holders - {ward}
         assert any(ward in rounds.findings.at(part.address, part.descriptor_hash) for rounds in cluster.rounds.values())
+
+
+async def test_suspicion_at_the_right_moment_hides_no_loss(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster(), audit=AUDIT) as cluster:
+        part = await cluster.lock("a")
+        ward = NodeId(part.entries[4].node)
+        cluster.mute.add(ward)
+        cluster.suspected.add(ward)  # it refutes, and an accomplice says it anew, whenever it is due
+        await trio.sleep(ROUND_S + 30)
+        assert sum(rounds.skipped for rounds in cluster.rounds.values()) >= AUDIT.silent_max
+        assert await whole_without(cluster, part, ward)
+
+
+async def test_a_moments_suspicion_costs_an_honest_node_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster(), audit=AUDIT) as cluster:
+        part = await cluster.lock("a")
+        ward = NodeId(part.entries[4].node)
+        cluster.suspected.add(ward)
+        await trio.sleep(ROUND_S)
+        cluster.suspected.clear()
+        await trio.sleep(20)
+        assert set(said(cluster)) == {Verdict.HELD}
+        assert sum(rounds.findings.waiting for rounds in cluster.rounds.values()) == 0
