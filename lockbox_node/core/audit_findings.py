@@ -14,12 +14,16 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from lockbox_node.core.audit import Verdict
+from lockbox_node.core.reconcile import ReconcileParams
 
 if TYPE_CHECKING:
     from lockbox_node.core.audit_pace import AuditParams
     from protocol.ids import NodeId
 
 NODE_SHARE = 4  # one node takes at most this part of the room
+BUSY_S = 1.5 * ReconcileParams().restored_wait_s  # so long a restored node may rightly say that it is busy
+LATELY_MAX = 64  # wards that are remembered to judge our own way by
+DOUBT_SHARE, DOUBT_LEAST = 1 / 3, 3  # of them silent, and at least so many: the fault is rather ours
 RETRY_SHARE = 0.5  # of the audits, at most: for those that failed
 
 Slot = tuple[bytes, bytes]
@@ -44,6 +48,7 @@ class Finding:
     since: float
     ask_at: float
     times: int = 0
+    counts_from: float = -float("inf")  # silence before that says nothing new
     postponed: int = 0  # times that it was not asked, since the members did not hear it
     found: bool = False
     settled: bool = False  # another holder has the index
@@ -58,6 +63,7 @@ class Findings:
         self._found: dict[Slot, frozenset[NodeId]] = {}
         self._of_node: dict[NodeId, int] = {}  # those that are not settled
         self._settled: dict[Key, None] = {}  # the oldest first
+        self._lately: dict[NodeId, tuple[float, bool]] = {}  # ward -> when it was asked last, whether it was silent
 
     def __len__(self) -> int:
         """Those that count."""
@@ -69,15 +75,26 @@ class Findings:
         return len(self._findings)
 
     def at(self, address: bytes, descriptor_hash: bytes) -> frozenset[NodeId]:
-        """The holders of a slot identity that failed."""
-        return self._found.get((address, descriptor_hash), frozenset())
+        """The holders of a slot identity that failed; where many are silent to us, none of them counts."""
+        found = self._found.get((address, descriptor_hash), frozenset())
+        if not found or not self.doubtful:
+            return found
+        said = [node for node in found if self._findings[address, descriptor_hash, node].verdict is not Verdict.SILENT]
+        return frozenset(said)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether so many of the wards asked in the last period were silent that our own way to them may be cut."""
+        silent = sum(silent for _, silent in self._lately.values())
+        return silent >= DOUBT_LEAST and silent > DOUBT_SHARE * len(self._lately)
 
     def obey(self, params: AuditParams) -> None:
         """Go by these from now on."""
         self._params = params
 
-    def take(self, key: Key, verdict: Verdict, now: float) -> Turn:
-        """Take in what an audit saw."""
+    def take(self, key: Key, verdict: Verdict, now: float, *, busy: bool = False) -> Turn:
+        """Take in what an audit saw; `busy`: the ward said so."""
+        self._heard(key[2], now, silent=verdict is Verdict.SILENT and not busy)
         finding = self._findings.get(key)
         if verdict is Verdict.HELD:
             return Turn.NONE if finding is None else self.forget(key)
@@ -86,13 +103,17 @@ class Findings:
                 return Turn.OVERFLOW
             finding = self._findings[key] = Finding(verdict, now, now)
             self._count(key[2], 1)
+        if verdict is Verdict.SILENT and now < finding.counts_from:
+            return Turn.NONE
         finding.times += 1
         finding.verdict = verdict
-        finding.ask_at = now + self._rest_s(finding)
-        if finding.found or (verdict is Verdict.SILENT and finding.times < self._params.silent_max):
+        finding.ask_at = finding.counts_from = now + self._rest_s(finding)
+        if finding.found or (busy and now < finding.since + BUSY_S):
+            return Turn.NONE
+        if verdict is Verdict.SILENT and finding.times < self._params.silent_max:
             return Turn.NONE
         finding.found = True
-        self._found[key[:2]] = self.at(*key[:2]) | {key[2]}
+        self._found[key[:2]] = self._found.get(key[:2], frozenset()) | {key[2]}
         return Turn.FOUND
 
     def postpone(self, key: Key, now: float, jitter: float) -> bool:
@@ -123,7 +144,7 @@ class Findings:
             self._count(key[2], -1)
         if not finding.found:
             return Turn.NONE
-        left = self.at(*key[:2]) - {key[2]}
+        left = self._found[key[:2]] - {key[2]}
         if left:
             self._found[key[:2]] = left
         else:
@@ -167,6 +188,14 @@ class Findings:
     def next_at(self) -> float:
         """When the next one is due; infinite when none is."""
         return min((finding.ask_at for finding in self._findings.values()), default=float("inf"))
+
+    def _heard(self, node: NodeId, now: float, *, silent: bool) -> None:
+        self._lately.pop(node, None)
+        self._lately[node] = now, silent
+        oldest = next(iter(self._lately))
+        while len(self._lately) > LATELY_MAX or self._lately[oldest][0] < now - self._params.period_s:
+            del self._lately[oldest]
+            oldest = next(iter(self._lately))
 
     @property
     def _open(self) -> int:

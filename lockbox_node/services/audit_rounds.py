@@ -268,7 +268,7 @@ class AuditRounds:
             if self._postponed((part.address, part.descriptor_hash, ward)):
                 continue
             verdict = await self._judge(part, ward, self._holders(part)[ward])
-            if asked_for is not None:
+            if asked_for is not None and verdict is not None:
                 asked_for.counts[verdict] += 1
             if verdict is Verdict.HELD:
                 return
@@ -322,14 +322,18 @@ class AuditRounds:
         failed = self.findings.at(address, part.descriptor_hash)
         return [] if index is None else asked_first(holders, index, address, failed)
 
-    async def _judge(self, part: StripePart, ward: NodeId, index: int) -> Verdict:
+    async def _judge(self, part: StripePart, ward: NodeId, index: int) -> Verdict | None:
         descriptor = open_descriptor(part.descriptor)
         await self._paced(proof_bytes(descriptor))
         shown, denied = await self._ask(ward, part, descriptor, index)
+        if not shown.asked:
+            self.skipped += 1
+            return None
         if shown.verdict is not Verdict.HELD and self._doubted():
             return shown.verdict  # what fails may be our own view
         key = (part.address, part.descriptor_hash, ward)
-        turn = self.findings.take(key, shown.verdict, trio.current_time())
+        busy = shown.refused is ErrorCode.BUSY
+        turn = self.findings.take(key, shown.verdict, trio.current_time(), busy=busy)
         if turn is Turn.FOUND:
             self._found(part, ward, shown, denied)
         elif turn is Turn.ENDED:
@@ -357,6 +361,8 @@ class AuditRounds:
         """What the ward shows, and whether it denies a loss by that."""
         asked = Part(part.address, part.descriptor_hash, descriptor, index)
         shown = await self._challenger.challenge(ward, asked)
+        if not shown.asked:
+            return shown, False
         self.counts[shown.verdict] += 1
         match shown.verdict:
             case Verdict.SILENT:

@@ -14,7 +14,8 @@ import trio
 
 from lockbox_node.core.audit import NONCE_BYTES, Verdict, deadline_s, judged
 from lockbox_node.errors import LockboxError, RequestRefused
-from protocol.errors import RemoteProtocolError
+from lockbox_node.rpc.dial_backs import STOPPED
+from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.messages import Proof, Prove
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from lockbox_node.ports import Entropy
     from lockbox_node.rpc.connection import Connection
     from lockbox_node.rpc.pool import Contact
-    from protocol.errors import ErrorCode
     from protocol.ids import NodeId
     from protocol.messages import Signed
     from protocol.records import Descriptor
@@ -54,11 +54,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a holder showed, and within which time of the question; 0 when it was silent. `refused`: it said why not."""
+    """What a holder showed, and within which time of the question; 0 when it was silent. `refused`: it said why not.
+
+    `asked` is False where the question never left us: then its silence says nothing of the holder.
+    """
 
     verdict: Verdict
     round_trip_s: float
     refused: ErrorCode | None = None
+    asked: bool = True
 
 
 class Challenger:
@@ -80,7 +84,8 @@ class Challenger:
         """What `node` shows of `part` now. Never raises for the holder's sake."""
         contact = self._contact(node)
         if contact is None:
-            return Shown(Verdict.SILENT, 0.0)
+            return Shown(Verdict.SILENT, 0.0, asked=False)
+        asked = True
         try:
             with trio.fail_after(CONNECT_S):
                 connection = await self._pool.connection(contact)
@@ -88,9 +93,9 @@ class Challenger:
         except trio.TooSlowError:
             reason = "in no time"
         except (LockboxError, RemoteProtocolError) as error:
-            reason = str(error.code)
+            reason, asked = str(error.code), not _is_ours(error)
         log.info("audit.silent", node=node.hex()[:8], reason=reason)
-        return Shown(Verdict.SILENT, 0.0)
+        return Shown(Verdict.SILENT, 0.0, asked=asked)
 
     async def _asked(self, connection: Connection, node: NodeId, part: Part) -> Shown:
         nonce = bytearray(NONCE_BYTES)
@@ -108,4 +113,11 @@ class Challenger:
         took_s = trio.current_time() - began
         verdict = judged(part.descriptor, part.index, request.nonce, outcome)
         refused = outcome.code if isinstance(outcome, RequestRefused) else None
-        return Shown(verdict, 0.0 if verdict is Verdict.SILENT else took_s, refused)
+        asked = isinstance(outcome, Proof) or not _is_ours(outcome)
+        return Shown(verdict, 0.0 if verdict is Verdict.SILENT else took_s, refused, asked)
+
+
+def _is_ours(error: LockboxError | RemoteProtocolError) -> bool:
+    """Whether we ourselves had no room for a question, or are about to stop."""
+    ours = isinstance(error, LockboxError) and not isinstance(error, RequestRefused)
+    return ours and (error.code is ErrorCode.BUSY or str(error) == STOPPED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lockbox_node.core.audit import Verdict
-from lockbox_node.core.audit_findings import Findings, Turn
+from lockbox_node.core.audit_findings import BUSY_S, Findings, Turn
 from lockbox_node.core.audit_pace import AuditParams
 from protocol.ids import NodeId
 from tests.fakes.stripes import bytes_of, node_of
@@ -168,3 +168,31 @@ def test_postponed_wards_take_no_more_room_than_others() -> None:
     findings = Findings(PARAMS)
     assert all(findings.postpone((bytes_of(number), SLOT[1], WARD), 0.0, 0.5) for number in range(5))
     assert findings.waiting == 2
+
+
+def test_silence_counts_once_until_it_is_time_to_ask_again() -> None:
+    findings = Findings(PARAMS)
+    assert [findings.take(KEY, Verdict.SILENT, now) for now in (0.0, 1.0, 2.0, 9.9, 10.0, 29.0)] == [Turn.NONE] * 6
+    assert findings.due(10_000.0, 10) == [KEY]
+    assert findings.take(KEY, Verdict.SILENT, 10_000.0) is Turn.FOUND
+
+
+def test_who_says_that_it_is_busy_is_given_the_time_of_a_restore() -> None:
+    findings = Findings(PARAMS)
+    assert [findings.take(KEY, Verdict.SILENT, 60.0 * turn, busy=True) for turn in range(3)] == [Turn.NONE] * 3
+    assert findings.take(KEY, Verdict.SILENT, BUSY_S + 1, busy=True) is Turn.FOUND
+
+
+def test_while_many_wards_are_silent_their_silence_does_not_count() -> None:
+    findings = Findings(AuditParams(silent_max=1, period_s=1000.0))
+    wards = [NodeId(node_of(number)) for number in range(10)]
+    for number, ward in enumerate(wards):
+        verdict = Verdict.SILENT if number < 4 else Verdict.MISSING if number == 4 else Verdict.HELD
+        findings.take((bytes_of(number), SLOT[1], ward), verdict, 0.0)
+    assert findings.doubtful
+    assert findings.at(bytes_of(0), SLOT[1]) == frozenset()
+    assert findings.at(bytes_of(4), SLOT[1]) == {wards[4]}
+    findings.take((bytes_of(0), SLOT[1], wards[0]), Verdict.HELD, 1.0)
+    assert findings.at(bytes_of(1), SLOT[1]) == {wards[1]}
+    findings.take((bytes_of(9), SLOT[1], wards[9]), Verdict.HELD, 2000.0)
+    assert not findings.doubtful

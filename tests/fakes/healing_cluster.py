@@ -25,6 +25,7 @@ from lockbox_node.errors import LockboxError, PeerUnreachable, RequestRefused
 from lockbox_node.ports import Answer, PutOutcome, SlotView, StripePart, settled
 from lockbox_node.rpc.hello import Peer
 from lockbox_node.rpc.pool import Contact
+from lockbox_node.rpc.refusals import busy
 from lockbox_node.services.audit_rounds import AuditRounds
 from lockbox_node.services.comparing import Comparing
 from lockbox_node.services.healing import Healing
@@ -121,6 +122,8 @@ class Cluster:
     excuses: dict[bytes, ErrorCode] = field(default_factory=dict)  # refuse challenges so
     suspected: set[bytes] = field(default_factory=set)  # membership does not hear them
     slow_s: dict[bytes, float] = field(default_factory=dict)  # how long their way takes
+    cut: set[frozenset[bytes]] = field(default_factory=set)  # pairs with no way between them
+    crowded: set[bytes] = field(default_factory=set)  # have no room for one more connection
     full: set[bytes] = field(default_factory=set)  # say that they have no room
     requests: list[tuple[float, bytes, Message]] = field(default_factory=list)
     regions: RegionTable = BUILT_IN
@@ -277,6 +280,10 @@ class View:
 
     async def connection(self, contact: Contact) -> Connection:
         await trio.lowlevel.checkpoint()
+        if self.own in self.cluster.crowded:
+            raise busy("all connections are in use")
+        if frozenset({self.own, contact.node}) in self.cluster.cut:
+            raise PeerUnreachable("no way")
         return cast("Connection", Talk(self, contact))
 
     async def request(self, contact: Contact, message: Message) -> Message:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio.testing
 
 from lockbox_node.core.audit import Verdict
+from protocol.errors import ErrorCode
 from protocol.ids import NodeId
 from protocol.messages import SEQUENCE_MAX, HolderEntry, HolderTable, TellHolders
 from tests.fakes.audits import AUDIT, ROUND_S, challenges, found, said, whole_without
@@ -104,3 +105,39 @@ async def test_a_moments_suspicion_costs_an_honest_node_nothing(autojump_clock: 
         await trio.sleep(20)
         assert set(said(cluster)) == {Verdict.HELD}
         assert sum(rounds.findings.waiting for rounds in cluster.rounds.values()) == 0
+
+
+async def test_who_is_cut_off_from_many_replaces_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    cluster = Cluster(replace(Cluster().params, hold_off_s=100))
+    async with running(cluster, audit=AUDIT):
+        for seed in range(30):
+            await cluster.lock(seed)
+        judge, *others = cluster.ids
+        cluster.cut |= {frozenset({judge, other}) for other in others[::2]}
+        await trio.sleep(4 * ROUND_S)
+        assert cluster.rounds[judge].counts[Verdict.SILENT] >= 9
+        assert cluster.rounds[judge].findings.doubtful
+        assert judge not in {asker for _, asker in cluster.puts()}
+
+
+async def test_who_has_no_room_to_ask_blames_nobody(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster(), audit=AUDIT) as cluster:
+        part = await cluster.lock("a")
+        judge = NodeId(part.entries[4].node)
+        cluster.crowded.add(judge)
+        await trio.sleep(2 * ROUND_S)
+        rounds = cluster.rounds[judge]
+        assert (rounds.counts.total(), rounds.findings.waiting) == (0, 0)
+        assert rounds.skipped >= 2
+
+
+async def test_a_restored_node_that_is_busy_for_a_while_keeps_its_place(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster(), audit=AUDIT) as cluster:
+        part = await cluster.lock("a")
+        ward = NodeId(part.entries[4].node)
+        cluster.excuses[ward] = ErrorCode.BUSY
+        await trio.sleep(110)
+        cluster.excuses.clear()
+        await trio.sleep(ROUND_S)
+        assert said(cluster)[Verdict.SILENT] >= 1
+        assert (found(cluster), cluster.puts()) == (0, [])

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from lockbox_node.core.audit import Verdict
+from lockbox_node.core.audit_findings import BUSY_S
 from lockbox_node.core.repair import line_of
 from lockbox_node.errors import LockboxError
 from lockbox_node.ports import settled
@@ -144,7 +145,7 @@ async def test_an_excuse_costs_the_part_after_three_times_and_no_standing(
         part = await cluster.lock("a")
         ward = NodeId(part.entries[4].node)
         cluster.excuses[ward] = code
-        await trio.sleep(ROUND_S + 30)
+        await trio.sleep(ROUND_S + 30 + (BUSY_S if code is ErrorCode.BUSY else 0))
         assert await whole_without(cluster, part, ward)
         assert faults_of(cluster, ward) == 0.0
 
