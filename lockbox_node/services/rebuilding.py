@@ -150,9 +150,10 @@ class Rebuilder:
         """Every missing index: as it is from whoever still serves it out of place, else rebuilt from k others."""
         ours = {job.part.index: list(job.part.shards)}
         moved: Parts = {index: ours[index] for index in job.seen.displaced if index in ours}
+        useless = self._sources.unproven(job.part.address, job.part.descriptor_hash) | {self._members.own}
         for index in job.seen.missing:
             for node in job.seen.going.get(index, ()):
-                if index not in moved and node != self._members.own:
+                if index not in moved and node not in useless:
                     await self._sources.fetch_one(job.wanted, node, moved)
         lost = [index for index in job.seen.missing if index not in moved]
         if lost:
@@ -265,14 +266,15 @@ class Rebuilder:
         raise failure
 
     async def _tell(self, job: _Job, added: Mapping[int, NodeId]) -> None:
-        """The new table, to ourselves durably and to every live sibling that can be reached."""
+        """The new table, to ourselves durably, and to every live sibling but those that proved nothing."""
         part = job.part
         entries = table_with(part.entries, self._members.alive(), added)
         table = HolderTable(part.address, part.version, part.descriptor_hash, entries)
         await settled(merging(self._store, [table], first=True))
         told = HolderTable(part.address, part.version, part.descriptor_hash, tellable(entries))
         others = dict.fromkeys([*(node for _, node in job.seen.sources()), *added.values()])
-        await self._sources.tell(others, told)
+        unproven = self._sources.unproven(part.address, part.descriptor_hash)
+        await self._sources.tell([node for node in others if node not in unproven], told)
 
 
 def _candidate(record: NodeRecord) -> Candidate:

@@ -142,7 +142,8 @@ class Sources:
     async def fetch(self, wanted: Wanted, have: Parts, sources: Sequence[tuple[int, NodeId]]) -> Parts:
         """`have`, filled up to k verified parts from `sources`, the best first. NotEnoughShards."""
         k = wanted.descriptor.k
-        sources = source_order(sources, self.members.failing(), self._speeds, self._region_of)
+        going = self.members.failing_at(wanted.address, wanted.descriptor_hash)
+        sources = source_order(sources, going, self._speeds, self._region_of)
         while len(have) < k:
             open_sources = [(index, node) for index, node in sources if index not in have]
             asked = open_sources[: k - len(have)]
@@ -161,23 +162,30 @@ class Sources:
     async def fetch_one(self, wanted: Wanted, node: NodeId, have: Parts) -> None:
         """What a holder serves into `have`, if it is what the owner signed."""
         self._speeds.begins(node)
-        began, failed = trio.current_time(), True
+        began, took_s = trio.current_time(), self.params.request_timeout_s  # what is no use counts as no answer
         try:
             reply = await self.ask(node, GetShards(wanted.address, wanted.descriptor_hash, None))
-            failed = False
+            answered_s = trio.current_time() - began
+            assert isinstance(reply, Shards), "the codec checked the type of the reply"
+            if await self._is_wanted(wanted, node, reply):
+                have[reply.index], took_s = reply.shards, answered_s
         except (LockboxError, RemoteProtocolError) as error:
             log.info("repair.fetch_failed", node=node.hex()[:8], reason=str(error.code))
-            return
         finally:
-            took_s = trio.current_time() - began
-            self._speeds.ended(node, self.params.request_timeout_s if failed else took_s)
-        assert isinstance(reply, Shards), "the codec checked the type of the reply"
+            self._speeds.ended(node, took_s)
+
+    async def _is_wanted(self, wanted: Wanted, node: NodeId, reply: Shards) -> bool:
         if descriptor_hash(reply.descriptor) != wanted.descriptor_hash or reply.index >= wanted.descriptor.n:
             log.warning("repair.wrong_reply", node=node.hex()[:8])
-        elif await self._compute(lambda: is_genuine(wanted.descriptor, reply.index, reply.shards), wanted.descriptor):
-            have[reply.index] = reply.shards
-        else:
-            log.warning("repair.bad_shards", node=node.hex()[:8])
+            return False
+        if await self._compute(lambda: is_genuine(wanted.descriptor, reply.index, reply.shards), wanted.descriptor):
+            return True
+        log.warning("repair.bad_shards", node=node.hex()[:8])
+        return False
+
+    def unproven(self, address: bytes, descriptor_hash: bytes) -> frozenset[NodeId]:
+        """Who failed to prove to us that it still has its part."""
+        return self.members.failing_at(address, descriptor_hash) - self.members.failing()
 
     async def rebuild(self, descriptor: Descriptor, have: Parts, missing: Sequence[int]) -> Parts:
         """The missing parts from k verified ones, verified again: ShardCorrupt when the owner's own ids disagree."""

@@ -39,6 +39,7 @@ from protocol.errors import ErrorCode
 from protocol.ids import Address, DescriptorHash, NodeId, distance
 from protocol.messages import (
     NO_INDEX,
+    GetShards,
     Holders,
     HolderTable,
     Message,
@@ -125,6 +126,7 @@ class Cluster:
     cut: set[frozenset[bytes]] = field(default_factory=set)  # pairs with no way between them
     crowded: set[bytes] = field(default_factory=set)  # have no room for one more connection
     full: set[bytes] = field(default_factory=set)  # say that they have no room
+    fetched_from: list[bytes] = field(default_factory=list)
     requests: list[tuple[float, bytes, Message]] = field(default_factory=list)
     regions: RegionTable = BUILT_IN
     under_way: int = 0
@@ -291,6 +293,8 @@ class View:
         if self.own in cluster.down:
             raise PeerUnreachable("we are down")
         cluster.requests.append((trio.current_time(), self.own, message))
+        if isinstance(message, GetShards):
+            cluster.fetched_from.append(contact.node)
         cluster.under_way += 1
         cluster.most_under_way = max(cluster.most_under_way, cluster.under_way)
         try:

@@ -141,3 +141,14 @@ async def test_a_restored_node_that_is_busy_for_a_while_keeps_its_place(autojump
         await trio.sleep(ROUND_S)
         assert said(cluster)[Verdict.SILENT] >= 1
         assert (found(cluster), cluster.puts()) == (0, [])
+
+
+async def test_a_repair_does_not_ask_who_proved_to_have_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Cluster(), audit=AUDIT) as cluster:
+        part = await cluster.lock("a")
+        ward = NodeId(part.entries[4].node)
+        cluster.lying.add(ward)
+        await trio.sleep(ROUND_S + 30)
+        assert await whole_without(cluster, part, ward)
+        assert len(cluster.fetched_from) >= 4
+        assert ward not in cluster.fetched_from

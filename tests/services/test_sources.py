@@ -98,3 +98,16 @@ async def test_a_silent_node_is_given_up_and_a_telling_goes_on(autojump_clock: t
     before = len(cluster.requests)
     await sources.tell([silent, other, sources.members.own], table)
     assert len(cluster.requests) == before + 1
+
+
+async def test_who_serves_wrong_bytes_is_asked_last_the_next_time(autojump_clock: trio.testing.MockClock) -> None:
+    cluster = Cluster()
+    part = await cluster.lock("a")
+    sources = sources_of(cluster)
+    liar, *others = [NodeId(entry.node) for entry in part.entries]
+    cluster.lying.add(liar)
+    cluster.slow_s.update(dict.fromkeys(others, 0.5))
+    named = [(entry.index, NodeId(entry.node)) for entry in part.entries]
+    for _ in range(2):
+        await sources.fetch(wanted_of(part), {}, named)
+    assert cluster.fetched_from.count(liar) == 1
