@@ -164,8 +164,11 @@ class Healing:
         self._wake()
 
     def look_at(self, summary: StripeSummary) -> None:
-        """Look at one stripe now: a holder failed to prove its part."""
-        self._judge(summary, trio.current_time())
+        """Look at one stripe now: a holder failed to prove its part. Who says so knows nothing of our own damage."""
+        known = self._short.get((bytes(summary.address), bytes(summary.descriptor_hash)))
+        if known is not None and known.summary.corrupt:
+            summary = replace(summary, corrupt=True)
+        self._judge(summary, trio.current_time(), counted=False)
         self._wake()
 
     def missing(self, table: HolderTable) -> None:
@@ -276,17 +279,18 @@ class Healing:
     def _sweep_interval(self, tiers: tuple[Tier, ...]) -> float:
         return min(self.params.sweep(tier) for tier in tiers)
 
-    def _judge(self, summary: StripeSummary, now: float) -> bool:
-        """Whether there is something to do about the stripe."""
+    def _judge(self, summary: StripeSummary, now: float, *, counted: bool = True) -> bool:
+        """Whether there is something to do about the stripe; `counted`: among what a sweep sees."""
         key = (bytes(summary.address), bytes(summary.descriptor_hash))
         known = self._short.get(key)
         if key in self._in_flight and known is not None:
-            self.figures.saw(known.seen.margin)
+            if counted:
+                self.figures.saw(known.seen.margin)
             return False
         tier = tier_numbered(summary.tier)
         seen = self._seen(summary, tier)
         waiting = seen.missing or (summary.index,)
-        if not summary.trashed:
+        if counted and not summary.trashed:
             self.figures.saw(seen.margin)
         if summary.trashed or not (seen.short or seen.surplus or summary.corrupt):
             self._forget(key)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio.testing
 
 from lockbox_node.core.audit import Verdict
+from lockbox_node.ports import settled
 from protocol.errors import ErrorCode
 from protocol.ids import NodeId
 from protocol.messages import SEQUENCE_MAX, HolderEntry, HolderTable, TellHolders
@@ -152,3 +154,20 @@ async def test_a_repair_does_not_ask_who_proved_to_have_nothing(autojump_clock: 
         assert await whole_without(cluster, part, ward)
         assert len(cluster.fetched_from) >= 4
         assert ward not in cluster.fetched_from
+
+
+async def test_a_wards_loss_does_not_hide_that_our_own_part_is_damaged(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running(Cluster(replace(Cluster().params, hold_off_s=10_000))) as cluster:
+        part = await cluster.lock("a")
+        healing = cluster.healings[NodeId(part.entries[0].node)]
+        whole, *_ = await settled(partial(cluster.stores[NodeId(part.entries[0].node)].summaries, b"", 1))
+        healing.pause()
+        healing._judge(replace(whole, corrupt=True), trio.current_time())
+        healing.figures.sweep_begins()
+        healing.look_at(whole)
+        (short,) = healing._short.values()
+        assert short.summary.corrupt
+        healing.figures.sweep_ends()
+        assert healing.figures.margins == {}
