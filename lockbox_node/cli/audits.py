@@ -1,7 +1,7 @@
 """`lockbox-node audit`: have the running daemon challenge, now, its ward among the siblings of every part it holds.
 
 The daemon audits; this only asks and waits, so that Ctrl-C ends nothing but the waiting. Exit codes: CONTRACT; 6 when a
-part was damaged, 8 when one was missing or a holder silent.
+part was damaged, 8 when one was missing, a holder silent, nobody asked, or the round cut short.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def audit(no_wait: bool, config_path: Path, as_json: bool) -> int:
     done = said["pass"]
     if done["corrupt"]:
         return ExitCode.CORRUPT
-    return ExitCode.DEGRADED if done["missing"] or done["silent"] else ExitCode.DONE
+    nobody = done["parts"] > 0 and not done["held"]
+    return ExitCode.DEGRADED if done["cut"] or nobody or done["missing"] or done["silent"] else ExitCode.DONE
 
 
 def audit_words(said: dict[str, Any]) -> str:
@@ -58,7 +59,9 @@ def audit_words(said: dict[str, Any]) -> str:
         words += f", {', '.join(failed)}; what does not prove itself when it is asked again is replaced"
     asked = sum(done[verdict] for verdict in ("held", "missing", "corrupt", "silent"))
     left = done["parts"] - asked
-    return f"{words}; {left:,} had nobody to ask" if left > 0 else words
+    if left > 0:
+        words += f"; {left:,} had nobody to ask"
+    return f"{words}; cut short, the store was busy" if done["cut"] else words
 
 
 def _finished(path: Path) -> dict[str, Any]:

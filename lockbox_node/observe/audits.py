@@ -65,7 +65,7 @@ def pass_said(rounds: AuditRounds) -> dict[str, object]:
     """The round that the operator asked for last: its number is 0 when there was none."""
     last = rounds.last
     verdicts = {verdict.value: last.counts[verdict] for verdict in Verdict}
-    return {"number": last.number, "running": last.running, "parts": last.parts, **verdicts}
+    return {"number": last.number, "running": last.running, "parts": last.parts, "cut": last.cut, **verdicts}
 
 
 async def audit_verb(rounds: AuditRounds, request: dict[str, Any]) -> object:

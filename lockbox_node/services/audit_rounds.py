@@ -93,7 +93,8 @@ class Pass:
 
     number: int = 0
     running: bool = False
-    parts: int = 0  # looked at
+    parts: int = 0  # that somebody is to be asked about: none that is trashed, or whose lease is over
+    cut: bool = False  # not all were looked at
     counts: Counter[Verdict] = field(default_factory=Counter)
 
 
@@ -232,9 +233,9 @@ class AuditRounds:
                     page = await settled(partial(self._store.summaries, after, PAGE))
                 except LockboxError as error:
                     log.warning("audit.pass_cut", reason=str(error.code))
+                    figures.cut = True
                     break
                 for summary in page:
-                    figures.parts += 1
                     await self._begin(lanes, partial(self._audit, summary, figures))
                 after = _key(page[-1]) if len(page) == PAGE else None
 
@@ -262,6 +263,8 @@ class AuditRounds:
         part = await self._part((summary.address, summary.descriptor_hash))
         if part is None:
             return
+        if asked_for is not None:
+            asked_for.parts += 1
         wards = self._wards(part)
         self.skipped += not wards
         for ward in wards[:WARDS_MAX]:

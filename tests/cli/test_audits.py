@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 COMMAND = [sys.executable, "-m", "lockbox_node.cli.node", "audit", "--config"]
 
 
-def said(parts: int = 1200, *, running: bool = False, **verdicts: int) -> dict[str, Any]:
+def said(parts: int = 1200, *, running: bool = False, cut: bool = False, **verdicts: int) -> dict[str, Any]:
     """The answer of a daemon."""
     counts = {"held": 0, "missing": 0, "corrupt": 0, "silent": 0} | verdicts
-    return {"pass": {"number": 3, "running": running, "parts": parts, **counts}, "audits": {}}
+    return {"pass": {"number": 3, "running": running, "parts": parts, "cut": cut, **counts}, "audits": {}}
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
         (said(held=1200), "1,200 parts: 1,200 held"),
+        (said(3, cut=True, held=3), "3 parts: 3 held; cut short, the store was busy"),
         (
             said(1, missing=1),
             "1 part: 0 held, 1 missing; what does not prove itself when it is asked again is replaced",
@@ -45,7 +46,15 @@ def test_the_words_count_what_was_shown(answer: dict[str, Any], words: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("last", "code"), [(said(held=9), 0), (said(held=9, silent=1), 8), (said(missing=1, corrupt=1), 6)]
+    ("last", "code"),
+    [
+        (said(0), 0),
+        (said(9, held=9, cut=True), 8),
+        (said(9), 8),
+        (said(held=9), 0),
+        (said(held=9, silent=1), 8),
+        (said(missing=1, corrupt=1), 6),
+    ],
 )
 async def test_it_waits_for_the_round_and_its_exit_code_says_what_was_met(
     tmp_path: Path, last: dict[str, Any], code: int

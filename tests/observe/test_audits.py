@@ -59,7 +59,7 @@ async def test_the_operator_starts_a_round_and_hears_how_it_went(autojump_clock:
         await trio.sleep(1)
         over: Any = await audit_verb(rounds, {"action": "progress"})
         assert over["pass"] == {
-            "number": 1, "running": False, "parts": 0, "held": 0, "missing": 0, "corrupt": 0, "silent": 0,
+            "number": 1, "running": False, "parts": 0, "cut": False, "held": 0, "missing": 0, "corrupt": 0, "silent": 0,
         }  # fmt: skip
         assert over["audits"]["state"] == "on"
         for wrong in ({}, {"action": "stop"}, {"action": 1}):

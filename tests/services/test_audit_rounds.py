@@ -253,10 +253,14 @@ async def test_no_judge_asks_faster_than_its_budgets_allow(autojump_clock: trio.
 
 async def test_a_part_whose_lease_is_over_is_asked_for_no_more(autojump_clock: trio.testing.MockClock) -> None:
     async with running(Cluster(), audit=AUDIT) as cluster:
-        await cluster.lock("a")
+        part = await cluster.lock("a")
         cluster.clock.now += 2 * DAY_S
         await trio.sleep(ROUND_S)
         assert challenges(cluster) == []
+        rounds = cluster.rounds[NodeId(part.entries[0].node)]
+        assert rounds.start_now() == 1
+        await trio.sleep(5)
+        assert (rounds.last.parts, rounds.last.cut) == (0, False)
 
 
 async def test_a_finding_about_a_part_that_nobody_should_hold_any_more_is_forgotten(
@@ -294,6 +298,7 @@ async def test_a_store_that_is_busy_costs_a_round_and_nothing_else(autojump_cloc
             store.busy = True
         assert rounds.start_now() == 1
         await trio.sleep(ROUND_S)
+        assert (rounds.last.running, rounds.last.cut) == (False, True)
         assert rounds.start_now() == 2
         for store in cluster.stores.values():
             store.busy = False
