@@ -255,7 +255,7 @@ class ShardStore(Protocol):
         ...
 
     def note(self, name: str, value: bytes, answer: Answer[None]) -> None:
-        """Keep a small value (at most NOTE_BYTES_MAX) under a name of ours; durable before the answer."""
+        """Keep a small value under a name of ours; durable before the answer. Raises LockboxError if it is too long."""
         ...
 
     @property
@@ -305,6 +305,13 @@ async def settled(start: Callable[[Answer[T]], None]) -> T:
     if isinstance(result, LockboxError):
         raise result
     return result
+
+
+def fitting_note(value: bytes) -> bytes:
+    """The value of a note. LockboxError when it is longer than a store keeps."""
+    if len(value) > NOTE_BYTES_MAX:
+        raise LockboxError(f"a note of {len(value)} bytes", f"at most {NOTE_BYTES_MAX}; keep less of it")
+    return value
 
 
 class Workers(Protocol):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lockbox_node.errors import LockboxError
 from lockbox_node.ports import (
-    NOTE_BYTES_MAX,
     Answer,
     Checked,
     Merged,
@@ -22,6 +21,7 @@ from lockbox_node.ports import (
     StripePart,
     StripeSummary,
     WallClock,
+    fitting_note,
 )
 from simulations.kept import Kept, size_of
 from simulations.parts import MemoryParts
@@ -124,8 +124,8 @@ class MemoryStore:
 
     def note(self, name: str, value: bytes, answer: Answer[None]) -> None:
         """ports.ShardStore.note."""
-        assert len(value) <= NOTE_BYTES_MAX
-        self._write(lambda: self._state.notes.update({name: value}), answer, FRAME_BYTES)
+        noted = {name: fitting_note(value)}
+        self._write(lambda: self._state.notes.update(noted), answer, FRAME_BYTES)
 
     @property
     def notes(self) -> Mapping[str, bytes]:

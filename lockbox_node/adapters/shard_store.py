@@ -24,7 +24,7 @@ from lockbox_node.adapters.store_requests import Quarantine, Write, closing, too
 from lockbox_node.core.gathering import Gathering
 from lockbox_node.core.slots import corrupt_part
 from lockbox_node.errors import ConfigError
-from lockbox_node.ports import NOTE_BYTES_MAX
+from lockbox_node.ports import fitting_note
 from protocol.ids import Address, DescriptorHash, NodeId
 
 if TYPE_CHECKING:
@@ -186,8 +186,7 @@ class ShardStoreFile:
 
     def note(self, name: str, value: bytes, answer: Answer[None]) -> None:
         """Keep a small value: ports.ShardStore.note."""
-        assert len(value) <= NOTE_BYTES_MAX
-        self._queue_write(store_requests.Note(name, value), answer)
+        self._queue_write(store_requests.Note(name, fitting_note(value)), answer)
 
     @property
     def notes(self) -> Mapping[str, bytes]:

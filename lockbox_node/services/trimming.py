@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lockbox_node.services.sources import MembersView
 
 NOTE = "spare"
-NOTED_MAX = 256  # copies whose first moment outlives a restart: the oldest
+NOTED_MAX = 128  # copies whose first moment outlives a restart: the oldest; a note has room for 16 bytes each
 KEY_BYTES = 8  # of an address, in the note: two stripes that share them share the moment
 SPARE_MAX = 10_000  # copies remembered at once; the next look finds the others
 PAGE = 256

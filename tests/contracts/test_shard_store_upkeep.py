@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 
-from lockbox_node.errors import QuotaExceeded, RequestRefused, ShardCorrupt, ShardMissing
-from lockbox_node.ports import Owner, settled
+from lockbox_node.errors import LockboxError, QuotaExceeded, RequestRefused, ShardCorrupt, ShardMissing
+from lockbox_node.ports import NOTE_BYTES_MAX, Owner, settled
 from protocol.held import bucket_of, held_digest, sum_bytes
 from protocol.ids import NodeId
 from protocol.messages import ENTRIES_MAX, NO_INDEX, BucketDigest, HolderEntry, HolderTable
@@ -322,6 +322,13 @@ async def test_notes_are_kept_and_replaced(kept: Kept) -> None:
     await settled(partial(kept.store.note, "uptime", b"7"))
     await settled(partial(kept.store.note, "scrub", b"two"))
     assert dict(kept.store.notes) == {"scrub": b"two", "uptime": b"7"}
+
+
+async def test_a_note_that_is_too_long_is_refused_and_the_one_before_stays(kept: Kept) -> None:
+    await settled(partial(kept.store.note, "scrub", bytes(NOTE_BYTES_MAX)))
+    with pytest.raises(LockboxError):
+        await settled(partial(kept.store.note, "scrub", bytes(NOTE_BYTES_MAX + 1)))
+    assert dict(kept.store.notes) == {"scrub": bytes(NOTE_BYTES_MAX)}
 
 
 async def test_what_damage_took_without_a_name_is_counted_and_can_be_put_again(kept: Kept) -> None:

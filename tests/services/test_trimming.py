@@ -16,12 +16,12 @@ from lockbox_node.core.tiers import STANDARD
 from lockbox_node.errors import LockboxError, ShardMissing
 from lockbox_node.ports import Merged, settled
 from lockbox_node.services.rebuilding import merging
-from lockbox_node.services.trimming import NOTE, Trimming
+from lockbox_node.services.trimming import KEY_BYTES, NOTE, NOTED_MAX, Trimming
 from lockbox_node.services.yielding import Why, Yielder
 from protocol.messages import HolderTable
 from tests.fakes.cluster import FixedClock
 from tests.fakes.healing_cluster import Cluster, delete, look, running
-from tests.fakes.stripes import AssetSigner
+from tests.fakes.stripes import NOW_UNIX_S, AssetSigner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -209,6 +209,18 @@ async def test_what_was_deleted_while_a_holder_was_away_is_not_counted_on(
         gone = [node for node in cluster.ids if not (await look(cluster.stores[node], part.address)).parts]
         assert len(gone) >= len(cluster.ids) - 1, "it came back somewhere"
         assert sum(service.trimmed for service in services.values()) == 0
+
+
+async def test_more_copies_than_a_note_has_room_for_are_remembered_as_far_as_it_has(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running(Cluster(PARAMS)) as cluster:
+        node = cluster.ids[0]
+        service = trimming_of(cluster, node)
+        keys = [(number.to_bytes(KEY_BYTES, "big").ljust(32), bytes(32)) for number in range(2 * NOTED_MAX)]
+        service._since = {key: NOW_UNIX_S + number for number, key in enumerate(keys)}
+        await service._remember()
+        assert sorted(trimming_of(cluster, node)._noted) == [key[:KEY_BYTES] for key, _ in keys[:NOTED_MAX]]
 
 
 @pytest.mark.parametrize("note", [b"garbage", b"\x91\x01", b"\x91\x92\x01\x02"])
