@@ -112,6 +112,7 @@ class Draining:
         self._passes_idle = 0
         self._remembered_at = -math.inf
         self._wake = trio.Event()
+        self._noting = trio.Lock()  # the operator's last word is the last one in the store
 
     @property
     def active(self) -> bool:
@@ -150,22 +151,29 @@ class Draining:
                 f"the store is read-only: {self._store.broken}; its siblings take over what is here",
                 "mend the disk and start the node again, then drain it",
             )
-        if not self._active:
-            began, self._parts, self._bytes, self._receipt = self._clock.now_unix_s(), 0, 0, None
-            self._began_unix_s = int(began)
-            await self._remember()
-            self._active = True
-            self._passes_idle, self._pace = 0, Pace(trio.current_time())
-            self._announce(self.state)
-            log.info("drain.begun", parts=self._store.figures().stripes)
+        async with self._noting:
+            if not self._active:
+                began, self._parts, self._bytes, self._receipt = self._clock.now_unix_s(), 0, 0, None
+                self._began_unix_s = int(began)
+                await self._note()
+                self._active = True
+                self._passes_idle, self._pace = 0, Pace(trio.current_time())
+                self._announce(self.state)
+                log.info("drain.begun", parts=self._store.figures().stripes)
         self._wake.set()
 
     async def end(self) -> bool:
         """Take new parts again; whether there was a drain. What was handed over stays where it is."""
-        if not self._active:
-            return False
-        await settled(partial(self._store.note, NOTE, b""))
-        self._active, self._receipt = False, None
+        async with self._noting:
+            if not self._active:
+                return False
+            self._active = False  # from now on no lane drops anything
+            try:
+                await settled(partial(self._store.note, NOTE, b""))
+            except BaseException:
+                self._active = True  # the note still says so
+                raise
+        self._receipt = None
         self._stuck.clear()
         self._announce(self.state)
         log.info("drain.ended", parts=self._parts)
@@ -259,8 +267,8 @@ class Draining:
         handed = await self._rebuilder.hand_over(summary)
         if not self._active:
             return handed
-        if not await self._yielder.let_go(summary, Why.DRAINED):
-            if await self._shard_bytes(summary) is not None:
+        if not await self._yielder.let_go(summary, Why.DRAINED, lambda: self._active):
+            if self._active and await self._shard_bytes(summary) is not None:
                 raise PeerUnreachable("nobody was found who has the index of this part")
             return handed
         self._parts += 1
@@ -281,6 +289,12 @@ class Draining:
         return None
 
     async def _remember(self) -> None:
+        """How far the drain is, unless it was ended meanwhile."""
+        async with self._noting:
+            if self._active:
+                await self._note()
+
+    async def _note(self) -> None:
         self._remembered_at = trio.current_time()
         signed = self._receipt
         said = (self._began_unix_s, self._parts, self._bytes, signed and (signed.body, signed.signature))

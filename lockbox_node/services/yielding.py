@@ -28,6 +28,8 @@ from protocol.messages import NO_INDEX, GetSlot, HolderTable, Slots, TellHolders
 from protocol.records import descriptor_hash, open_descriptor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lockbox_node.ports import SlotView, StripePart
     from lockbox_node.services.mending import Mender
     from protocol.ids import NodeId
@@ -52,8 +54,13 @@ class Yielder:
         self._sources = mender.sources
         self._members = mender.sources.members
 
-    async def let_go(self, summary: StripeSummary, why: Why = Why.OUT_OF_PLACE) -> bool:
-        """Whether our part was dropped; False when it is not surplus any more. LockboxError: not now."""
+    async def let_go(
+        self, summary: StripeSummary, why: Why = Why.OUT_OF_PLACE, wanted: Callable[[], bool] = lambda: True
+    ) -> bool:
+        """Whether our part was dropped; False when it is not surplus, or not `wanted`, any more. LockboxError: not now.
+
+        `wanted` is asked once more just before it goes.
+        """
         part = await self._part(summary)
         seen = None if part is None else self._surplus(summary, part, why)
         if part is None or seen is None:
@@ -61,16 +68,19 @@ class Yielder:
         if why is not Why.DRAINED:
             await self._require_siblings(summary, seen)
         heir = seen.live[summary.index][0]
+        failure: LockboxError | RemoteProtocolError | None = None
         try:
             await self._require_proof(part, summary, heir)
         except (LockboxError, RemoteProtocolError) as error:
             failure = error
-        else:
+        if failure is None and wanted():
             await settled(partial(self._store.drop, summary.address, summary.descriptor_hash))
             log.info("repair.let_go", tier=tier_numbered(summary.tier).name, why=why.name.lower(), heir=heir.hex()[:8])
             return True
         await self._mender.say(summary, (await self._part(summary) or part).entries, summary.index)
-        raise failure
+        if failure is not None:
+            raise failure
+        return False
 
     async def _require_siblings(self, summary: StripeSummary, seen: Health) -> None:
         """LockboxError unless all whose places make ours too many say themselves that they hold their index.

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from lockbox_node.core.placement import is_legal
-from lockbox_node.core.repair import GuardParams, RepairParams
+from lockbox_node.core.repair import GuardParams, RepairParams, is_named
 from lockbox_node.core.tiers import STANDARD
 from lockbox_node.errors import LockboxError, ShardMissing
 from lockbox_node.ports import settled
@@ -231,6 +231,30 @@ async def test_a_second_word_joins_the_drain_and_another_ends_it(autojump_clock:
         assert drained.draining.figures is None
         assert cluster.stores[node].notes.get(NOTE, b"") == b""
         assert await holds(cluster, node, part)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("wait_s", [9, 12, 15])  # in each step of giving a part away
+async def test_what_is_under_way_when_a_drain_ends_neither_drops_anything_nor_begins_it_anew(
+    wait_s: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    params = RepairParams(hold_off_s=4000, sweep_s=4000, request_timeout_s=30)
+    async with running(Cluster(params)) as cluster, trio.open_nursery() as nursery:
+        parts = [await cluster.lock(number) for number in range(12)]
+        node = cluster.nearest_first(parts[0])[4]
+        cluster.slow_s = dict.fromkeys(cluster.ids, 3.0)
+        drained = Drained(cluster, node)
+        await nursery.start(drained.draining.run)
+        await drained.draining.begin()
+        await trio.sleep(wait_s)
+        await drained.draining.end()
+        kept = [part for part in parts if await holds(cluster, node, part)]
+        await trio.sleep(60)
+        assert kept == [part for part in parts if await holds(cluster, node, part)]
+        assert not Drained(cluster, node).draining.active
+        for part in kept:
+            told = (await cluster.part_at(cluster.nearest_first(part)[0], part)).entries
+            assert is_named(told, node), "a sibling believes that it holds nothing"
         nursery.cancel_scope.cancel()
 
 
