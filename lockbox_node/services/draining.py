@@ -264,11 +264,11 @@ class Draining:
         size = await self._shard_bytes(summary)
         if size is None:
             return 0
-        handed = await self._rebuilder.hand_over(summary)
+        handed, heir = await self._rebuilder.hand_over(summary)
         if not self._active:
             return handed
-        if not await self._yielder.let_go(summary, Why.DRAINED, lambda: self._active):
-            if self._active and await self._shard_bytes(summary) is not None:
+        if not await self._yielder.let_go(summary, Why.DRAINED, lambda: self._active, heir):
+            if self.active and await self._shard_bytes(summary) is not None:
                 raise PeerUnreachable("nobody was found who has the index of this part")
             return handed
         self._parts += 1

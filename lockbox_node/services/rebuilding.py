@@ -105,32 +105,41 @@ class Rebuilder:
         await self._hand_over(job, rebuilt)
         return max(1, job.descriptor.shard_bytes * len(job.descriptor.groups) * len(rebuilt))
 
-    async def hand_over(self, summary: StripeSummary) -> int:
-        """Bring our own index, whole here, to another holder, since we are leaving; bytes handed over.
+    async def hand_over(self, summary: StripeSummary) -> tuple[int, NodeId | None]:
+        """Bring our own index, whole here, to the holder that placement names, since we are leaving: (bytes, holder).
 
-        0 when somebody has it already, or the stripe is gone. Nothing is rebuilt, nothing dropped here. Raises
-        OwnPartDamaged, and LockboxError when nobody takes it.
+        Anybody may tell our table that it has our index, so what is told spares nothing: who has it answers at once.
+        (0, None) when the stripe is gone, or nobody else takes it and somebody is said to have it. Nothing is rebuilt,
+        nothing dropped here. Raises OwnPartDamaged, and LockboxError when nobody takes it.
         """
-        job = await self._leaving(summary)
-        if job is not None:
-            self._require_place(job)
-            await self._learn(job, [node for _, node in job.seen.sources()])
-            job = await self._leaving(summary)
-        if job is None:
-            return 0
-        await self._hand_over(job, {job.part.index: list(job.part.shards)})
-        return max(1, job.descriptor.shard_bytes * len(job.descriptor.groups))
+        told = False
+        try:
+            job, told = await self._leaving(summary)
+            if job is not None:
+                self._require_place(job)
+                await self._learn(job, [node for _, node in job.seen.sources()])
+                job, told = await self._leaving(summary)
+            if job is None:
+                return 0, None
+            added = await self._hand_over(job, {job.part.index: list(job.part.shards)})
+        except OwnPartDamaged:
+            raise
+        except LockboxError:
+            if told:
+                return 0, None
+            raise
+        return max(1, job.descriptor.shard_bytes * len(job.descriptor.groups)), added[job.part.index]
 
-    async def _leaving(self, summary: StripeSummary) -> _Job | None:
-        """The stripe without us, its only missing index ours; None when another live holder has that."""
+    async def _leaving(self, summary: StripeSummary) -> tuple[_Job | None, bool]:
+        """The stripe without us, its only missing index ours; whether another live holder is said to have that."""
         job = await self._open(summary, outdated=True)  # a newer version here may be an update that was cut off
         if job is None:
-            return None
+            return None, False
         now = replace(summary, entries=job.part.entries, index=job.part.index, corrupt=False)
         seen = without_us(now, job.tier, view_of(self._members, summary))
-        if job.part.index not in seen.missing:
-            return None
-        return replace(job, seen=replace(seen, missing=(job.part.index,)))
+        live = {index: nodes for index, nodes in seen.live.items() if index != job.part.index}
+        left = replace(seen, live=live, missing=(job.part.index,))
+        return replace(job, seen=left), job.part.index not in seen.missing
 
     def _require_place(self, job: _Job) -> None:
         """LockboxError when no index could be placed now: nothing is fetched for nothing."""
@@ -201,7 +210,7 @@ class Rebuilder:
         except (LockboxError, RemoteProtocolError) as error:
             log.info("repair.learn_failed", node=node.hex()[:8], reason=str(error.code))
 
-    async def _hand_over(self, job: _Job, rebuilt: Parts) -> None:
+    async def _hand_over(self, job: _Job, rebuilt: Parts) -> dict[int, NodeId]:
         going = self._placing(job)
         failure: LockboxError | None = None
         for index, shards in rebuilt.items():
@@ -215,6 +224,7 @@ class Rebuilder:
             await self._tell(job, going.added)
         if failure is not None:
             raise failure
+        return going.added
 
     def _placing(self, job: _Job) -> _Placing:
         """What placement must know: the nearest live holder of each index, and what the table says of all others."""

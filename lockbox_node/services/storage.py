@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from lockbox_node.core.policy import Governed
+from lockbox_node.core.repair import current_indices
 from lockbox_node.core.slots import tombstone_until
 from lockbox_node.core.storage_params import StorageParams
 from lockbox_node.core.tiers import Tier, tier_numbered
@@ -27,6 +28,7 @@ from protocol.certificates import Role
 from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.ids import Address, DescriptorHash, NodeId, address_of
 from protocol.messages import (
+    NO_INDEX,
     Delete,
     Done,
     FindHolders,
@@ -200,14 +202,25 @@ class Storage:
             try:
                 if wish is not None:
                     self._redeeming.redeem(wish, request, part.tier, peer)
-                elif not _names(part.entries, peer.id):
-                    raise _not_a_holder()
+                else:
+                    self._require_holders(part.entries, peer)
             except LockboxError as refusal:
                 return self._refuse(refusal, answer)
             self.counts["gets"] += 1
             return answer(Shards(part.descriptor, list(part.slots), part.index, list(part.shards)))
 
         self._store.get(Address(request.address), DescriptorHash(request.descriptor_hash), read)
+
+    def _require_holders(self, entries: Iterable[HolderEntry], peer: Peer) -> None:
+        """RequestRefused unless the table names the peer, and we have not said that we hold nothing.
+
+        Once we have, another must show our index to us: nobody may show us what it has just fetched here.
+        """
+        entries = list(entries)
+        if not _names(entries, peer.id):
+            raise _not_a_holder()
+        if current_indices(entries).get(self._own) == NO_INDEX:
+            raise ShardMissing("this part is being given away", "ask the other holders")
 
     def _prove(self, request: Prove, peer: Peer, answer: Answer[Message]) -> None:
         claimed = is_claimed(request.access, request.address, Prove, peer, self._clock.now_unix_s())
@@ -217,8 +230,8 @@ class Storage:
             if isinstance(result, LockboxError):
                 return self._refuse(result, answer)
             try:
-                if not claimed and not _names(result.entries, peer.id):
-                    raise _not_a_holder()
+                if not claimed:
+                    self._require_holders(result.entries, peer)
                 self._redeeming.check_proof(request.address, peer, claimed=claimed)
             except LockboxError as refusal:
                 return self._refuse(refusal, answer)

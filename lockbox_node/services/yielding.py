@@ -55,11 +55,15 @@ class Yielder:
         self._members = mender.sources.members
 
     async def let_go(
-        self, summary: StripeSummary, why: Why = Why.OUT_OF_PLACE, wanted: Callable[[], bool] = lambda: True
+        self,
+        summary: StripeSummary,
+        why: Why = Why.OUT_OF_PLACE,
+        wanted: Callable[[], bool] = lambda: True,
+        heir: NodeId | None = None,
     ) -> bool:
         """Whether our part was dropped; False when it is not surplus, or not `wanted`, any more. LockboxError: not now.
 
-        `wanted` is asked once more just before it goes.
+        `wanted` is asked once more just before it goes. `heir` has taken our index from us; None = the table names one.
         """
         part = await self._part(summary)
         seen = None if part is None else self._surplus(summary, part, why)
@@ -67,7 +71,9 @@ class Yielder:
             return False
         if why is not Why.DRAINED:
             await self._require_siblings(summary, seen)
-        heir = seen.live[summary.index][0]
+        heir = heir or seen.live[summary.index][0]
+        if heir not in seen.live[summary.index]:
+            return False
         failure: LockboxError | RemoteProtocolError | None = None
         try:
             await self._require_proof(part, summary, heir)

@@ -317,8 +317,10 @@ async def test_what_siblings_have_brought_elsewhere_is_only_let_go(autojump_cloc
         await trio.sleep(15)
         assert len(cluster.puts()) == 1
         await Drained(cluster, node).whole(nursery)
-        assert len(cluster.puts()) == 1
+        assert len(cluster.puts()) == 2, "who has it already is asked by bringing it"
         assert not await holds(cluster, node, part)
+        found = await standing(cluster, part)
+        assert {index: len(nodes) for index, nodes in found.items()} == dict.fromkeys(range(STANDARD.n), 1)
         nursery.cancel_scope.cancel()
 
 

@@ -11,6 +11,7 @@ from lockbox_node.core.storage_params import StorageParams
 from protocol import merkle
 from protocol.errors import ErrorCode
 from protocol.messages import (
+    NO_INDEX,
     NUMBERS,
     Delete,
     Done,
@@ -19,6 +20,7 @@ from protocol.messages import (
     GetSlot,
     HolderEntry,
     Holders,
+    HolderTable,
     Proof,
     Prove,
     Shards,
@@ -28,7 +30,7 @@ from protocol.messages import (
     TellHolders,
 )
 from protocol.records import leaf_bytes
-from tests.fakes.holder_bench import CLIENT, GUEST, HOLDER, RECORDS, STRANGER, Bench, get_of, put_of
+from tests.fakes.holder_bench import CLIENT, GUEST, HOLDER, OWN, RECORDS, STRANGER, Bench, get_of, put_of
 from tests.fakes.stripes import DAY_S, NOW_UNIX_S, bytes_of, make_stripe, node_of
 
 if TYPE_CHECKING:
@@ -77,6 +79,25 @@ def test_who_is_being_drained_takes_nothing_new_and_serves_what_it_has(bench: Be
     assert isinstance(bench.ask(get_of(stripe)), Shards)
     bench.storage.closed = lambda: False
     assert bench.ask(put_of(make_stripe(2))) == Stored([])
+
+
+def test_who_says_that_it_holds_nothing_shows_its_shards_to_no_sibling(bench: Bench) -> None:
+    stripe = make_stripe(1)
+    bench.ask(put_of(stripe))
+    get = get_of(stripe, None)
+    prove = Prove(stripe.signer.address, stripe.parts[0].descriptor_hash, bytes(16), None)
+    assert isinstance(bench.ask(get, HOLDER), Shards)
+    assert isinstance(bench.ask(prove, HOLDER), Proof)
+    for index, served in ((NO_INDEX, False), (0, True)):
+        line = HolderEntry(index, OWN, 7 + served)
+        table = HolderTable(stripe.signer.address, 1, stripe.parts[0].descriptor_hash, [line])
+        bench.store.merge((), [table], lambda _merged: None)
+        for request in (get, prove):
+            if served:
+                bench.ask(request, HOLDER)
+            else:
+                assert bench.refused(request, HOLDER) is ErrorCode.SHARD_UNAVAILABLE
+        assert isinstance(bench.ask(get_of(stripe)), Shards), "its owner still reads it"
 
 
 def test_siblings_come_back_with_the_answer(bench: Bench) -> None:

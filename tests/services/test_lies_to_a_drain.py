@@ -1,0 +1,44 @@
+"""What members tell a node that is being drained makes it lose nothing, and does not hold it up."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from lockbox_node.core.repair import current_indices
+from lockbox_node.core.tiers import STANDARD
+from lockbox_node.ports import settled
+from protocol.messages import GetShards, HolderEntry, HolderTable, TellHolders
+from tests.fakes.healing_cluster import Cluster, peer_of, running
+from tests.services.test_draining import SLOW, Drained, holds, standing
+
+if TYPE_CHECKING:
+    import trio.testing
+
+
+async def test_a_member_that_stores_nothing_and_claims_every_index_makes_a_drain_lose_none(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It shows the draining node the node's own shards."""
+    async with running(Cluster(SLOW)) as cluster, trio.open_nursery() as nursery:
+        parts = [await cluster.lock(number) for number in range(12)]
+        node = cluster.nearest_first(parts[0])[4]
+        mine = [part for part in parts if await holds(cluster, node, part)]
+        holders = {entry.node for part in mine for entry in part.entries}
+        thief = next((one for one in cluster.ids if one not in holders), cluster.ids[-1])
+        serve: Any = cluster.handlers[node][GetShards]
+        cluster.handlers[thief][GetShards] = lambda request, _peer, answer: serve(request, peer_of(thief), answer)
+        hear: Any = cluster.handlers[node][TellHolders]
+        for part in mine:
+            lines = [HolderEntry(current_indices(part.entries)[node], thief, 1)]
+            forged = HolderTable(part.address, part.version, part.descriptor_hash, lines)
+            await settled(partial(hear, TellHolders([forged], None), peer_of(thief)))
+        drained = Drained(cluster, node)
+        await nursery.start(drained.draining.run)
+        await drained.draining.begin()
+        await trio.sleep(100)
+        for part in mine:
+            assert len(await standing(cluster, part)) == STANDARD.n
+        nursery.cancel_scope.cancel()
