@@ -172,18 +172,25 @@ def possible(entries: Iterable[HolderEntry], n: int) -> list[HolderEntry]:
 
 
 def current_indices(entries: Iterable[HolderEntry]) -> dict[NodeId, int]:
-    """Node -> the shard index that its newest line names."""
+    """Node -> the shard index that its newest line names.
+
+    Of equally new ones NO_INDEX counts: only the node itself can have said it, all else may be a stranger's word.
+    """
     newest: dict[NodeId, HolderEntry] = {}
     for entry in entries:
         node = NodeId(entry.node)
-        if node not in newest or entry.sequence > newest[node].sequence:
+        if node not in newest or _age(entry) > _age(newest[node]):
             newest[node] = entry
     return {node: entry.index for node, entry in newest.items()}
 
 
+def _age(entry: HolderEntry) -> tuple[int, bool]:
+    return entry.sequence, entry.index == NO_INDEX
+
+
 def is_named(entries: Iterable[HolderEntry], node: bytes) -> bool:
     """Whether a table says that the node holds an index now."""
-    newest = max((entry for entry in entries if entry.node == node), key=lambda entry: entry.sequence, default=None)
+    newest = max((entry for entry in entries if entry.node == node), key=_age, default=None)
     return newest is not None and newest.index != NO_INDEX
 
 

@@ -14,6 +14,7 @@ from lockbox_node.core.repair import (
     GuardParams,
     RepairParams,
     believable,
+    current_indices,
     due_at,
     health,
     is_named,
@@ -28,7 +29,7 @@ from lockbox_node.core.repair import (
 from lockbox_node.core.tiers import BASIC, ELITE, TIERS, Tier
 from lockbox_node.errors import ConfigError
 from protocol.ids import NodeId
-from protocol.messages import ENTRIES_MAX, NO_INDEX, HolderEntry
+from protocol.messages import ENTRIES_MAX, NO_INDEX, SEQUENCE_MAX, HolderEntry
 
 
 def node_id(number: int) -> NodeId:
@@ -330,3 +331,10 @@ def test_the_newest_line_says_whether_a_table_names_a_node() -> None:
 def test_a_line_with_an_index_that_the_stripe_has_not_overrules_nothing() -> None:
     lines = [HolderEntry(4, bytes([1] * 32), 3), HolderEntry(NO_INDEX, bytes([2] * 32), 1)]
     assert possible([*lines, HolderEntry(10, bytes([1] * 32), 9), HolderEntry(254, bytes([3] * 32), 9)], 10) == lines
+
+
+def test_of_two_equally_new_lines_the_one_counts_that_only_the_node_can_have_said() -> None:
+    lines = [HolderEntry(3, node_id(1), SEQUENCE_MAX), HolderEntry(NO_INDEX, node_id(1), SEQUENCE_MAX)]
+    for entries in (lines, lines[::-1]):
+        assert current_indices(entries) == {node_id(1): NO_INDEX}
+        assert not is_named(entries, node_id(1))

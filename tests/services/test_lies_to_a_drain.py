@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
+import trio.testing
 
 from lockbox_node.core.repair import current_indices
 from lockbox_node.core.tiers import STANDARD
 from lockbox_node.ports import settled
-from protocol.messages import GetShards, HolderEntry, HolderTable, TellHolders
+from protocol.messages import SEQUENCE_MAX, GetShards, HolderEntry, HolderTable, TellHolders
 from tests.fakes.healing_cluster import Cluster, peer_of, running
 from tests.services.test_draining import SLOW, Drained, holds, standing
-
-if TYPE_CHECKING:
-    import trio.testing
 
 
 async def test_a_member_that_stores_nothing_and_claims_every_index_makes_a_drain_lose_none(
@@ -41,4 +39,22 @@ async def test_a_member_that_stores_nothing_and_claims_every_index_makes_a_drain
         await trio.sleep(100)
         for part in mine:
             assert len(await standing(cluster, part)) == STANDARD.n
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_strangers_line_that_no_word_of_ours_can_overrule_does_not_hold_a_drain_up(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running(Cluster(SLOW)) as cluster, trio.open_nursery() as nursery:
+        part = await cluster.lock("a")
+        node = cluster.nearest_first(part)[4]
+        holders = {entry.node for entry in part.entries}
+        stranger = next(one for one in cluster.ids if one not in holders)
+        lines = [HolderEntry(current_indices(part.entries)[node], node, SEQUENCE_MAX)]
+        told = HolderTable(part.address, part.version, part.descriptor_hash, lines)
+        hear: Any = cluster.handlers[node][TellHolders]
+        await settled(partial(hear, TellHolders([told], None), peer_of(stranger)))
+        await Drained(cluster, node).whole(nursery)
+        assert not await holds(cluster, node, part)
+        assert len(await standing(cluster, part)) == STANDARD.n
         nursery.cancel_scope.cancel()
