@@ -111,7 +111,7 @@ class Node:
         around = around_of(discovery, lambda: self.dispatcher.rules)
         self.granting = Granting(identity, root, around, ports.clock, ports.journal)
         kept = (ports.store, own, ports.clock, nearest, nearest_nodes, on_stored, self.granting.redeeming)
-        self.storage = Storage(*kept, config.storage, self.rejoining.unconfirmed)
+        self.storage = Storage(*kept, config.storage, self.rejoining.unconfirmed, self.rejoining.mender.gives_away)
         self.comparing = Comparing(ports.store, own, ports.clock, nearest_nodes, self.rejoining, config.storage)
         self.healing = Healing(ports.store, discovery, *self.rejoining.menders, config.repair, self.guard, changes)
         self.draining = self.rejoining.repair_with(self.healing, self.membership.set_state, identity)

@@ -79,7 +79,12 @@ class Mender:
         self._clock = clock
         self._reports: dict[tuple[Address, DescriptorHash], None] = {}
         self._wake = trio.Event()
+        self.giving: set[tuple[bytes, bytes]] = set()  # (address, descriptor hash) of what is being let go just now
         self._speaking = trio.Lock()  # what we say of ourselves goes out in the order in which it became true
+
+    def gives_away(self, address: bytes, wanted: bytes) -> bool:
+        """Whether our part is being let go: until it is decided, nobody may rely on it."""
+        return (bytes(address), bytes(wanted)) in self.giving
 
     # Self-report
 

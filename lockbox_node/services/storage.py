@@ -80,8 +80,12 @@ class Storage:
         redeeming: Redeeming,
         params: StorageParams | None = None,
         unconfirmed: Callable[[], bool] = lambda: False,
+        gives_away: Callable[[bytes, bytes], bool] = lambda _address, _descriptor_hash: False,
     ) -> None:
-        """`unconfirmed` says whether this node was restored and does not know yet what of it is stale."""
+        """`unconfirmed` says whether this node was restored and does not know yet what of it is stale.
+
+        `gives_away` says whether a part is being let go just now.
+        """
         self.counts: Counter[str] = Counter()
         self._store = store
         self._own = own
@@ -92,6 +96,7 @@ class Storage:
         self._redeeming = redeeming
         self._params = params or StorageParams()
         self._unconfirmed = unconfirmed
+        self._gives_away = gives_away
         self.closed: Callable[[], bool] = lambda: False  # whether nothing new is taken: the node is being drained
         self.governed = Governed()  # what the policy says, of tiers and quotas
         self._verified: OrderedDict[tuple[bytes, bytes], Descriptor] = OrderedDict()
@@ -203,7 +208,7 @@ class Storage:
                 if wish is not None:
                     self._redeeming.redeem(wish, request, part.tier, peer)
                 else:
-                    self._require_holders(part.entries, peer)
+                    self._require_holders(part, peer)
             except LockboxError as refusal:
                 return self._refuse(refusal, answer)
             self.counts["gets"] += 1
@@ -211,15 +216,16 @@ class Storage:
 
         self._store.get(Address(request.address), DescriptorHash(request.descriptor_hash), read)
 
-    def _require_holders(self, entries: Iterable[HolderEntry], peer: Peer) -> None:
-        """RequestRefused unless the table names the peer, and we have not said that we hold nothing.
+    def _require_holders(self, part: StripePart, peer: Peer) -> None:
+        """LockboxError unless the table names the peer, and we have not said that we hold nothing.
 
-        Once we have, another must show our index to us: nobody may show us what it has just fetched here.
+        Once we have, another must show our index to us: nobody may show us what it has just fetched here. While we
+        give it away that holds whatever the table says of us, since a stranger may have told it.
         """
-        entries = list(entries)
-        if not _names(entries, peer.id):
+        if not _names(part.entries, peer.id):
             raise _not_a_holder()
-        if current_indices(entries).get(self._own) == NO_INDEX:
+        silent = current_indices(part.entries).get(self._own) == NO_INDEX
+        if silent or self._gives_away(part.address, part.descriptor_hash):
             raise ShardMissing("this part is being given away", "ask the other holders")
 
     def _prove(self, request: Prove, peer: Peer, answer: Answer[Message]) -> None:
@@ -231,7 +237,7 @@ class Storage:
                 return self._refuse(result, answer)
             try:
                 if not claimed:
-                    self._require_holders(result.entries, peer)
+                    self._require_holders(result, peer)
                 self._redeeming.check_proof(request.address, peer, claimed=claimed)
             except LockboxError as refusal:
                 return self._refuse(refusal, answer)

@@ -1,10 +1,10 @@
 """Lets go of a part of our own once another holder has its index: it stands out of place, is one too many, or we drain.
 
-In this order, so that a part is never dropped on hearsay, nor by two holders that trust each other's copy: we say that
-we hold nothing, and the other holder takes that in; it shows the very shards that the owner signed; our table still
-names it, so it has not said the same of itself meanwhile; only then the part goes. Whatever fails before that, we say
-again that we hold it. Cut off in between, we hold what nobody counts on, and begin anew. Source: DESIGN, Membership,
-verification, healing.
+In this order, so that a part is never dropped on hearsay, nor by two holders that trust each other's copy: from now on
+we show it to no other node, whatever strangers tell our table, and say that we hold nothing; the other holder takes
+that in, and shows the very shards that the owner signed, so it is not giving them away too; only then the part goes.
+Whatever fails before that, we say again that we hold it. Cut off in between, we hold what nobody counts on, and begin
+anew. Source: DESIGN, Membership, verification, healing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lockbox_node.core.tiers import tier_numbered
 from lockbox_node.errors import LockboxError, PeerUnreachable, StoreFull
 from lockbox_node.ports import ShardStore, StripeSummary, settled
 from lockbox_node.services.sources import Parts, Wanted, view_of
-from protocol.errors import RemoteProtocolError
+from protocol.errors import ErrorCode, RemoteProtocolError
 from protocol.messages import NO_INDEX, GetSlot, HolderTable, Slots, TellHolders
 from protocol.records import descriptor_hash, open_descriptor
 
@@ -65,6 +65,16 @@ class Yielder:
 
         `wanted` is asked once more just before it goes. `heir` has taken our index from us; None = the table names one.
         """
+        key, giving = (bytes(summary.address), bytes(summary.descriptor_hash)), self._mender.giving
+        if key in giving:
+            raise LockboxError("this part is being let go already", "wait for that", ErrorCode.BUSY)
+        giving.add(key)
+        try:
+            return await self._let_go(summary, why, wanted, heir)
+        finally:
+            giving.discard(key)
+
+    async def _let_go(self, summary: StripeSummary, why: Why, wanted: Callable[[], bool], heir: NodeId | None) -> bool:
         part = await self._part(summary)
         seen = None if part is None else self._surplus(summary, part, why)
         if part is None or seen is None:

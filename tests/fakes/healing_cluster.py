@@ -152,7 +152,20 @@ class Cluster:
             return sorted(self.ids, key=lambda one: distance(one, target))[:count]
 
         redeeming = Redeeming(network().root, lambda: around(node, []), self.clock, MemoryJournal())
-        storage = Storage(store, node, self.clock, lambda _target, _count: [], nearest, lambda _table: None, redeeming)
+
+        def gives_away(address: bytes, wanted: bytes) -> bool:
+            return node in self.menders and self.menders[node].gives_away(address, wanted)
+
+        storage = Storage(
+            store,
+            node,
+            self.clock,
+            lambda _target, _count: [],
+            nearest,
+            lambda _table: None,
+            redeeming,
+            gives_away=gives_away,
+        )
         comparing = Comparing(store, node, self.clock, nearest, Ears(self, node))
         return {route.request: route.handler for route in [*storage.routes(), *comparing.routes()]}
 

@@ -18,7 +18,7 @@ from lockbox_node.ports import Merged, settled
 from lockbox_node.services.rebuilding import merging
 from lockbox_node.services.trimming import KEY_BYTES, NOTE, NOTED_MAX, Trimming
 from lockbox_node.services.yielding import Why, Yielder
-from protocol.messages import HolderTable
+from protocol.messages import SEQUENCE_MAX, HolderEntry, HolderTable
 from tests.fakes.cluster import FixedClock
 from tests.fakes.healing_cluster import Cluster, delete, look, running
 from tests.fakes.stripes import NOW_UNIX_S, AssetSigner
@@ -125,7 +125,10 @@ async def test_a_sibling_that_does_not_say_what_it_holds_keeps_the_copy_here(
         assert sum(service.trimmed for service in services.values()) == 1
 
 
-async def test_two_who_trust_each_others_copy_do_not_both_let_go(autojump_clock: trio.testing.MockClock) -> None:
+@pytest.mark.parametrize("poisoned", [False, True], ids=["", "with lines of strangers"])
+async def test_two_who_trust_each_others_copy_do_not_both_let_go(
+    poisoned: bool, autojump_clock: trio.testing.MockClock
+) -> None:
     async with running(Cluster(PARAMS)) as cluster:
         kept = 0
         for seed in range(20):
@@ -135,6 +138,11 @@ async def test_two_who_trust_each_others_copy_do_not_both_let_go(autojump_clock:
                 entries = list((await cluster.part_at(other, part)).entries)
                 table = HolderTable(part.address, part.version, part.descriptor_hash, entries)
                 _: Merged = await settled(merging(cluster.stores[node], [table]))
+                if poisoned:
+                    held = (await cluster.part_at(node, part)).index
+                    lines = [HolderEntry(held, one, SEQUENCE_MAX) for one in sorted(pair)]
+                    table = HolderTable(part.address, part.version, part.descriptor_hash, lines)
+                    await settled(merging(cluster.stores[node], [table]))
             index = (await cluster.part_at(pair[0], part)).index
             summaries = {}
             for node in pair:
@@ -151,7 +159,7 @@ async def test_two_who_trust_each_others_copy_do_not_both_let_go(autojump_clock:
             left = (await standing(cluster, part)).get(index, [])
             assert left, "both are gone"
             kept += len(left) == len(pair)
-        assert kept, "the two never met"
+        assert kept or poisoned, "the two never met"
 
 
 async def test_a_doubted_view_and_a_paused_node_trim_nothing(autojump_clock: trio.testing.MockClock) -> None:
