@@ -138,12 +138,11 @@ async def test_two_who_trust_each_others_copy_do_not_both_let_go(
                 entries = list((await cluster.part_at(other, part)).entries)
                 table = HolderTable(part.address, part.version, part.descriptor_hash, entries)
                 _: Merged = await settled(merging(cluster.stores[node], [table]))
-                if poisoned:
-                    held = (await cluster.part_at(node, part)).index
-                    lines = [HolderEntry(held, one, SEQUENCE_MAX) for one in sorted(pair)]
-                    table = HolderTable(part.address, part.version, part.descriptor_hash, lines)
-                    await settled(merging(cluster.stores[node], [table]))
             index = (await cluster.part_at(pair[0], part)).index
+            for node, other in (pair, pair[::-1]) if poisoned else ():
+                lines = [HolderEntry(index, other, SEQUENCE_MAX)]
+                table = HolderTable(part.address, part.version, part.descriptor_hash, lines)
+                await settled(merging(cluster.stores[node], [table]))
             summaries = {}
             for node in pair:
                 page = await settled(partial(cluster.stores[node].summaries, b"", 1000))
