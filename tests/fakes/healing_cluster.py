@@ -57,11 +57,12 @@ from protocol.records import (
 from simulations.journal import MemoryJournal
 from simulations.world import SeededEntropy
 from tests.fakes.granting import around, network
+from tests.fakes.inline_workers import InlineWorkers
 from tests.fakes.memory_store import BreakingStore
 from tests.fakes.stripes import OWNER, AssetSigner, FixedClock, coded_parts, node_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from lockbox_node.core.audit_pace import AuditParams
     from lockbox_node.rpc.connection import Connection
@@ -92,18 +93,6 @@ def record_of(node: bytes, number: int) -> NodeRecord:
         bytes(16),
         [b"x"],
     )
-
-
-class InlineWorkers:
-    """Runs at once, counting."""
-
-    def __init__(self) -> None:
-        self.runs = 0
-
-    async def run(self, fn: Callable[[], T]) -> T:
-        self.runs += 1
-        await trio.lowlevel.checkpoint()
-        return fn()
 
 
 @dataclass
