@@ -265,6 +265,7 @@ class Healing:
                 if self._judge(summary, now):
                     await trio.lowlevel.checkpoint()  # what breaks the rules takes a search
                 named.update(dict.fromkeys(_holders_named(summary)))
+                self._mender.stand_by(summary)
             if len(page) < PAGE:
                 break
             after = bytes(page[-1].address) + bytes(page[-1].descriptor_hash)

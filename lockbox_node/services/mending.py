@@ -38,7 +38,7 @@ from protocol.messages import NO_INDEX, GetSlot, HolderEntry, HolderTable, Signe
 from protocol.records import Descriptor, Renewal, descriptor_hash, open_descriptor, open_renewal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 OWN_QUOTA_BYTES = 1 << 62  # nobody is charged for what a node mends of its own
 LEASE_SLACK_S = 86_400.0  # beyond the longest of the tier, for clocks that differ; a sibling may show anything
@@ -78,6 +78,7 @@ class Mender:
         self._members = sources.members
         self._clock = clock
         self._reports: dict[tuple[Address, DescriptorHash], None] = {}
+        self._unsaid: dict[tuple[bytes, bytes], StripeSummary] = {}  # held, and said to be given away
         self._wake = trio.Event()
         self.giving: set[tuple[bytes, bytes]] = set()  # (address, descriptor hash) of what is being let go just now
         self._speaking = trio.Lock()  # what we say of ourselves goes out in the order in which it became true
@@ -102,9 +103,11 @@ class Mender:
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
-            while self._reports:
+            while self._reports or self._unsaid:
                 async with self._speaking:
                     await self._report_next()
+                async with self._speaking:
+                    await self._say_next()
 
     async def _report_next(self) -> None:
         """The oldest of those not mended by now."""
@@ -123,6 +126,34 @@ class Mender:
         if table is not None and is_named(table.entries, self._members.own):
             self.counts["reports"] += 1
             await self._tell(table, table.entries, NO_INDEX)
+
+    def stand_by(self, summary: StripeSummary) -> None:
+        """Take back that we hold nothing if we were cut off before the part went: it stands here, and is kept."""
+        key = (bytes(summary.address), bytes(summary.descriptor_hash))
+        if summary.corrupt or summary.trashed or key in self.giving or len(self._unsaid) >= REPORTS_MAX:
+            return
+        if self._is_unsaid(summary.entries):
+            self._unsaid[key] = summary
+            self._wake.set()
+
+    def _is_unsaid(self, entries: Sequence[HolderEntry]) -> bool:
+        """Whether we say that we hold nothing, and a line of ours can still overrule that."""
+        own = self._members.own
+        silent = any(entry.node == own and entry.index == NO_INDEX for entry in entries)
+        return silent and not is_named(entries, own) and is_named([*entries, line_of(entries, own, 0)], own)
+
+    async def _say_next(self) -> None:
+        """Of the oldest of those that are still here and not being let go."""
+        if not self._unsaid:
+            return
+        key = next(iter(self._unsaid))
+        summary = self._unsaid.pop(key)
+        try:
+            part = await self._whole(summary)
+            if part is not None and key not in self.giving and self._is_unsaid(part.entries):
+                await self._tell(summary, part.entries, part.index)
+        except LockboxError as error:
+            log.warning("mend.say_failed", reason=str(error.code))  # the next sweep finds it again
 
     async def say(self, table: HolderTable | StripeSummary, entries: Iterable[HolderEntry], index: int) -> None:
         """That we hold this index, or NO_INDEX, after all that we said before."""

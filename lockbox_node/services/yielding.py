@@ -3,8 +3,8 @@
 In this order, so that a part is never dropped on hearsay, nor by two holders that trust each other's copy: from now on
 we show it to no other node, whatever strangers tell our table, and say that we hold nothing; the other holder takes
 that in, and shows the very shards that the owner signed, so it is not giving them away too; only then the part goes.
-Whatever fails before that, we say again that we hold it. Cut off in between, we hold what nobody counts on, and begin
-anew. Source: DESIGN, Membership, verification, healing.
+Whatever fails before that, we say again that we hold it; cut off in between, a sweep does. Source: DESIGN, Membership,
+verification, healing.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from lockbox_node.ports import SlotView, StripePart
     from lockbox_node.services.mending import Mender
     from protocol.ids import NodeId
+
+LAST_WORD_S = 1.0  # to take back what was said, when the node stops
 
 log = structlog.get_logger()
 
@@ -89,11 +91,15 @@ class Yielder:
             await self._require_proof(part, summary, heir)
         except (LockboxError, RemoteProtocolError) as error:
             failure = error
+        except BaseException:  # the node stops; out of a nursery that comes as a group
+            with trio.move_on_after(LAST_WORD_S, shield=True):  # what is not said now, a sweep after the start says
+                await self._take_back(summary, part)
+            raise
         if failure is None and wanted():
             await settled(partial(self._store.drop, summary.address, summary.descriptor_hash))
             log.info("repair.let_go", tier=tier_numbered(summary.tier).name, why=why.name.lower(), heir=heir.hex()[:8])
             return True
-        await self._mender.say(summary, (await self._part(summary) or part).entries, summary.index)
+        await self._take_back(summary, part)
         if failure is not None:
             raise failure
         return False
@@ -139,6 +145,10 @@ class Yielder:
         now = await self._part(summary)
         if now is None or current_indices(now.entries).get(heir) != summary.index:
             raise PeerUnreachable("the holder that has our index says that it holds nothing")
+
+    async def _take_back(self, summary: StripeSummary, part: StripePart) -> None:
+        """That we hold nothing, by the table as it is now."""
+        await self._mender.say(summary, (await self._part(summary) or part).entries, summary.index)
 
     async def _part(self, summary: StripeSummary) -> StripePart | None:
         view: SlotView = await settled(partial(self._store.look, summary.address))
