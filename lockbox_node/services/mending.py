@@ -165,7 +165,7 @@ class Mender:
         entries = list(entries)
         line = line_of(entries, self._members.own, index)
         told = HolderTable(table.address, table.version, table.descriptor_hash, [line])
-        await settled(merging(self._store, [told]))
+        await settled(merging(self._store, [told], first=True))  # a table that strangers filled has room for us
         alive = self._members.alive()
         await self._sources.tell([node for node in siblings_of(entries, self._members.own) if node in alive], told)
 
