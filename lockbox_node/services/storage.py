@@ -226,7 +226,7 @@ class Storage:
             raise _not_a_holder()
         silent = current_indices(part.entries).get(self._own) == NO_INDEX
         if silent or self._gives_away(part.address, part.descriptor_hash):
-            raise ShardMissing("this part is being given away", "ask the other holders")
+            raise LockboxError("this part is being given away", "ask the other holders", ErrorCode.BUSY)
 
     def _prove(self, request: Prove, peer: Peer, answer: Answer[Message]) -> None:
         claimed = is_claimed(request.access, request.address, Prove, peer, self._clock.now_unix_s())
