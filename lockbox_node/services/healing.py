@@ -101,9 +101,8 @@ class Healing:
         self._lanes = 0
         self._ready: list[Key] = []  # most urgent last
         self._next_sweep = math.inf
-        self._swept = False
+        self._swept = self._closed = False
         self._nap = trio.CancelScope()
-        self._closed = False
         self.repairs_begun = 0
         self.let_go = 0  # parts of ours that stood out of place and were dropped
         self.repairs_failed = 0
