@@ -1,4 +1,4 @@
-"""The story of a network of ten that falls into two halves and is whole again, whatever cuts it.
+"""The story of a network of twenty that falls into two halves and is whole again, whatever cuts it.
 
 Neither half can judge, so neither repairs. Both go on reading what they hold k of, and both go on locking. Two machines
 with copies of one wallet lock under one index meanwhile: siblings, of which each stays what it was. After healing all
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from benchmarks.local_network import Person
     from lockbox_node.client.vault import Vault
 
-NODES = 10
+NODES = 20
 HALF = NODES // 2
 NOTICED_S = 30.0  # probes fail, suspicions run out
 AGREE_S = 30.0

@@ -1,4 +1,4 @@
-"""Ten daemons in ten network namespaces, cut apart by nft on their bridge: the story of end_to_end/split_story.py."""
+"""Twenty daemons in as many network namespaces, cut apart by nft on their bridge: the story of split_story.py."""
 
 from __future__ import annotations
 
